@@ -1,1 +1,34 @@
-"""Data flow design patterns for PySpark and Delta Lake that survive a kill."""
+"""Data flow design patterns for PySpark and Delta Lake that survive a kill.
+
+Pure transforms (``pipe``) work on any DataFrame; the durable patterns take a ``Run``.
+"""
+
+from spark_flow.frames import LazyFrame, read, write
+from spark_flow.run import Outcome, Run
+from spark_flow.sequence import Step, Transaction, local_sequencer, read_transaction, step, transaction
+from spark_flow.storage.delta import delta
+from spark_flow.storage.folders import csv, json, parquet
+from spark_flow.storage.sources import Source, source
+from spark_flow.transforms import pipe, sql
+
+__all__ = [
+    "LazyFrame",
+    "Outcome",
+    "Run",
+    "Source",
+    "Step",
+    "Transaction",
+    "csv",
+    "delta",
+    "json",
+    "local_sequencer",
+    "parquet",
+    "pipe",
+    "read",
+    "read_transaction",
+    "source",
+    "sql",
+    "step",
+    "transaction",
+    "write",
+]

@@ -1,0 +1,183 @@
+"""Frames of a run that are computed only when something needs them, and the two ends of a flow."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from spark_flow import fingerprint
+from spark_flow.storage import sources
+from spark_flow.storage.delta import delta
+from spark_flow.storage.port import Intent, Sink, Written, app_id
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from spark_flow.ledger import Event, Kind
+    from spark_flow.run import Outcome, Run
+    from spark_flow.storage.sources import Source
+
+
+class Scope(Protocol):
+    """Where nodes are written to: a run, or a transaction within one."""
+
+    @property
+    def run(self) -> Run: ...  # noqa: D102
+    def node(self, name: str) -> str: ...  # noqa: D102
+    def wrote(self, outcome: Outcome) -> None: ...  # noqa: D102
+
+
+@dataclass(eq=False)
+class LazyFrame:
+    """A node's frame, computed when ``frame`` is first asked for; what is reused is never computed.
+
+    Attributes:
+        run: The run that the node belongs to.
+        node: The node's name.
+        kind: What the node is.
+        fingerprint: What the node is made of, its inputs included.
+        inputs: The frames that it is made from.
+    """
+
+    run: Run
+    node: str
+    kind: Kind
+    fingerprint: str
+    inputs: Sequence[LazyFrame]
+    _build: Callable[[], DataFrame]
+    _frame: DataFrame | None = None
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    def __post_init__(self) -> None:
+        """Make the node known to its run."""
+        self.run.declare(self)
+
+    @property
+    def frame(self) -> DataFrame:
+        """The node's frame; asking for it runs what is needed and was not done before.
+
+        Raises:
+            NodeFailed: The node's function raised; it was recorded.
+            SparkFlowError: As the node's source or step says.
+        """
+        with self._lock:
+            if self._frame is None:
+                self._frame = self._make()
+            return self._frame
+
+    def _make(self) -> DataFrame:
+        for needed in self.inputs:
+            _ = needed.frame
+        began = time.monotonic()
+        try:
+            frame = self._build()
+        except Exception as error:
+            failure = self.run.failed(self.node, self.kind, error, fingerprint=self.fingerprint)
+            raise failure from (error if failure is not error else error.__cause__)
+        self.run.built(self, round((time.monotonic() - began) * 1000))
+        return frame
+
+
+def lazy(run: Run, frame: DataFrame | LazyFrame, name: str = "frame") -> LazyFrame:
+    """A frame as a node; one that was made outside of the run is fingerprinted by its plan."""
+    if isinstance(frame, LazyFrame):
+        return frame
+    return LazyFrame(run, name, "source", fingerprint.of_frame(frame), (), lambda: frame, frame)
+
+
+def read(run: Run, name: str, source: Source) -> LazyFrame:
+    """Data as a frame of the run.
+
+    A Delta table's version is pinned at the generation's first read, and a retry reads that version again. Files
+    are read as they are; records that are not by the schema fail the run or are set aside (``bad_records``).
+
+    Raises (when the frame is asked for):
+        MissingInput: A file, folder or table is not there; all that are missing are named.
+        BadRecords: Within the action that meets one.
+    """
+    node = run.node(name)
+    run.sources[node] = source
+    build = {"delta": _read_delta}.get(source.format, _read_files)
+    return LazyFrame(run, node, "source", source.fingerprint, (), lambda: build(run, node, source))
+
+
+def _read_delta(run: Run, node: str, source: Source) -> DataFrame:
+    def pin(_: Intent) -> Written:
+        version = sources.current_version(node, source)
+        return Written(reason=f"pinned at version {version}", detail={"version": version, "path": source.path})
+
+    if run.plan:
+        return sources.read_delta(run.spark, source, sources.current_version(node, source))
+    outcome = run.once(node, pin, kind="source", fingerprint=source.fingerprint, writes=False)
+    return sources.read_delta(run.spark, source, int(outcome.detail["version"]))
+
+
+def _read_files(run: Run, node: str, source: Source) -> DataFrame:
+    sources.check_present(node, source)
+    if source.bad_records == "fail":
+        return sources.read_files(run.spark, node, source)
+    good, bad = sources.split_bad_records(run.spark, source)
+    if not run.plan:
+        _quarantine(run, node, source, bad)
+    return good
+
+
+def _quarantine(run: Run, node: str, source: Source, bad: DataFrame) -> None:
+    """Set bad records aside in ``<state>/quarantine/<pipeline>`` before anything is made from the good ones."""
+    from pyspark.sql import functions as F
+
+    from spark_flow.names import quote_literal
+    from spark_flow.storage import files
+
+    where = f"`key` = {quote_literal(run.key)} AND `source` = {quote_literal(node)}"
+    path = files.join(files.absolute(run.state), "quarantine", run.pipeline)
+    sink = delta(path, replace_where=where)
+    id_ = app_id(run.pipeline, node, run.key)
+
+    def set_aside(intent: Intent) -> Written:
+        count = bad.count()
+        if not count and not sink.remembered(id_, run.key):
+            return Written(reason="no bad records")
+        place = {"pipeline": run.pipeline, "key": run.key, "source": node, "revision": intent.revision}
+        rows = bad.select(*[F.lit(value).alias(name) for name, value in place.items()], "*")
+        written = sink.write(rows, intent)
+        return Written(reason=f"{count} bad record(s) set aside in {path}", detail={"quarantined": count, **written.detail})
+
+    run.once(node, set_aside, kind="source", fingerprint=source.fingerprint, remembered=lambda: sink.remembered(id_, run.key))
+
+
+def write(scope: Scope, name: str, frame: DataFrame | LazyFrame, sink: Sink) -> Outcome:
+    """Write a frame to a sink, once: a repeated run reuses the write, a rerun replaces the key's rows.
+
+    Reuse needs more than the ledger's word: the target must be there and remember the revision, else it is
+    written anew.
+
+    Raises:
+        CannotReplace: The sink can only append, and the key's rows may be there already.
+        NodeFailed: The write raised; it was recorded.
+        OutsideKey: The frame holds rows of another key.
+        WriteNotProved: The target does not hold what was written.
+    """
+    run, node = scope.run, scope.node(name)
+    data = lazy(run, frame, f"{node}/frame")
+    id_ = app_id(run.pipeline, node, run.key)
+
+    def lack(event: Event) -> str:
+        known = sink.remembered(id_, run.key)
+        return "" if known == event.revision else f"its target remembers revision {known}, not {event.revision}"
+
+    outcome = run.once(
+        node,
+        lambda intent: sink.write(data.frame, intent),
+        kind="sink",
+        fingerprint=fingerprint.combine(data.fingerprint, sink.fingerprint),
+        inputs=(data,),
+        remembered=lambda: sink.remembered(id_, run.key),
+        lack=lack,
+        admit=sink.admit,
+    )
+    scope.wrote(outcome)
+    return outcome

@@ -1,0 +1,33 @@
+"""A ledger for tests: the same contract, and gone with the process."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spark_flow.ledger.port import Event
+
+
+class MemoryLedger:
+    """Events in a list. It passes the contract tests of the Delta ledger."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._lock = threading.Lock()
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Add events, all or none."""
+        with self._lock:
+            self._events.extend(events)
+
+    def read(self, pipeline: str | None = None, key: str | None = None) -> list[Event]:
+        """The events of a pipeline and key, oldest first."""
+        with self._lock:
+            events = [e for e in self._events if pipeline in (None, e.pipeline) and key in (None, e.key)]
+        return sorted(events, key=lambda e: (e.pipeline, e.key, *e.order))
+
+    def maintain(self) -> None:
+        """A list stays fast by itself."""

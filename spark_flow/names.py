@@ -1,0 +1,49 @@
+"""Names that become folder names and SQL literals: checked once, quoted everywhere."""
+
+from __future__ import annotations
+
+import re
+
+from spark_flow.errors import InvalidName
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def check_name(what: str, value: object) -> str:
+    """Return ``value`` if it may be a folder name, else raise ``InvalidName``.
+
+    >>> check_name("key", "2013-01-02")
+    '2013-01-02'
+    """
+    if not isinstance(value, str) or not _NAME.fullmatch(value) or ".." in value:
+        raise InvalidName(what, value)
+    return value
+
+
+def check_node(value: str) -> str:
+    """Return a node's name if each of its parts, as in ``publish/lake``, may be a folder name."""
+    for part in value.split("/"):
+        check_name("node", part)
+    return value
+
+
+def quote_literal(value: str) -> str:
+    r"""``value`` as a string literal of Spark SQL.
+
+    By backslash, which Spark reads by default; ``deltalake`` predicates are another dialect. ``${`` is
+    written as an escape because ``spark.sql`` substitutes variables before it parses.
+
+    >>> print(quote_literal("O'Hare"))
+    'O\'Hare'
+    """
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\u0024{")
+    return f"'{escaped}'"
+
+
+def quote_identifier(name: str) -> str:
+    """One part of a Spark SQL name, in backticks.
+
+    >>> quote_identifier("tail number")
+    '`tail number`'
+    """
+    return "`" + name.replace("`", "``") + "`"

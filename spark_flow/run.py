@@ -1,0 +1,481 @@
+"""A run, and its one primitive: ``once``."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from spark_flow.errors import NodeFailed, SparkFlowError, describe
+from spark_flow.ledger import DeltaLedger, Event, Kind, Ledger
+from spark_flow.names import check_name, check_node
+from spark_flow.storage import boundaries
+from spark_flow.storage.port import Intent, Written
+from spark_flow.storage.sources import as_bad_records
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from pyspark.sql import DataFrame, SparkSession
+    from typing_extensions import Self
+
+    from spark_flow.storage.sources import Source
+
+OutcomeState = Literal["succeeded", "reused", "failed", "skipped", "would run", "would reuse"]
+Point = Literal["before_action", "before_commit", "after_commit", "before_event", "after_event", "ended"]
+Observer = Callable[[str, str, "Outcome | None"], None]
+"""Called with a ``Point``, a node and, at ``ended``, its outcome: progress views and crash injection."""
+
+RETENTION = dt.timedelta(days=7)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a node in this attempt.
+
+    Attributes:
+        state: ``succeeded``, ``reused``, ``failed``, ``skipped``; in plan mode ``would run``, ``would reuse``.
+        rows: Rows written, where known.
+        duration_ms: How long it took, in milliseconds.
+        reason: Why, in words.
+        error: The failure's message.
+        detail: What was recorded of it: a table and version, a boundary's folder.
+    """
+
+    node: str
+    kind: Kind
+    state: OutcomeState
+    revision: int = 0
+    fingerprint: str = ""
+    rows: int | None = None
+    duration_ms: int | None = None
+    reason: str = ""
+    error: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The node's entry in ``--summary-json``."""
+        names = ("node", "kind", "state", "rows", "duration_ms", "reason", "error")
+        return {name: getattr(self, name) for name in names}
+
+
+class Lazy(Protocol):
+    """What ``once`` needs to know of a frame that is not computed yet (``spark_flow.LazyFrame``)."""
+
+    @property
+    def node(self) -> str: ...  # noqa: D102
+    @property
+    def kind(self) -> Kind: ...  # noqa: D102
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102
+    @property
+    def inputs(self) -> Sequence[Lazy]: ...  # noqa: D102
+    @property
+    def frame(self) -> DataFrame: ...  # noqa: D102
+
+
+class Run:
+    """One pipeline doing one unit of work: ``(pipeline, key, generation)``. Made by ``Run.open``.
+
+    Use it as a context manager: leaving it records how the run ended.
+    """
+
+    def __init__(
+        self,
+        pipeline: str,
+        key: str,
+        *,
+        ledger: Ledger,
+        state: str,
+        spark: SparkSession | Callable[[], SparkSession] | None,
+        rerun: bool,
+        plan: bool,
+        observers: Sequence[Observer],
+        retention: dt.timedelta,
+    ) -> None:
+        self.pipeline = check_name("pipeline", pipeline)
+        self.key = check_name("key", key)
+        self.state = state
+        self.plan = plan
+        self.run_id = uuid.uuid4().hex[:12]
+        self.sources: dict[str, Source] = {}
+        self._ledger = ledger
+        self._spark = spark
+        self._observers = tuple(observers)
+        self._retention = retention
+        self._lock = threading.RLock()
+        self._events = ledger.read(pipeline, key)
+        self._declared: dict[str, Lazy] = {}
+        self._built: dict[str, int] = {}
+        self._outcomes: dict[str, Outcome] = {}
+        self._failures: list[BaseException] = []
+        self._began = time.monotonic()
+        self.generation, self.attempt = _place(self._events, rerun=rerun)
+        self._seq = 0
+
+    @classmethod
+    def open(
+        cls,
+        pipeline: str,
+        key: str,
+        *,
+        state: str = "state",
+        spark: SparkSession | Callable[[], SparkSession] | None = None,
+        ledger: Ledger | None = None,
+        rerun: bool = False,
+        plan: bool = False,
+        observers: Sequence[Observer] = (),
+        retention: dt.timedelta = RETENTION,
+    ) -> Run:
+        """Open a run: a retry of the key's generation, or with ``rerun`` the next one.
+
+        Args:
+            pipeline: A name of letters, digits, ``.``, ``_``, ``-``.
+            key: The unit of work, of the same letters; usually a date as ``2013-01-02``.
+            state: The state folder, a path or URI.
+            spark: A session, or a function that makes one when it is first needed; by default the active one.
+            ledger: Where events go; by default the Delta table in the state folder.
+            rerun: Do all of it anew and replace what is there. A rerun that did not end is gone on with.
+            plan: Walk the run without an action: no boundary, no sink, no event.
+            observers: Called as nodes go on.
+            retention: How long the boundaries of a succeeded run are kept.
+
+        Raises:
+            InvalidName: The pipeline or key cannot be a folder name.
+            StateNotWritable: The state folder cannot be written.
+            StateTooNew: The state folder was written by a newer version.
+        """
+        check_name("pipeline", pipeline)
+        check_name("key", key)
+        ledger = ledger if ledger is not None else DeltaLedger(state, create=not plan)
+        options = {"state": state, "spark": spark, "rerun": rerun, "plan": plan}
+        run = cls(pipeline, key, ledger=ledger, observers=observers, retention=retention, **options)  # type: ignore[arg-type]
+        if not plan:
+            boundaries.mark_begun(state, pipeline, key, run.generation)
+            run._record([run._event("", "run", "started")])
+        return run
+
+    def __enter__(self) -> Self:
+        """The run itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Record how the run ended."""
+        self.close(error)
+
+    @property
+    def run(self) -> Run:
+        """The run itself: a run and a transaction are written to in the same way."""
+        return self
+
+    def node(self, name: str) -> str:
+        """A node's full name."""
+        return check_node(name)
+
+    def wrote(self, outcome: Outcome) -> None:
+        """A transaction notes its writes; a run has its outcomes already."""
+
+    @property
+    def spark(self) -> SparkSession:
+        """The run's session, made when it is first asked for."""
+        with self._lock:
+            if self._spark is None:
+                from pyspark.sql import SparkSession
+
+                self._spark = SparkSession.builder.getOrCreate()
+            elif not hasattr(self._spark, "read"):
+                self._spark = self._spark()  # type: ignore[operator]
+            return self._spark  # type: ignore[return-value]
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """What became of each node so far, in the order of their ends."""
+        with self._lock:
+            return list(self._outcomes.values())
+
+    # --- the primitive -----------------------------------------------------------------------------------
+
+    def once(
+        self,
+        node: str,
+        action: Callable[[Intent], Written],
+        *,
+        kind: Kind = "step",
+        fingerprint: str = "",
+        inputs: Sequence[Lazy] = (),
+        writes: bool = True,
+        remembered: Callable[[], int] = lambda: 0,
+        lack: Callable[[Event], str] = lambda _: "",
+        admit: Callable[[Intent], None] = lambda _: None,
+    ) -> Outcome:
+        """Do a node's action, unless the ledger says that it was done with this fingerprint.
+
+        Args:
+            node: The node's name, as ``publish/lake``.
+            action: Does the work; it is told the revision that it does it under.
+            kind: What the node is.
+            fingerprint: What the node is made of: another one makes an earlier success stale.
+            inputs: Frames that the action uses; computed only when the action is needed.
+            writes: Record the intent first, under a revision.
+            remembered: The last revision that the target itself knows of, should the ledger be lost.
+            lack: Why a recorded success does not stand any more; empty when it does.
+            admit: Raises when the action must not be done under the intent's revision.
+
+        Raises:
+            NodeFailed: The action raised; it was recorded.
+            SparkFlowError: The action raised one of ours; it was recorded, and is raised as it is.
+        """
+        with self._lock:
+            done = self._outcomes.get(node)
+        if done is not None and done.state in ("succeeded", "reused", "would run", "would reuse"):
+            return done
+        last = self._last(node)
+        why = self._why(last, fingerprint, lack)
+        if not why and last is not None:
+            return self._end(_outcome_of(last, "would reuse" if self.plan else "reused"))
+        intent = self._intent(node, fingerprint, remembered if writes else lambda: 0, fresh=bool(last and last.state == "succeeded"))
+        try:
+            admit(intent)
+        except SparkFlowError as error:
+            raise self.failed(node, kind, error, fingerprint=fingerprint) from error.__cause__
+        for needed in inputs:
+            _ = needed.frame
+        if self.plan:
+            return self._end(Outcome(node=node, kind=kind, state="would run", fingerprint=fingerprint, reason=why))
+        return self._do(node, action, kind, fingerprint, inputs, intent if writes else replace(intent, revision=0))
+
+    def _do(
+        self,
+        node: str,
+        action: Callable[[Intent], Written],
+        kind: Kind,
+        fingerprint: str,
+        inputs: Sequence[Lazy],
+        intent: Intent,
+    ) -> Outcome:
+        if intent.revision:
+            self._record([self._event(node, kind, "started", revision=intent.revision, fingerprint=fingerprint)])
+        began = time.monotonic()
+        try:
+            self._tell("before_action", node)
+            written = action(intent)
+        except BaseException as error:
+            own = as_bad_records(error, self.sources) or error
+            known = {"fingerprint": fingerprint, "revision": intent.revision, "duration_ms": _ms(began)}
+            failure = self.failed(node, kind, own, **known)
+            raise failure from (error if failure is not error else error.__cause__)
+        outcome = Outcome(
+            node=node,
+            kind=kind,
+            state="succeeded",
+            revision=intent.revision,
+            fingerprint=fingerprint,
+            rows=written.rows,
+            duration_ms=_ms(began),
+            reason=written.reason,
+            detail=written.detail,
+        )
+        self._tell("before_event", node)
+        carried = [self._carried(lazy, node) for lazy in self._unsettled(inputs)]
+        self._record([self._event_of(o) for o in [*carried, outcome]])
+        self._tell("after_event", node)
+        for settled in carried:
+            self._end(settled)
+        return self._end(outcome)
+
+    def _why(self, last: Event | None, fingerprint: str, lack: Callable[[Event], str]) -> str:
+        """Why a node must run; empty when its recorded success stands."""
+        if last is None:
+            return "first time" if self.generation == 1 else f"generation {self.generation}"
+        if last.fingerprint != fingerprint:
+            return "it changed, or something before it did"
+        if last.state == "failed":
+            return "it failed before"
+        if last.state == "started":
+            return "it was begun and did not end"
+        return lack(last)
+
+    def _last(self, node: str) -> Event | None:
+        """The node's last real event in this generation: only the latest revision counts."""
+        with self._lock:
+            mine = [e for e in self._events if e.node == node and e.generation == self.generation]
+        real = [e for e in mine if e.state in ("started", "succeeded", "failed")]
+        return real[-1] if real else None
+
+    def _intent(self, node: str, fingerprint: str, remembered: Callable[[], int], *, fresh: bool) -> Intent:
+        """The intent to act under: the last one's revision when this retries it, else the next."""
+        with self._lock:
+            revised = [e for e in self._events if e.node == node and e.revision]
+        last = revised[-1] if revised else None
+        known = remembered()
+        retried = (
+            last is not None
+            and not fresh
+            and (last.generation, last.fingerprint) == (self.generation, fingerprint)
+            and known <= last.revision
+        )
+        revision = last.revision if last and retried else max(last.revision if last else 0, known) + 1
+        return Intent(
+            pipeline=self.pipeline,
+            key=self.key,
+            generation=self.generation,
+            attempt=self.attempt,
+            node=node,
+            revision=revision,
+            run_id=self.run_id,
+            mark=lambda point: self._tell(point, node),
+        )
+
+    # --- lazy nodes: part of another node's action -----------------------------------------------------------
+
+    def declare(self, lazy: Lazy) -> None:
+        """Note a node whose work is done within another node's action."""
+        with self._lock:
+            self._declared.setdefault(lazy.node, lazy)
+
+    def built(self, lazy: Lazy, duration_ms: int) -> None:
+        """Note that a lazy node's plan was made."""
+        with self._lock:
+            self._built[lazy.node] = duration_ms
+
+    def failed(self, node: str, kind: Kind, error: BaseException, **known: Any) -> BaseException:
+        """Record that a node failed, once for each error; returns what to raise: ours, or the error in a ``NodeFailed``."""
+        with self._lock:
+            if any(error is earlier for earlier in self._failures):
+                return error
+            outside = isinstance(error, Exception) and not isinstance(error, SparkFlowError)
+            failure = NodeFailed(node, error) if outside else error
+            self._failures.append(failure)
+        outcome = Outcome(node=node, kind=kind, state="failed", error=describe(error), **known)
+        if not self.plan:
+            self._record([self._event_of(outcome)])
+        self._end(outcome)
+        return failure
+
+    def _unsettled(self, inputs: Sequence[Lazy]) -> list[Lazy]:
+        """Lazy nodes that were computed within an action, those before first."""
+        found: dict[str, Lazy] = {}
+
+        def walk(lazy: Lazy) -> None:
+            if lazy.node in self._outcomes or lazy.node in found:
+                return
+            for before in lazy.inputs:
+                walk(before)
+            if lazy.node in self._built:
+                found[lazy.node] = lazy
+
+        for lazy in inputs:
+            walk(lazy)
+        return list(found.values())
+
+    def _carried(self, lazy: Lazy, node: str) -> Outcome:
+        return Outcome(
+            node=lazy.node,
+            kind=lazy.kind,
+            state="succeeded",
+            fingerprint=lazy.fingerprint,
+            duration_ms=self._built.get(lazy.node),
+            reason=f"within {node}",
+        )
+
+    def _settle(self, *, error: BaseException | None) -> list[Outcome]:
+        """What became of the lazy nodes that no action of this attempt has computed."""
+        outcomes = []
+        for lazy in self._declared.values():
+            if lazy.node in self._outcomes:
+                continue
+            last = self._last(lazy.node)
+            stands = last is not None and last.state == "succeeded" and last.fingerprint == lazy.fingerprint
+            if lazy.node in self._built and self.plan:
+                outcome = Outcome(node=lazy.node, kind=lazy.kind, state="would run")
+            elif last is not None and stands and lazy.node not in self._built:
+                outcome = _outcome_of(last, "would reuse" if self.plan else "reused")
+            else:
+                reason = "the run failed first" if error else "nothing that ran needed it"
+                outcome = Outcome(node=lazy.node, kind=lazy.kind, state="skipped", reason=reason)
+            outcomes.append(self._end(outcome))
+        return outcomes
+
+    # --- the end -----------------------------------------------------------------------------------------
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Record how the run ended, and remove boundaries that are older than the retention."""
+        self._settle(error=error)
+        if self.plan:
+            return
+        noted = [self._event_of(o) for o in self.outcomes if o.state in ("reused", "skipped")]
+        state: Literal["failed", "succeeded"] = "failed" if error else "succeeded"
+        message = describe(error) if error else ""
+        ended = self._event("", "run", state, error=message, duration_ms=_ms(self._began))
+        self._record([*noted, ended])
+        if not error:
+            boundaries.mark_succeeded(self.state, self.pipeline, self.key, self.generation)
+            boundaries.sweep(self.state, self.pipeline, older_than=self._retention)
+        self._ledger.maintain()
+
+    def summary(self) -> dict[str, Any]:
+        """The run as ``--summary-json`` has it, nodes in the order in which they were named in the flow."""
+        order = {name: place for place, name in enumerate(self._declared)}
+        outcomes = sorted(self.outcomes, key=lambda o: order.get(o.node, len(order)))
+        states = {o.state for o in outcomes}
+        state = "failed" if "failed" in states else "planned" if self.plan else "succeeded"
+        if state == "succeeded" and outcomes and states <= {"reused"}:
+            state = "reused"
+        place = {"pipeline": self.pipeline, "key": self.key, "generation": self.generation, "attempt": self.attempt}
+        return {**place, "state": state, "nodes": [o.summary for o in outcomes]}
+
+    def _event(self, node: str, kind: Kind, state: Any, **fields: Any) -> Event:
+        with self._lock:
+            self._seq += 1
+            place = {"generation": self.generation, "attempt": self.attempt, "seq": self._seq}
+        return Event(pipeline=self.pipeline, key=self.key, node=node, kind=kind, state=state, **place, **fields)
+
+    def _event_of(self, outcome: Outcome) -> Event:
+        names = ("revision", "fingerprint", "rows", "duration_ms", "reason", "error", "detail")
+        fields = {name: getattr(outcome, name) for name in names}
+        return self._event(outcome.node, outcome.kind, outcome.state, **fields)
+
+    def _record(self, events: Sequence[Event]) -> None:
+        self._ledger.append(events)
+        with self._lock:
+            self._events.extend(events)
+
+    def _end(self, outcome: Outcome) -> Outcome:
+        with self._lock:
+            self._outcomes[outcome.node] = outcome
+        self._tell("ended", outcome.node, outcome)
+        return outcome
+
+    def _tell(self, point: str, node: str, outcome: Outcome | None = None) -> None:
+        for observer in self._observers:
+            observer(point, node, outcome)
+
+
+def _place(events: Sequence[Event], *, rerun: bool) -> tuple[int, int]:
+    """The generation and attempt that a new run of a key is."""
+    if not events:
+        return 1, 1
+    generation = max(e.generation for e in events)
+    runs = [e for e in events if e.kind == "run" and e.generation == generation]
+    ended = any(e.state == "succeeded" for e in runs)
+    # A rerun that was killed is gone on with: the same command again reuses what succeeded.
+    if rerun and (generation == 1 or ended):
+        return generation + 1, 1
+    return generation, max((e.attempt for e in runs), default=0) + 1
+
+
+def _outcome_of(event: Event, state: OutcomeState) -> Outcome:
+    names = ("node", "kind", "revision", "fingerprint", "rows", "duration_ms", "detail")
+    fields = {name: getattr(event, name) for name in names}
+    return Outcome(state=state, reason=f"succeeded in attempt {event.attempt}", **fields)
+
+
+def _ms(began: float) -> int:
+    return round((time.monotonic() - began) * 1000)

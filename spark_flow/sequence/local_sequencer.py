@@ -1,0 +1,143 @@
+"""The local sequencer (the book's section 2.1): steps one after another within one application.
+
+Without a restart boundary the chain is one Spark plan, as in the book's PySpark example. A boundary after a
+step writes the step's frame; a retry starts at the last good one, and the steps before it are not called.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from spark_flow import fingerprint
+from spark_flow.errors import InvalidStep
+from spark_flow.frames import LazyFrame, lazy
+from spark_flow.storage import boundaries
+from spark_flow.storage.sources import Source
+from spark_flow.transforms.pipe import apply
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from spark_flow.ledger import Event
+    from spark_flow.run import Run
+
+Transform: TypeAlias = "Callable[..., DataFrame]"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A function with its name, arguments and boundary; make one with ``step``."""
+
+    transform: Transform
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    restart: bool = False
+    version: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the function's source, what it uses of the user's modules, its plain arguments and version."""
+        plain = {name: value for name, value in self.arguments.items() if not isinstance(value, LazyFrame)}
+        return fingerprint.of((self.transform, plain, self.version), name=self.name)
+
+
+def step(
+    transform: Transform, *, name: str = "", restart: bool = False, version: str = "", **arguments: Any
+) -> Step:
+    """A step of a sequencer.
+
+    Args:
+        transform: A plain function that takes a frame, and ``arguments`` by name, and returns a frame.
+        name: The node's name; by default the function's.
+        restart: Write the step's frame as a restart boundary.
+        version: Change it when the step's result changes for a reason that its source does not show.
+        **arguments: Bound to the function; a frame of the run (``spark_flow.read``) is passed as a DataFrame.
+
+    Raises:
+        InvalidStep: The transform is no function, or has no name of its own.
+    """
+    if not callable(transform):
+        raise InvalidStep(name or repr(transform), type(transform).__name__, "Expected a function DataFrame -> DataFrame.")
+    named = name or _name_of(transform)
+    if not named or named == "<lambda>":
+        raise InvalidStep(repr(transform), "a function without a name", "Pass name=.")
+    return Step(transform, named, dict(arguments), restart, str(version))
+
+
+def local_sequencer(
+    run: Run, frame: DataFrame | LazyFrame, steps: Sequence[Step | Transform], *, name: str = ""
+) -> LazyFrame:
+    """A frame through steps, durable: what was done up to a restart boundary is not done again.
+
+    Args:
+        run: The run.
+        frame: What the chain starts from: of ``spark_flow.read``, another pattern, or any DataFrame.
+        steps: Functions or ``step(...)``; node names must differ within a run.
+        name: A prefix for the steps' node names.
+
+    Returns:
+        The last step's frame, computed when a sink or ``.frame`` asks for it.
+
+    Raises:
+        InvalidStep: A step is no function, has no name, or its arguments have no stable fingerprint.
+    """
+    current = lazy(run, frame)
+    for one in steps:
+        current = _chain(run, current, one if isinstance(one, Step) else step(one), name)
+    return current
+
+
+def _chain(run: Run, before: LazyFrame, step: Step, prefix: str) -> LazyFrame:
+    node = run.node(f"{prefix}/{step.name}" if prefix else step.name)
+    arguments = {k: lazy_source(run, k, v) for k, v in step.arguments.items()}
+    step = Step(step.transform, step.name, arguments, step.restart, step.version)
+    frames = {k: v for k, v in arguments.items() if isinstance(v, LazyFrame)}
+    inputs = (before, *frames.values())
+    used = [[k, v.fingerprint] for k, v in sorted(frames.items())]
+    made_of = fingerprint.combine(before.fingerprint, step.fingerprint, used, step.restart)
+    build = functools.partial(_apply, step, before)
+    if step.restart:
+        inner = build
+        build = lambda: _bounded(run, node, made_of, inputs, inner)  # noqa: E731
+        return LazyFrame(run, node, "step", made_of, (), build)
+    return LazyFrame(run, node, "step", made_of, inputs, build)
+
+
+def lazy_source(run: Run, name: str, value: Any) -> Any:
+    """An argument that is a source becomes a frame of the run; others stay as they are."""
+    from spark_flow.frames import read
+
+    return read(run, name, value) if isinstance(value, Source) else value
+
+
+def _apply(step: Step, before: LazyFrame) -> DataFrame:
+    arguments = {k: v.frame if isinstance(v, LazyFrame) else v for k, v in step.arguments.items()}
+    return apply(step.transform, before.frame, name=step.name, **arguments)
+
+
+def _bounded(
+    run: Run, node: str, made_of: str, inputs: Sequence[LazyFrame], build: Callable[[], DataFrame]
+) -> DataFrame:
+    """The frame of a node's boundary, which is written first where it is not there."""
+
+    def lack(event: Event) -> str:
+        return boundaries.lack(run.state, event.detail)
+
+    outcome = run.once(
+        node,
+        lambda intent: boundaries.write(build(), run.state, intent),
+        fingerprint=made_of,
+        inputs=inputs,
+        lack=lack,
+    )
+    if outcome.state == "would run":
+        return build()
+    return boundaries.read(run.spark, run.state, outcome.detail)
+
+
+def _name_of(transform: Transform) -> str:
+    inner = transform.func if isinstance(transform, functools.partial) else transform
+    return str(getattr(inner, "__name__", ""))

@@ -1,0 +1,210 @@
+"""Delta tables as sinks: idempotent by Delta's transaction ids, and proved by the table's own history.
+
+The rules are Delta's: https://docs.delta.io/latest/delta-batch.html (idempotent writes, replaceWhere).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from deltalake import DeltaTable, QueryBuilder
+from deltalake.exceptions import TableNotFoundError
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from spark_flow import fingerprint
+from spark_flow.errors import CannotReplace, MissingInput, OutsideKey, WriteNotProved
+from spark_flow.names import quote_identifier, quote_literal
+from spark_flow.storage import files
+from spark_flow.storage.port import Intent, Written
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pyspark.sql import DataFrame, DataFrameWriter
+
+Mode = Literal["replace", "append", "overwrite"]
+
+_CONCURRENT = re.compile(
+    r"(Concurrent\w*|ProtocolChanged|MetadataChanged)Exception|\[DELTA_(CONCURRENT|METADATA_CHANGED|PROTOCOL_CHANGED)"
+)
+
+
+def is_concurrent(error: BaseException) -> bool:
+    """Whether Delta refused a commit because another writer was faster: nothing was written."""
+    return bool(_CONCURRENT.search(str(error)))
+
+
+_again = retry(
+    retry=retry_if_exception(is_concurrent),
+    stop=stop_after_attempt(8),
+    wait=wait_random_exponential(multiplier=0.2, max=10),
+    reraise=True,
+)
+
+
+@dataclass(frozen=True)
+class DeltaSink:
+    """A Delta table; make one with ``spark_flow.delta``."""
+
+    path: str
+    partition_by: tuple[str, ...] = ()
+    replace_where: str | None = None
+    mode: Mode = "replace"
+    options: Mapping[str, str] = field(default_factory=dict)
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+    format = "delta"
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the sink's settings."""
+        return fingerprint.of((self.format, files.absolute(self.path), self.partition_by, self.replace_where, self.mode))
+
+    def predicate(self, key: str) -> str | None:
+        """The SQL predicate of the key's rows; ``None`` where the sink cannot tell them from others."""
+        if self.mode != "replace":
+            return None
+        if self.replace_where:
+            return self.replace_where
+        return f"{quote_identifier(self.partition_by[0])} = {quote_literal(key)}" if self.partition_by else None
+
+    def remembered(self, app_id: str, key: str) -> int:  # noqa: ARG002 - the port's; a Delta id holds the key
+        """The transaction id that the table remembers, 0 for none."""
+        table = _open(self.path)
+        return (table.transaction_version(app_id) or 0) if table else 0
+
+    def admit(self, intent: Intent) -> None:
+        """Refuse to append a key's rows a second time.
+
+        Raises:
+            CannotReplace: See ``Sink.admit``.
+        """
+        if intent.revision > 1 and self.mode != "overwrite" and self.predicate(intent.key) is None:
+            raise CannotReplace(intent.node, self.path, intent.revision)
+
+    def write(self, frame: DataFrame, intent: Intent) -> Written:
+        """Commit the frame under ``txnVersion = revision`` and prove it. An empty frame uses the id up as well."""
+        table = _open(self.path)
+        if table is not None and self.remembered(intent.app_id, intent.key) == intent.revision:
+            return self._written(intent, "already written at version {}", since=0)
+        before = table.version() + 1 if table else 0
+        intent.mark("before_commit")
+        self._commit(frame, intent)
+        intent.mark("after_commit")
+        return self._written(intent, "written at version {}", since=before)
+
+    def _commit(self, frame: DataFrame, intent: Intent) -> None:
+        try:
+            _again(self._writer(frame, intent).save)(files.for_spark(self.path))
+        except Exception as error:
+            if "DELTA_REPLACE_WHERE_MISMATCH" not in str(error):
+                raise
+            found = re.findall(r"^ - (.*)$", str(error), re.MULTILINE)
+            raise OutsideKey(intent.node, intent.key, found or ["another key"]) from error
+
+    def _writer(self, frame: DataFrame, intent: Intent) -> DataFrameWriter:
+        predicate = self.predicate(intent.key)
+        # Options of the writer only: the session conf of the same name leaks into every other write.
+        options = {
+            "txnAppId": intent.app_id,
+            "txnVersion": str(intent.revision),
+            "userMetadata": intent.tag,
+            "delta.setTransactionRetentionDuration": "interval 90 days",
+            **({"replaceWhere": predicate} if predicate else {}),
+        }
+        writer = frame.write.format("delta").options(**{**options, **self.properties, **self.options})
+        mode = "overwrite" if predicate or self.mode == "overwrite" else "append"
+        return writer.mode(mode).partitionBy(*self.partition_by)
+
+    def _written(self, intent: Intent, words: str, *, since: int) -> Written:
+        """Find the commit in the table's history by its tag: Delta drops a write of an old id without a word."""
+        table = _open(self.path)
+        if table is None:
+            raise WriteNotProved(self.path, f"a table with revision {intent.revision}", "no table")
+        found = table.transaction_version(intent.app_id)
+        if found != intent.revision:
+            raise WriteNotProved(self.path, f"revision {intent.revision} of {intent.app_id}", f"revision {found}")
+        commit = _commit_of(table, intent, since)
+        if commit is None and since:
+            raise WriteNotProved(self.path, f"a commit of revision {intent.revision} after version {since - 1}", "none")
+        version = commit["version"] if commit else table.version()
+        metrics = commit.get("operationMetrics", {}) if commit else {}
+        # An empty write that replaces nothing is a commit without this figure.
+        rows = int(metrics.get("numOutputRows", 0)) if commit else None
+        detail = {
+            "format": "delta",
+            "path": files.absolute(self.path),
+            "version": version,
+            "predicate": self.predicate(intent.key),
+        }
+        return Written(rows=rows, reason=words.format(version), detail=detail)
+
+    def count(self, detail: Mapping[str, Any], key: str) -> int:
+        """The key's rows in the table now, without Spark."""
+        table = _open(self.path)
+        if table is None:
+            raise MissingInput(f"{key} of {self.path}", [self.path])
+        return count_rows(table, detail.get("predicate"))
+
+
+def count_rows(table: DeltaTable, predicate: str | None) -> int:
+    """The rows of a table that a SQL predicate takes (``None``: all), read by ``deltalake``."""
+    where = f" WHERE {predicate.replace('`', chr(34))}" if predicate else ""
+    query = f"SELECT count(*) AS n FROM t{where}"  # noqa: S608 - the predicate is the sink's own
+    return int(QueryBuilder().register("t", table).execute(query).read_all()["n"][0].as_py())
+
+
+def open_table(path: str) -> DeltaTable | None:
+    """The Delta table at a path, ``None`` when there is none."""
+    try:
+        return DeltaTable(files.absolute(path))
+    except TableNotFoundError:
+        return None
+
+
+_open = open_table
+
+
+def _commit_of(table: DeltaTable, intent: Intent, since: int) -> dict[str, Any] | None:
+    """The newest commit from version ``since`` on that carries the intent's node, key and revision."""
+    wanted = {"pipeline": intent.pipeline, "node": intent.node, "key": intent.key, "revision": intent.revision}
+    for commit in table.history(limit=None if not since else table.version() - since + 1):
+        tag = _tag_of(commit)
+        if all(tag.get(name) == value for name, value in wanted.items()):
+            return commit
+    return None
+
+
+def _tag_of(commit: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        tag = json.loads(commit.get("userMetadata") or "{}")
+    except ValueError:
+        return {}  # another tool's metadata
+    found = tag.get("spark_flow", {}) if isinstance(tag, dict) else {}
+    return found if isinstance(found, dict) else {}
+
+
+def delta(
+    path: str,
+    *,
+    partition_by: str | Sequence[str] = (),
+    replace_where: str | None = None,
+    mode: Mode = "replace",
+    options: Mapping[str, str] | None = None,
+    properties: Mapping[str, str] | None = None,
+) -> DeltaSink:
+    """A Delta table as a sink: each revision of a key replaces the key's rows in one commit, exactly once.
+
+    Args:
+        path: The table's folder, a path or URI.
+        partition_by: Partition columns; the first one holds the key.
+        replace_where: A SQL predicate of the key's rows, where that is not ``<first partition column> = key``.
+        mode: ``replace`` the key's rows; ``append``, which refuses a second revision; or ``overwrite`` the table.
+        options: More options of Delta's writer, as ``{"mergeSchema": "true"}``.
+        properties: Table properties to set when the table is made, as ``{"delta.enableChangeDataFeed": "true"}``.
+    """
+    columns = (partition_by,) if isinstance(partition_by, str) else tuple(partition_by)
+    return DeltaSink(path, columns, replace_where, mode, dict(options or {}), dict(properties or {}))

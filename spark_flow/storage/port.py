@@ -1,0 +1,94 @@
+"""What a sink is, and what it is told about the write that it shall do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intent:
+    """The right to do one node's action, and its name for all time.
+
+    Attributes:
+        revision: Higher for each new intent of (pipeline, node, key); the same for a retry of one.
+        mark: Called as ``mark("before_commit")`` and ``mark("after_commit")``, so that tests can end the
+            process just there.
+    """
+
+    pipeline: str
+    key: str
+    generation: int
+    attempt: int
+    node: str
+    revision: int
+    run_id: str
+    mark: Callable[[str], None]
+
+    @property
+    def app_id(self) -> str:
+        """Delta's ``txnAppId``: one per pipeline, node and key, never the date as version."""
+        return app_id(self.pipeline, self.node, self.key)
+
+    @property
+    def tag(self) -> str:
+        """What proves in a table's history who wrote a commit (Delta's ``userMetadata``), as JSON."""
+        names = ("pipeline", "key", "generation", "node", "revision", "attempt", "run_id")
+        return json.dumps({"spark_flow": {name: getattr(self, name) for name in names}}, sort_keys=True)
+
+
+def app_id(pipeline: str, node: str, key: str) -> str:
+    """Delta's application id of a node and key."""
+    return f"{pipeline}/{node}/{key}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What an action did.
+
+    Attributes:
+        rows: Rows written, as the target itself counts them.
+        reason: In words, as ``written at version 3``.
+        detail: What a later attempt needs to prove or read it.
+    """
+
+    rows: int | None = None
+    reason: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Sink(Protocol):
+    """Where a frame goes, once for each revision."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the sink's settings."""
+
+    def remembered(self, app_id: str, key: str) -> int:
+        """The last revision that the target itself remembers of this id, 0 for none."""
+
+    def admit(self, intent: Intent) -> None:
+        """Refuse a write that could duplicate rows, before any work is done.
+
+        Raises:
+            CannotReplace: The revision must replace rows and the sink cannot.
+        """
+
+    def write(self, frame: DataFrame, intent: Intent) -> Written:
+        """Write the frame under the intent's revision; a revision that is there already is not written again.
+
+        Raises:
+            WriteNotProved: The target does not hold what was written.
+        """
+
+    def count(self, detail: Mapping[str, Any], key: str) -> int:
+        """The key's rows that the target holds now, without Spark.
+
+        Raises:
+            MissingInput: The target is gone.
+        """

@@ -1,0 +1,237 @@
+"""Where frames come from: Delta tables, Parquet, JSON and CSV files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from spark_flow import fingerprint
+from spark_flow.errors import BadRecords, MissingInput, describe
+from spark_flow.storage import files
+from spark_flow.storage.delta import open_table
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql.types import StructType
+
+Format = Literal["delta", "parquet", "json", "csv"]
+BadRecordPolicy = Literal["fail", "quarantine"]
+
+_CORRUPT = "_corrupt_record"
+_MARK = "spark_flow bad record"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Data to read; make one with ``spark_flow.source``.
+
+    Attributes:
+        format: ``delta``, ``parquet``, ``json`` or ``csv``.
+        path: A path or URI; with ``{branch}`` in it, one folder for each of ``branches``.
+        schema: The columns; those that are NOT NULL must be in every record of a JSON or CSV file.
+        branches: The folders that must all be there.
+        bad_records: ``fail`` the node that meets a record which is not by the schema, or set it aside in
+            ``<state>/quarantine/<pipeline>`` (JSON and CSV).
+        options: Options of Spark's reader.
+        version: A Delta table's version; ``None`` pins the one that the generation's first read finds.
+    """
+
+    format: Format
+    path: str
+    schema: StructType | None = None
+    branches: tuple[str, ...] = ()
+    bad_records: BadRecordPolicy = "fail"
+    options: Mapping[str, str] = field(default_factory=dict)
+    version: int | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the source's settings; not of its data, which a retry takes as it is."""
+        schema = self.schema.json() if self.schema is not None else None
+        return fingerprint.of((self.format, self.paths, schema, self.bad_records, self.options, self.version))
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The folders or files to read, absolute."""
+        places = [self.path.replace("{branch}", b) for b in self.branches] if self.branches else [self.path]
+        return tuple(files.absolute(place) for place in places)
+
+
+def source(
+    format: Format,  # noqa: A002 - Spark's own word
+    path: str,
+    *,
+    schema: StructType | str | None = None,
+    branches: Sequence[str] = (),
+    bad_records: BadRecordPolicy = "fail",
+    options: Mapping[str, str] | None = None,
+    version: int | None = None,
+) -> Source:
+    """Data to read; see ``Source``. A schema may be a DDL string, as ``"id INT NOT NULL, name STRING"``.
+
+    Raises:
+        pyspark.errors.ParseException: The DDL string is no schema.
+    """
+    if isinstance(schema, str):
+        from pyspark.sql.types import StructType
+
+        schema = StructType.fromDDL(schema)
+    return Source(format, path, schema, tuple(branches), bad_records, dict(options or {}), version)
+
+
+def check_present(name: str, source: Source) -> None:
+    """Refuse a source whose folders or files are not all there, naming each.
+
+    Raises:
+        MissingInput: See above.
+    """
+    missing = [path for path in source.paths if not _present(path)]
+    if missing:
+        raise MissingInput(name, missing)
+
+
+def _present(path: str) -> bool:
+    if any(c in path for c in "*?["):
+        return True  # a pattern: Spark itself says what it did not find
+    storage, inner = files.of(path)
+    info = storage.get_file_info(inner)
+    if info.is_file:
+        return True
+    below = (i.base_name for i in files.listing(path, recursive=True) if i.is_file)
+    return any(not base.startswith(("_", ".")) for base in below)
+
+
+def current_version(name: str, source: Source) -> int:
+    """The version of a Delta source to pin: the one asked for, else the newest.
+
+    Raises:
+        MissingInput: There is no such table.
+    """
+    table = open_table(source.path)
+    if table is None:
+        raise MissingInput(name, [source.path])
+    return source.version if source.version is not None else table.version()
+
+
+def read_delta(spark: SparkSession, source: Source, version: int) -> DataFrame:
+    """A Delta source as it was at a version."""
+    reader = spark.read.format("delta").options(**source.options).option("versionAsOf", version)
+    return reader.load(files.for_spark(source.path))
+
+
+def read_files(spark: SparkSession, name: str, source: Source) -> DataFrame:
+    """A source of files; a bad record fails the action that meets it (``bad_records: fail``)."""
+    places = [files.for_spark(path) for path in source.paths]
+    reader = spark.read.format(source.format).options(**source.options)
+    if source.schema is None:
+        return reader.load(places)
+    if source.format == "parquet":
+        return reader.schema(source.schema).load(places)
+    frame = reader.schema(source.schema).option("mode", "FAILFAST").load(places)
+    return _require(frame, name, _required(source.schema))
+
+
+def split_bad_records(spark: SparkSession, source: Source) -> tuple[DataFrame, DataFrame]:
+    """The records that are by the schema, and the others.
+
+    Returns:
+        The good frame with the schema's columns, and a frame ``file: string, record: string, reason: string``.
+
+    All columns are parsed, used or not: both frames must agree on what a bad record is.
+    """
+    from pyspark.sql import functions as F
+
+    schema = _schema(source)
+    parsed = _parsed(spark, source, schema)
+    missing = [F.when(F.col(f"row.{_quoted(c)}").isNull(), F.lit(c)) for c in _required(schema)]
+    columns = F.concat_ws(", ", *missing)
+    malformed = F.col(f"row.{_CORRUPT}").isNotNull() | F.col("row").isNull()
+    judged = parsed.withColumn(
+        "reason",
+        F.when(malformed, _malformed_reason(source))
+        .when(columns != "", F.concat(F.lit("missing or null: "), columns))
+        .otherwise(F.lit(None).cast("string")),
+    )
+    good = judged.where(F.col("reason").isNull()).select(*[F.col(f"row.{_quoted(c)}") for c in schema.names])
+    bad = judged.where(F.col("reason").isNotNull()).select("file", "record", "reason")
+    return good, bad
+
+
+def _parsed(spark: SparkSession, source: Source, schema: StructType) -> DataFrame:
+    """Columns ``file``, ``record`` (the text) and ``row`` (a struct of the schema and the corrupt record)."""
+    from pyspark.sql import functions as F
+    from pyspark.sql.types import StringType, StructType
+
+    wide = StructType([*schema.fields]).add(_CORRUPT, StringType())
+    places = [files.for_spark(path) for path in source.paths]
+    options = {**source.options, "mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT}
+    file = F.col("_metadata.file_path").alias("file")
+    if source.format == "json":
+        lines = spark.read.text(places).where(F.trim("value") != "")
+        return lines.select(file, F.col("value").alias("record"), F.from_json("value", wide, options).alias("row"))
+    # CSV needs its reader: a header, or a line break within quotes, is not seen from a single line.
+    rows = spark.read.schema(wide).options(**options).option("columnPruning", "false").csv(places)
+    row = F.struct(*[F.col(_quoted(name)) for name in wide.names])
+    record = F.coalesce(F.col(_CORRUPT), F.to_csv(F.struct(*[F.col(_quoted(n)) for n in schema.names])))
+    return rows.select(file, record.alias("record"), row.alias("row"))
+
+
+def _malformed_reason(source: Source) -> Column:
+    from pyspark.sql import functions as F
+
+    wrong_type = F.lit("a value does not fit its column's type")
+    if source.format == "csv":
+        return F.lit("the number of values or a value's type does not fit the schema")
+    return F.when(F.try_parse_json("record").isNull(), F.lit("not valid JSON")).otherwise(wrong_type)
+
+
+def _require(frame: DataFrame, name: str, columns: Sequence[str]) -> DataFrame:
+    """The frame, failing where a required column is null: a reader fills a missing one with null."""
+    from pyspark.sql import functions as F
+
+    if not columns:
+        return frame
+    missing = F.concat_ws(", ", *[F.when(F.col(_quoted(c)).isNull(), F.lit(c)) for c in columns])
+    where = F.concat(F.lit(f"{_MARK} [{name}] ["), F.col("_metadata.file_path"), F.lit("] missing or null: "), missing)
+    any_null = F.lit(False)
+    for column in columns:
+        any_null = any_null | F.col(_quoted(column)).isNull()
+    return frame.where(F.when(any_null, F.raise_error(where)).otherwise(F.lit(True)))
+
+
+def as_bad_records(error: BaseException, sources: Mapping[str, Source]) -> BadRecords | None:
+    """The bad record that Spark's error tells of, ``None`` when it tells of something else."""
+    text = str(error)
+    ours = re.search(re.escape(_MARK) + r" \[(.*?)\] \[(.*?)\] ([^\n]*)", text)
+    if ours:
+        return BadRecords(ours[1], ours[2], ours[3].split(" SQLSTATE:")[0].strip())
+    if "MALFORMED_RECORD_IN_PARSING" not in text and "MALFORMED_CSV_RECORD" not in text:
+        return None
+    file = re.search(r"(?:file|s3a?|gs|abfss?|hdfs)://?[^\s'\"]+?\.\w+(?=[\s.,'\"]|$)", text)
+    place = file[0] if file else ""
+    causes = re.findall(r"^Caused by: [\w.$]+: (.*)$", text, re.MULTILINE)
+    return BadRecords(_name_of(place, sources), place, causes[-1] if causes else describe(error))
+
+
+def _name_of(file: str, sources: Mapping[str, Source]) -> str:
+    inner = file.split(":", 1)[-1].lstrip("/")
+    for name, source in sources.items():
+        if any(inner.startswith(path.split(":", 1)[-1].strip("/")) for path in source.paths):
+            return name
+    return ", ".join(sources)
+
+
+def _required(schema: StructType) -> list[str]:
+    return [f.name for f in schema.fields if not f.nullable]
+
+
+def _schema(source: Source) -> Any:
+    if source.schema is None:
+        raise ValueError(f"bad_records: quarantine needs a schema for {source.path}")
+    return source.schema
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"

@@ -1,0 +1,52 @@
+"""A frame through a chain of functions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spark_flow.errors import NotADataFrame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import DataFrame
+
+
+def pipe(frame: DataFrame, *steps: Callable[[DataFrame], DataFrame]) -> DataFrame:
+    """A frame through steps, each a plain function ``DataFrame -> DataFrame``: one Spark plan.
+
+    The local sequencer without a run (the book's section 2.1); ``spark_flow.local_sequencer`` is the durable one.
+
+    >>> adults = pipe(people, only_adults, add_birth_year)  # doctest: +SKIP
+
+    Raises:
+        NotADataFrame: A step returned something else.
+    """
+    for step in steps:
+        frame = apply(step, frame)
+    return frame
+
+
+def apply(step: Callable[..., DataFrame], frame: DataFrame, *, name: str = "", **arguments: object) -> DataFrame:
+    """One step on a frame.
+
+    Raises:
+        NotADataFrame: The step returned something else.
+    """
+    result = step(frame, **arguments)
+    # Classic and Connect frames share no importable base that is cheap to load; both can do this.
+    if not (hasattr(result, "schema") and hasattr(result, "sparkSession")):
+        raise NotADataFrame(name or getattr(step, "__name__", repr(step)), result)
+    return result
+
+
+def sql(query: str) -> Callable[[DataFrame], DataFrame]:
+    """A step of SQL text in which ``{frame}`` is the frame, and other ``{names}`` are arguments of the step.
+
+    >>> pipe(flights, sql("SELECT carrier, count(*) AS n FROM {frame} GROUP BY carrier"))  # doctest: +SKIP
+    """
+
+    def run_sql(frame: DataFrame, **arguments: object) -> DataFrame:
+        return frame.sparkSession.sql(query, frame=frame, **arguments)
+
+    return run_sql
