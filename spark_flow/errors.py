@@ -7,6 +7,7 @@
     │   ├── ConfigError             a YAML file is wrong; all its problems at once
     │   ├── InvalidName             a pipeline, key or node name that cannot be a folder name
     │   ├── InvalidStep             a step that is no function, or has no stable fingerprint
+    │   ├── DuplicateNode           two nodes of one name, or two writes to one place
     │   ├── CannotReplace           a sink that cannot replace a key's rows was asked to
     │   └── EnvironmentTooOld       Java, Python or Delta's library missing or too old
     ├── StateError                  exit code 1: the state folder
@@ -95,6 +96,14 @@ class InvalidStep(UsageError):
         self.step = step
         self.found = found
         super().__init__(f"step {step!r}: found {found}. {fix}")
+
+
+class DuplicateNode(UsageError):
+    """Two different nodes of a run have one name, or write to one place."""
+
+    def __init__(self, node: str, what: str) -> None:
+        self.node = node
+        super().__init__(f"{node}: {what}. The ledger could not tell them apart; give each its own.")
 
 
 class CannotReplace(UsageError):

@@ -132,9 +132,12 @@ class _Canonical:
         return ["type", value.json()] if hasattr(value, "jsonValue") else None
 
     def _function(self, function: types.FunctionType) -> list[Any]:
-        if id(function) in self._seen or not _is_users(function):
-            return ["function", function.__module__, function.__qualname__]
+        name = ["function", function.__module__, function.__qualname__]
+        if id(function) in self._seen:
+            return name
         self._seen.add(id(function))
+        if not _is_users(function):  # an installed package's factory still tells its functions apart by closure
+            return [*name, [[free, self._lenient(value)] for free, value in _closure(function)]]
         changed = _changed_by(function)
         uses = [[name, self._lenient(used)] for name, used in sorted(_uses(function).items()) if name not in changed]
         defaults = [self.of(function.__defaults__ or ()), self.of(function.__kwdefaults__ or {})]
@@ -176,8 +179,12 @@ def _uses(function: types.FunctionType) -> dict[str, object]:
     for name, module in list(used.items()):
         if isinstance(module, types.ModuleType) and not (module.__file__ or "").startswith((*_INSTALLED, _OURS)):
             used |= {f"{name}.{n}": getattr(module, n) for n in names if hasattr(module, n)}
+    return used | dict(_closure(function))
+
+
+def _closure(function: types.FunctionType) -> list[tuple[str, object]]:
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    return used | {name: cell.cell_contents for name, cell in cells}
+    return [(name, cell.cell_contents) for name, cell in cells]
 
 
 def _names(code: types.CodeType) -> Iterable[str]:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from spark_flow import fingerprint
-from spark_flow.storage import sources
+from spark_flow.errors import DuplicateNode
+from spark_flow.names import quote_literal
+from spark_flow.storage import files, sources
 from spark_flow.storage.delta import delta
 from spark_flow.storage.port import Intent, Sink, Written, app_id
 
@@ -81,11 +83,12 @@ class LazyFrame:
         return frame
 
 
-def lazy(run: Run, frame: DataFrame | LazyFrame, name: str = "frame") -> LazyFrame:
+def lazy(run: Run, frame: DataFrame | LazyFrame) -> LazyFrame:
     """A frame as a node; one that was made outside of the run is fingerprinted by its plan."""
     if isinstance(frame, LazyFrame):
         return frame
-    return LazyFrame(run, name, "source", fingerprint.of_frame(frame), (), lambda: frame, frame)
+    made_of = fingerprint.of_frame(frame)
+    return LazyFrame(run, f"input-{made_of[:6]}", "source", made_of, (), lambda: frame)
 
 
 def read(run: Run, name: str, source: Source) -> LazyFrame:
@@ -129,9 +132,6 @@ def _quarantine(run: Run, node: str, source: Source, bad: DataFrame) -> None:
     """Set bad records aside in ``<state>/quarantine/<pipeline>`` before anything is made from the good ones."""
     from pyspark.sql import functions as F
 
-    from spark_flow.names import quote_literal
-    from spark_flow.storage import files
-
     where = f"`key` = {quote_literal(run.key)} AND `source` = {quote_literal(node)}"
     path = files.join(files.absolute(run.state), "quarantine", run.pipeline)
     sink = delta(path, replace_where=where)
@@ -162,7 +162,9 @@ def write(scope: Scope, name: str, frame: DataFrame | LazyFrame, sink: Sink) -> 
         WriteNotProved: The target does not hold what was written.
     """
     run, node = scope.run, scope.node(name)
-    data = lazy(run, frame, f"{node}/frame")
+    if run.targets.setdefault(files.absolute(sink.path), node) != node:
+        raise DuplicateNode(node, f"{run.targets[files.absolute(sink.path)]} writes to {sink.path} too")
+    data = lazy(run, frame)
     id_ = app_id(run.pipeline, node, run.key)
 
     def lack(event: Event) -> str:

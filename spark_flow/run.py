@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from spark_flow.errors import NodeFailed, SparkFlowError, describe
+from spark_flow.errors import DuplicateNode, NodeFailed, SparkFlowError, describe
 from spark_flow.ledger import DeltaLedger, Event, Kind, Ledger
 from spark_flow.names import check_name, check_node
 from spark_flow.storage import boundaries
@@ -104,6 +104,7 @@ class Run:
         self.plan = plan
         self.run_id = uuid.uuid4().hex[:12]
         self.sources: dict[str, Source] = {}
+        self.targets: dict[str, str] = {}
         self._ledger = ledger
         self._spark = spark
         self._observers = tuple(observers)
@@ -235,6 +236,8 @@ class Run:
         with self._lock:
             done = self._outcomes.get(node)
         if done is not None and done.state in ("succeeded", "reused", "would run", "would reuse"):
+            if done.fingerprint != fingerprint:
+                raise DuplicateNode(node, "two different nodes have this name")
             return done
         last = self._last(node)
         why = self._why(last, fingerprint, lack)
@@ -338,7 +341,9 @@ class Run:
     def declare(self, lazy: Lazy) -> None:
         """Note a node whose work is done within another node's action."""
         with self._lock:
-            self._declared.setdefault(lazy.node, lazy)
+            known = self._declared.setdefault(lazy.node, lazy)
+        if known.fingerprint != lazy.fingerprint:
+            raise DuplicateNode(lazy.node, "two different nodes have this name")
 
     def built(self, lazy: Lazy, duration_ms: int) -> None:
         """Note that a lazy node's plan was made."""

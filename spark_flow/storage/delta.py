@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import TableNotFoundError
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -142,19 +143,36 @@ class DeltaSink:
         }
         return Written(rows=rows, reason=words.format(version), detail=detail)
 
-    def count(self, detail: Mapping[str, Any], key: str) -> int:
-        """The key's rows in the table now, without Spark."""
-        table = _open(self.path)
-        if table is None:
-            raise MissingInput(f"{key} of {self.path}", [self.path])
-        return count_rows(table, detail.get("predicate"))
+
+def held(detail: Mapping[str, Any], app_id: str) -> tuple[int, int]:
+    """What a table holds now of a recorded write: the revision of its id, and the key's rows; without Spark.
+
+    Raises:
+        MissingInput: The table is gone.
+    """
+    table = _open(detail["path"])
+    if table is None:
+        raise MissingInput(app_id, [detail["path"]])
+    return table.transaction_version(app_id) or 0, count_rows(table, detail.get("predicate"))
 
 
 def count_rows(table: DeltaTable, predicate: str | None) -> int:
     """The rows of a table that a SQL predicate takes (``None``: all), read by ``deltalake``."""
-    where = f" WHERE {predicate.replace('`', chr(34))}" if predicate else ""
-    query = f"SELECT count(*) AS n FROM t{where}"  # noqa: S608 - the predicate is the sink's own
-    return int(QueryBuilder().register("t", table).execute(query).read_all()["n"][0].as_py())
+    return int(_query(table, "count(*) AS n", predicate)["n"][0].as_py())
+
+
+def read_rows(detail: Mapping[str, Any], *, limit: int) -> pa.Table:
+    """Rows of a recorded write, at the version recorded, in the order of their columns; without Spark."""
+    table = DeltaTable(detail["path"], version=detail["version"])
+    tail = f"ORDER BY {', '.join(str(n + 1) for n in range(len(table.schema().fields)))} LIMIT {int(limit)}"
+    return _query(table, "*", detail.get("predicate"), tail)
+
+
+def _query(table: DeltaTable, what: str, predicate: str | None, tail: str = "") -> pa.Table:
+    # Spark quotes names by backticks, deltalake's engine by double quotes.
+    where = f"WHERE {predicate.replace('`', chr(34))}" if predicate else ""
+    query = f"SELECT {what} FROM t {where} {tail}"  # noqa: S608 - the predicate is the sink's own
+    return pa.table(QueryBuilder().register("t", table).execute(query).read_all())
 
 
 def open_table(path: str) -> DeltaTable | None:

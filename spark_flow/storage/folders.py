@@ -99,14 +99,19 @@ class FolderSink:
         detail = {"format": self.format, "path": folder, "revision": intent.revision}
         return Written(rows=manifest["rows"], reason=words, detail=detail)
 
-    def count(self, detail: Mapping[str, Any], key: str) -> int:
-        """The rows of the key's manifest, when all its files are there."""
-        folder = str(detail.get("path") or self.folder(key))
-        manifest = read_manifest(folder)
-        missing = lacking(folder) if manifest else [files.join(folder, MANIFEST)]
-        if missing:
-            raise MissingInput(f"{key} of {self.path}", missing)
-        return int(manifest["rows"])
+
+def held(detail: Mapping[str, Any], app_id: str) -> tuple[int, int]:
+    """What a key's folder holds now of a recorded write: its revision and rows, by the manifest and its files.
+
+    Raises:
+        MissingInput: The folder or some of its files are gone, or changed in size.
+    """
+    folder = str(detail["path"])
+    manifest = read_manifest(folder)
+    missing = [files.join(folder, name) for name in (lacking(folder) if manifest else [MANIFEST])]
+    if missing:
+        raise MissingInput(app_id, missing)
+    return int(manifest["revision"]) if manifest["app_id"] == app_id else 0, int(manifest["rows"])
 
 
 def read_manifest(folder: str) -> dict[str, Any]:

@@ -66,6 +66,10 @@ class Sink(Protocol):
     """Where a frame goes, once for each revision."""
 
     @property
+    def path(self) -> str:
+        """The table's or folder's place."""
+
+    @property
     def fingerprint(self) -> str:
         """A hash of the sink's settings."""
 
@@ -84,11 +88,4 @@ class Sink(Protocol):
 
         Raises:
             WriteNotProved: The target does not hold what was written.
-        """
-
-    def count(self, detail: Mapping[str, Any], key: str) -> int:
-        """The key's rows that the target holds now, without Spark.
-
-        Raises:
-            MissingInput: The target is gone.
         """

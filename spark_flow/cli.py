@@ -1,0 +1,98 @@
+"""``spark-flow``: what happened, from the ledger alone. It starts no JVM."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from spark_flow.errors import SparkFlowError
+from spark_flow.ledger import DeltaLedger, Event
+from spark_flow.verify import verify as check
+from spark_flow.view.tables import run_table, runs, status_table
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="What spark_flow's ledger knows: which runs there were, what became of each node, and whether it still stands.",
+)
+
+State = Annotated[str, typer.Option(help="The state folder, a path or URI.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Pipeline = Annotated[str, typer.Argument(help="The pipeline's name.")]
+Key = Annotated[str, typer.Argument(help="The unit of work, as 2013-01-02.")]
+
+
+@app.command()
+def status(
+    pipeline: Annotated[str | None, typer.Argument(help="Only this pipeline.")] = None,
+    state: State = "state",
+    as_json: Json = False,  # noqa: FBT002
+) -> None:
+    """The runs in the ledger: the last generation and attempt of each key."""
+    views = runs(_events(state, pipeline))
+    if as_json:
+        _print_json([{**{k: v for k, v in view.summary.items() if k != "nodes"}, "counts": view.counts} for view in views])
+    elif views:
+        Console().print(status_table(views))
+    else:
+        typer.echo(f"no runs in {state}")
+
+
+@app.command()
+def show(pipeline: Pipeline, key: Key, state: State = "state", as_json: Json = False) -> None:  # noqa: FBT002
+    """The nodes of a key's last generation."""
+    (view,) = runs(_known(state, pipeline, key))
+    if as_json:
+        _print_json(view.summary)
+        return
+    console = Console(soft_wrap=True)
+    console.print(f"{pipeline} {key} generation {view.generation}, attempt {view.attempt}: {view.state}")
+    console.print(run_table(view))
+
+
+@app.command()
+def verify(pipeline: Pipeline, key: Key, state: State = "state", as_json: Json = False) -> None:  # noqa: FBT002
+    """Compare a key's rows in its tables with what was recorded; exit 1 when something differs."""
+    findings = check(_known(state, pipeline, key))
+    if as_json:
+        _print_json([dataclasses.asdict(f) for f in findings])
+    else:
+        table = Table("node", "state", "recorded", "found", "path", "reason", box=None)
+        for f in findings:
+            table.add_row(f.node, f.state, _text(f.recorded), _text(f.found), f.path, f.reason)
+        Console(soft_wrap=True).print(table)
+    if any(f.state != "ok" for f in findings):
+        raise typer.Exit(1)
+
+
+def _events(state: str, pipeline: str | None = None, key: str | None = None) -> list[Event]:
+    try:
+        return DeltaLedger(state, create=False).read(pipeline, key)
+    except SparkFlowError as error:
+        typer.echo(f"failed: {error}", err=True)
+        raise typer.Exit(error.exit_code) from error
+
+
+def _known(state: str, pipeline: str, key: str) -> Sequence[Event]:
+    events = _events(state, pipeline, key)
+    if not events:
+        known = sorted({f"{e.pipeline} {e.key}" for e in _events(state)})
+        typer.echo(f"no run of {pipeline} {key} in {state}; found: {', '.join(known) or 'none'}", err=True)
+        raise typer.Exit(2)
+    return events
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _print_json(content: Any) -> None:
+    typer.echo(json.dumps(content, indent=1, default=str))

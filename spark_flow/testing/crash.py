@@ -1,0 +1,56 @@
+"""End the process, by a real ``SIGKILL``, at a chosen point of a chosen node.
+
+In Python, ``Run.open(..., observers=[crash_at("after_commit", "publish/lake")])``. A whole job, unchanged::
+
+    ./spark-submit.sh spark_flow/testing/crash.py after_commit publish/lake jobs/daily_flights.py key=2013-01-02
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spark_flow.run import Observer, Outcome
+
+POINTS = ("before_action", "before_commit", "after_commit", "before_event", "after_event")
+"""The points of a node, in order: its action begins, its files or commit are about to be made and are made, its
+event is about to be recorded and is recorded."""
+
+
+def crash_at(point: str, node: str) -> Observer:
+    """An observer that kills this process when a node comes to a point.
+
+    Raises:
+        ValueError: There is no such point.
+    """
+    if point not in POINTS:
+        raise ValueError(f"no point {point!r}; there are {', '.join(POINTS)}")
+
+    def crash(at: str, where: str, _: Outcome | None) -> None:
+        if (at, where) == (point, node):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return crash
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a job's file with a crash: ``POINT NODE JOB [ARGUMENT]...``; returns the job's exit code if it lives."""
+    point, node, job, *arguments = argv
+    sys.path.insert(0, str(Path(job).resolve().parent))
+    spec = importlib.util.spec_from_file_location("job_to_crash", job)
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(job)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return int(module.main(arguments, observers=[crash_at(point, node)]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,39 @@
+"""Fixtures for Spark in local mode; pytest finds them when spark-flow is installed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pyspark.sql import SparkSession
+
+    from spark_flow.ledger.memory import MemoryLedger
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """One local Delta session for the whole test run: two cores, few partitions, no UI."""
+    from spark_flow.session import session
+
+    made = session("tests", config={"spark.master": "local[2]", "spark.sql.shuffle.partitions": "2"})
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> str:
+    """A fresh state folder."""
+    return str(tmp_path / "state")
+
+
+@pytest.fixture
+def memory_ledger() -> MemoryLedger:
+    """The in-memory ledger: a run's rules without a table."""
+    from spark_flow.ledger.memory import MemoryLedger
+
+    return MemoryLedger()

@@ -1,0 +1,116 @@
+"""The ledger, and the tables that a run wrote, as a person reads them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from spark_flow.storage.delta import read_rows
+
+if TYPE_CHECKING:
+    from spark_flow.ledger import Event
+    from spark_flow.run import Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunView:
+    """A run as the ledger tells it.
+
+    Attributes:
+        state: ``succeeded``, ``failed``, or ``incomplete`` when it did not say how it ended: it is still
+            running, or was killed.
+        nodes: Each node's last event of the generation.
+    """
+
+    pipeline: str
+    key: str
+    generation: int
+    attempt: int
+    state: str
+    began: dt.datetime
+    ended: dt.datetime | None
+    error: str
+    nodes: Sequence[Event]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many nodes are in which state."""
+        return dict(Counter(node.state for node in self.nodes))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The run as JSON has it, nodes as in ``--summary-json``."""
+        names = ("node", "kind", "state", "rows", "duration_ms", "reason", "error")
+        nodes = [{name: getattr(node, name) for name in names} for node in self.nodes]
+        place = {"pipeline": self.pipeline, "key": self.key, "generation": self.generation, "attempt": self.attempt}
+        times = {"began": self.began.isoformat(), "ended": self.ended.isoformat() if self.ended else None}
+        return {**place, "state": self.state, **times, "error": self.error, "nodes": nodes}
+
+
+def runs(events: Iterable[Event]) -> list[RunView]:
+    """The runs in a ledger's events, the last generation of each key, by pipeline and key."""
+    by_key = groupby(events, key=lambda e: (e.pipeline, e.key))
+    return [_view(list(group)) for _, group in by_key]
+
+
+def _view(events: Sequence[Event]) -> RunView:
+    generation = events[-1].generation
+    mine = [e for e in events if e.generation == generation]
+    attempt = [e for e in mine if e.attempt == mine[-1].attempt]
+    ends = [e for e in attempt if e.kind == "run" and e.state != "started"]
+    last: dict[str, Event] = {}
+    for event in mine:
+        if event.kind != "run":
+            last[event.node] = event
+    return RunView(
+        pipeline=mine[-1].pipeline,
+        key=mine[-1].key,
+        generation=generation,
+        attempt=mine[-1].attempt,
+        state=ends[-1].state if ends else "incomplete",
+        began=attempt[0].at,
+        ended=ends[-1].at if ends else None,
+        error=ends[-1].error if ends else "",
+        nodes=list(last.values()),
+    )
+
+
+def status_table(views: Iterable[RunView]) -> Table:
+    """One line a run."""
+    table = Table("pipeline", "key", "generation", "attempt", "state", "began", "took", "nodes", box=None)
+    for v in views:
+        took = f"{(v.ended - v.began).total_seconds():.1f} s" if v.ended else ""
+        nodes = ", ".join(f"{count} {state}" for state, count in v.counts.items())
+        began = v.began.strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(v.pipeline, v.key, str(v.generation), str(v.attempt), v.state, began, took, nodes)
+    return table
+
+
+def run_table(view: RunView) -> Table:
+    """One line a node."""
+    table = Table("node", "kind", "state", "revision", "rows", "ms", "reason", box=None)
+    for n in view.nodes:
+        numbers = [str(x) if x is not None else "" for x in (n.revision or None, n.rows, n.duration_ms)]
+        table.add_row(n.node, n.kind, n.state, *numbers, n.error or n.reason)
+    return table
+
+
+def print_rows(outcomes: Iterable[Outcome], *, limit: int, console: Console | None = None) -> None:
+    """Print the key's rows of each Delta table that a run wrote or reused, read without Spark."""
+    console = console or Console()
+    for outcome in outcomes:
+        if outcome.kind != "sink" or outcome.detail.get("format") != "delta":
+            continue
+        rows = read_rows(outcome.detail, limit=limit)
+        title = f"{outcome.detail['path']} at version {outcome.detail['version']}: {outcome.rows} rows"
+        table = Table(*rows.column_names, box=None, title=title, title_justify="left")
+        for row in rows.to_pylist():
+            table.add_row(*["" if value is None else str(value) for value in row.values()])
+        console.print(table)
