@@ -1,0 +1,172 @@
+"""Single values of a YAML file: read, checked, or refused with the reason."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import string
+from typing import TYPE_CHECKING, Any
+
+from spark_flow.config.problems import nearest, one_of, refuse, show
+from spark_flow.config.references import is_reference, resolve
+from spark_flow.errors import ConfigError, InvalidName
+from spark_flow.names import check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from pydantic import ValidationInfo
+
+MOST_BRANCHES = 10_000  # a range is written in a few characters; a slip of them should not fill the memory
+_RANGE = re.compile(r"([0-9]{1,18})\.\.([0-9]{1,18})")
+_NAME_RULE = "1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit, no '..'"
+
+
+def valid_name(value: str) -> str:
+    """A name that may be a folder name."""
+    try:
+        return check_name("name", value)
+    except InvalidName as error:
+        raise refuse(show(value), _NAME_RULE) from error
+
+
+def name_of(reference: str) -> str:
+    """The function's own name in ``module:function``."""
+    return re.split(r"[:.]", reference)[-1]
+
+
+def branch_names(value: object) -> tuple[str, ...] | None:
+    """``"05..23"``, or a list of names.
+
+    >>> branch_names("08..11")
+    ('08', '09', '10', '11')
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return _range(value)
+    if not isinstance(value, list | tuple) or not value:
+        raise refuse(show(value), 'a range such as "05..23", or a list of names')
+    for name in value:
+        if not isinstance(name, str):
+            raise refuse(
+                f"{show(name)} in a list",
+                "names",
+                'Quote each, as in ["05", "06"]: YAML reads 05 as a number.',
+            )
+        if valid_name(name) and value.count(name) > 1:
+            raise refuse(f"{name!r} twice", "each name once")
+    return tuple(value)
+
+
+def _range(text: str) -> tuple[str, ...]:
+    match = _RANGE.fullmatch(text)
+    if match is None:
+        raise refuse(show(text), 'a range of whole numbers such as "05..23"', f'For one branch: ["{text}"].')
+    first, last = match.groups()
+    if int(first) > int(last):
+        raise refuse(show(text), "the smaller number first", f'Write "{last}..{first}".')
+    if last.startswith("0") and len(last) != len(first):
+        raise refuse(show(text), "both ends equally wide", f'Write "{first.zfill(len(last))}..{last}".')
+    if int(last) - int(first) >= MOST_BRANCHES:
+        raise refuse(f"{int(last) - int(first) + 1} branches", f"at most {MOST_BRANCHES}")
+    width = len(first) if first.startswith("0") else 0
+    return tuple(str(number).zfill(width) for number in range(int(first), int(last) + 1))
+
+
+def option(value: object) -> str | int | bool:
+    """A reader's, writer's or table's option, as it is written."""
+    if isinstance(value, str | int):
+        return value
+    raise refuse(show(value), "text, a whole number, true or false", "Quote it to give it as text.")
+
+
+def version_text(value: object) -> object:
+    """A step's version: text, or a whole number; 1.10 would be read as 1.1."""
+    if isinstance(value, bool | float):
+        raise refuse(show(value), "text or a whole number", "Quote it.")
+    return str(value) if isinstance(value, int) else value
+
+
+def one_or_many(value: object) -> object:
+    """A single column is a list of one."""
+    columns = [value] if isinstance(value, str) else value
+    if isinstance(columns, list | tuple):
+        twice = [column for column in columns if columns.count(column) > 1]
+        if twice:
+            raise refuse(f"{show(twice[0])} twice", "each column once")
+    return columns
+
+
+def argument_names(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The names under ``with`` are those of parameters; ``frame`` is the frame so far."""
+    for name in arguments:
+        if name == "frame" or not name.isidentifier() or keyword.iskeyword(name):
+            raise refuse(
+                f"the name {name!r}",
+                "the name of a parameter",
+                "frame is the frame so far." * (name == "frame"),
+            )
+    return arguments
+
+
+def references_function(reference: str | None, info: ValidationInfo) -> str | None:
+    """``module:function``; looked up only while a file is loaded, which gives the context."""
+    if reference is None:
+        return None
+    found = _look_up(reference, info)
+    if info.context is not None and not callable(found):
+        raise refuse(f"{reference!r}, which is of type {type(found).__name__}", "a function")
+    return reference
+
+
+def references_schema(schema: str | None, info: ValidationInfo) -> str | None:
+    """``module:NAME`` of a StructType or DDL text, or DDL itself, which writes ``a INT`` with a space."""
+    if schema is None or not is_reference(schema):
+        return _ddl(schema)
+    found = _look_up(schema, info)
+    # Not by isinstance: pyspark is not imported to read a file.
+    if info.context is not None and not isinstance(found, str) and type(found).__name__ != "StructType":
+        raise refuse(f"{schema!r}, which is of type {type(found).__name__}", "a StructType or DDL text")
+    return schema
+
+
+def _ddl(schema: str | None) -> str | None:
+    if schema is not None and len(schema.split()) < 2:  # noqa: PLR2004  # a column is a name and a type
+        raise refuse(
+            show(schema), "module:NAME or DDL", "For example flights:SCHEMA, or carrier STRING, delay INT."
+        )
+    return schema
+
+
+def _look_up(reference: str, info: ValidationInfo) -> object:
+    if info.context is None:
+        if not is_reference(reference):
+            raise refuse(show(reference), "module:function")
+        return None
+    try:
+        return resolve(reference, beside=info.context.get("beside"))
+    except ConfigError as error:
+        (problem,) = error.problems
+        raise refuse(problem.found, problem.expected, problem.fix) from error
+
+
+def placeholders(sql: str, given: Collection[str] | None) -> None:
+    """``{frame}`` is there, and every other ``{name}`` is given by ``with`` (``None``: not known)."""
+    try:
+        fields = [field for _, field, _, _ in string.Formatter().parse(sql) if field is not None]
+    except ValueError as error:
+        raise refuse(
+            f"{show(sql)} ({error})", "balanced braces", "Write {{ and }} for a brace of SQL itself."
+        ) from error
+    names = {re.split(r"[.\[]", field)[0] for field in fields}
+    if "frame" not in names:
+        raise refuse(show(sql), "{frame}, the frame so far", "For example SELECT * FROM {frame}.")
+    if given is not None:
+        _known(sorted(names), ["frame", *given])
+
+
+def _known(names: Sequence[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise refuse(f"{{{name}}}", one_of(known), nearest(name, known) or "Give it in with.")

@@ -1,0 +1,134 @@
+"""Read a job's YAML file: overrides, interpolations, and all that is wrong with it at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+
+from spark_flow.config.flow import PATTERNS, FlowEntry, FlowModel, flow_findings
+from spark_flow.config.interpolation import as_written, plain
+from spark_flow.config.models import JobConfig, SourceModel
+from spark_flow.config.overrides import TEXT_KEYS, override
+from spark_flow.config.problems import from_pydantic, locate
+from spark_flow.errors import ConfigError, Problem
+from spark_flow.names import check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_ENTRY: TypeAdapter[FlowModel] = TypeAdapter(FlowEntry)
+_NO_KEY = Problem("key", "nothing", "the key of this run", "Required: give key=…, for example key=2013-01-02")
+
+
+def load(path: str | Path, overrides: Sequence[str] = (), *, beside: Path | None = None) -> JobConfig:
+    """The file as a checked ``JobConfig``.
+
+    Args:
+        path: The YAML file.
+        overrides: ``key=2013-01-02``, ``sources.flights.path=...``, ``flow.3.write.path=...``.
+        beside: A folder in which the modules of ``module:function`` are looked for first.
+
+    Raises:
+        ConfigError: With every problem of the file and of the overrides.
+        InvalidName: The key cannot be a folder name.
+    """
+    config = _read(path)
+    problems = [problem for item in overrides if (problem := override(config, item))]
+    for name in ("state", "output"):
+        config.setdefault(name, JobConfig.model_fields[name].default)
+    if as_written(config).get("key") in (None, "???"):
+        problems.append(_NO_KEY)
+        config["key"] = "missing"  # so that what interpolates it is still checked
+    raw, unresolved = plain(config)
+    problems += unresolved
+    check_name("key", raw["key"])
+    job, wrong = _validate(raw, beside)
+    places = {problem.path for problem in problems}
+    problems += [problem for problem in wrong if problem.path not in places]
+    if job is None or problems:
+        raise ConfigError(str(path), problems)
+    return job
+
+
+def _read(path: str | Path) -> DictConfig:
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if not isinstance(node, yaml.MappingNode):
+            found = "an empty file" if node is None else f"a {node.id} at the top"
+            raise _unreadable(path, "", found, "a mapping", "For example pipeline: daily_flights")
+        config = DictConfig(OmegaConf.create(text))
+    except OSError as error:
+        raise _unreadable(path, "", error.strerror or str(error), "a YAML file that can be read") from error
+    except UnicodeDecodeError as error:
+        raise _unreadable(
+            path, "", f"bytes that are not UTF-8 at {error.start}", "a YAML file in UTF-8"
+        ) from error
+    except yaml.YAMLError as error:
+        raise _not_yaml(path, error) from error
+    except OmegaConfBaseException as error:
+        found = str(error).splitlines()[0]
+        raise _unreadable(path, error.full_key or "", found, "${name} of this file") from error
+    except RecursionError as error:
+        raise _unreadable(path, "", "an anchor that holds itself", "YAML without cycles") from error
+    config.update(_texts(node))
+    return config
+
+
+def _texts(node: yaml.MappingNode) -> dict[str, str]:
+    """Scalars that are text whatever they look like: ``key: 007`` is neither 7 nor octal."""
+    return {
+        name.value: value.value
+        for name, value in node.value
+        if name.value in TEXT_KEYS and isinstance(value, yaml.ScalarNode) and not value.tag.endswith(":null")
+    }
+
+
+def _not_yaml(path: str | Path, error: yaml.YAMLError) -> ConfigError:
+    mark = getattr(error, "problem_mark", None)
+    where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    found = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return _unreadable(path, where, found, "YAML", "Mind quotes, indentation and unique keys.")
+
+
+def _unreadable(path: str | Path, where: str, found: str, expected: str, fix: str = "") -> ConfigError:
+    return ConfigError(str(path), (Problem(where or "file", found, expected, fix),))
+
+
+def _validate(raw: dict[str, Any], beside: Path | None) -> tuple[JobConfig | None, list[Problem]]:
+    sources = raw.get("sources")
+    context = {
+        "beside": beside,
+        "sources": [str(name) for name in sources] if isinstance(sources, dict) else [],
+    }
+    try:
+        return JobConfig.model_validate(raw, context=context), []
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+    found = [one for detail in details for one in from_pydantic(detail, _keys(detail["loc"]))]
+    if isinstance(raw.get("flow"), list):
+        found += flow_findings([_entry(entry) for entry in raw["flow"]])
+    return None, list(dict.fromkeys(locate(one, raw) for one in found))
+
+
+def _entry(raw: object) -> FlowModel | None:
+    """An entry that is right in itself, so that the flow as a whole is checked although others are wrong."""
+    try:
+        return _ENTRY.validate_python(raw)
+    except ValidationError:
+        return None
+
+
+def _keys(loc: tuple[str | int, ...]) -> tuple[str, ...]:
+    """The keys that are allowed beside the one at ``loc``."""
+    if len(loc) == 1:
+        return JobConfig.keys()
+    if loc[0] == "sources":
+        return SourceModel.keys()
+    model = PATTERNS.get(str(loc[-2])) if len(loc) > 1 else None
+    return model.keys() if model else ()

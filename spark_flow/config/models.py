@@ -1,0 +1,91 @@
+"""A job's YAML file as a whole, and its sources; the entries of its flow are in ``flow.py``."""
+
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StrictInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from typing_extensions import Self
+
+from spark_flow.config.base import Format, Model, Name, Options, Text, only_delta
+from spark_flow.config.fields import branch_names, references_schema
+from spark_flow.config.flow import FlowEntry, flow_findings
+from spark_flow.config.problems import findings, refuse
+from spark_flow.names import check_name
+
+
+class SourceModel(Model):
+    """Where a frame comes from."""
+
+    format: Format
+    path: Text
+    branches: Annotated[tuple[str, ...] | None, BeforeValidator(branch_names)] = Field(
+        None, validate_default=True
+    )
+    schema_: Annotated[Text | None, AfterValidator(references_schema)] = Field(None, alias="schema")
+    bad_records: Literal["fail", "quarantine"] | None = None
+    options: Options = Field(default_factory=dict)
+    version: Annotated[StrictInt, Field(ge=0)] | None = None
+
+    def branch_names(self) -> tuple[str, ...]:
+        """The branches, in order; none if the source has none."""
+        return self.branches or ()
+
+    @field_validator("branches")
+    @classmethod
+    def _branches_are_in_the_path(cls, value: object, info: ValidationInfo) -> object:
+        path = info.data.get("path")
+        if path is not None and value is None and "{branch}" in path:
+            raise refuse("nothing", "the branches of {branch} in path", 'For example branches: "05..23".')
+        if path is not None and value is not None and "{branch}" not in path:
+            raise refuse(
+                f"branches, and path {path!r}",
+                "{branch} in path",
+                "Put {branch} where the branch's name stands.",
+            )
+        return value
+
+    @field_validator("bad_records")
+    @classmethod
+    def _bad_records_need_a_schema(cls, value: object, info: ValidationInfo) -> object:
+        if value is not None and info.data.get("format") in {"delta", "parquet"}:
+            raise refuse(
+                f"bad_records with format {info.data['format']}", "format json or csv", "Leave it out."
+            )
+        if value is not None and info.data.get("schema_", "") is None:
+            raise refuse(
+                "bad_records without schema", "a schema", "Bad is what is not by the schema: give schema."
+            )
+        return value
+
+    @field_validator("version")
+    @classmethod
+    def _version_is_of_delta(cls, value: object, info: ValidationInfo) -> object:
+        return only_delta("version", value, info)
+
+
+class JobConfig(Model):
+    """A whole file."""
+
+    pipeline: Name
+    key: Annotated[str, AfterValidator(partial(check_name, "key"))]
+    state: Text = "state"
+    output: Text = "out"
+    retention_days: Annotated[StrictInt, Field(ge=0)] = 7
+    vars: dict[str, Any] = Field(default_factory=dict)
+    sources: dict[Name, SourceModel]
+    flow: tuple[FlowEntry, ...]
+
+    @model_validator(mode="after")
+    def _flow_is_whole(self) -> Self:
+        wrong = flow_findings(self.flow)
+        if wrong:
+            raise findings(*wrong)
+        return self

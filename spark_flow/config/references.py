@@ -1,0 +1,104 @@
+"""``module:name`` references of a YAML file to the user's own code."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+from spark_flow.config.problems import nearest
+from spark_flow.errors import ConfigError, Problem, describe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
+_DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+_REFERENCE = re.compile(rf"{_DOTTED}:{_DOTTED}")
+
+
+def is_reference(text: str) -> bool:
+    """Whether ``text`` reads ``module:name`` or ``package.module:name``.
+
+    >>> is_reference("flights:SCHEMA"), is_reference("carrier STRING, delay INT")
+    (True, False)
+    """
+    return _REFERENCE.fullmatch(text) is not None
+
+
+def resolve(reference: str, *, beside: Path | None = None) -> object:
+    """What ``module:name`` names.
+
+    Args:
+        reference: As written in the file, ``flights:clean`` or ``package.module:name``.
+        beside: A folder of modules, such as the job's own. It is put on ``sys.path`` and stays there, as
+            Python does with a script's folder, so that functions which import when called still work.
+
+    Raises:
+        ConfigError: With one problem, that the module does not import or has no such name.
+    """
+    if not is_reference(reference):
+        raise _unresolved(reference, repr(reference), "module:function", "For example flights:clean.")
+    module_name, _, dotted = reference.partition(":")
+    if beside is not None and str(beside) not in sys.path:
+        sys.path.insert(0, str(beside))
+    found: object = _module(reference, module_name)
+    for name in dotted.split("."):
+        found = _attribute(reference, found, name)
+    return found
+
+
+def _module(reference: str, name: str) -> ModuleType:
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+            raise _no_module(reference, error.name) from error
+        cause = f"{type(error).__name__}: {describe(error)}{_where(error)}"
+        raise _unresolved(
+            reference,
+            f"{cause}, raised while importing {name!r}",
+            "a module that imports",
+            "Mend that module.",
+        ) from error
+
+
+def _no_module(reference: str, name: str) -> ConfigError:
+    parent, _, leaf = name.rpartition(".")
+    folders = getattr(sys.modules.get(parent), "__path__", None) if parent else sys.path
+    known = [module.name for module in pkgutil.iter_modules(folders)]
+    hint = (
+        nearest(leaf, known, cutoff=0.75) or "It is looked for beside the job and among installed packages."
+    )
+    return _unresolved(reference, f"no module {name!r}", "a module that Python can import", hint)
+
+
+def _attribute(reference: str, owner: object, name: str) -> object:
+    try:
+        return getattr(owner, name)
+    except AttributeError as error:
+        names = [known for known in dir(owner) if not known.startswith("_")]
+        what = getattr(owner, "__name__", type(owner).__name__)
+        hint = nearest(name, names) or f"It has {', '.join(_own(owner, names)[:8]) or 'no public name'}."
+        raise _unresolved(reference, f"no {name!r} in {what}", f"a name of {what}", hint) from error
+
+
+def _own(owner: object, names: list[str]) -> list[str]:
+    """The names that the owner itself defines come before those it imports."""
+    home = getattr(owner, "__name__", None)
+    return sorted(names, key=lambda name: getattr(getattr(owner, name, None), "__module__", None) != home)
+
+
+def _where(error: BaseException) -> str:
+    """The user's own line; a SyntaxError names it already."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    own = [frame for frame in frames if "importlib" not in frame.filename]
+    return "" if isinstance(error, SyntaxError) or not own else f" ({own[-1].filename}:{own[-1].lineno})"
+
+
+def _unresolved(reference: str, found: str, expected: str, fix: str) -> ConfigError:
+    return ConfigError(reference, (Problem(reference, found, expected, fix),))
