@@ -34,9 +34,7 @@ TEXT_COLUMNS = {
 }  # fmt: skip
 
 
-def make_flights(
-    dates: str | Iterable[date], out: Path | str, *, layout: Layout = "hourly"
-) -> dict[str, int]:
+def make_flights(dates: str | Iterable[date], out: Path | str, *, layout: Layout = "hourly") -> dict[str, int]:
     """Write the flights of `dates` and their reference tables under `out`.
 
     Date folders that an earlier call left in `out/flights` are removed, so that `out` holds what was asked

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,12 +15,15 @@ from spark_flow.ledger import DeltaLedger, Event
 from spark_flow.verify import verify as check
 from spark_flow.view.tables import run_table, runs, status_table
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="What spark_flow's ledger knows: which runs there were, what became of each node, and whether it still stands.",
+    help="What spark_flow's ledger knows: its runs, what became of their nodes, whether it still stands.",
 )
 
 State = Annotated[str, typer.Option(help="The state folder, a path or URI.")]
@@ -34,12 +36,14 @@ Key = Annotated[str, typer.Argument(help="The unit of work, as 2013-01-02.")]
 def status(
     pipeline: Annotated[str | None, typer.Argument(help="Only this pipeline.")] = None,
     state: State = "state",
-    as_json: Json = False,  # noqa: FBT002
+    as_json: Json = False,
 ) -> None:
     """The runs in the ledger: the last generation and attempt of each key."""
     views = runs(_events(state, pipeline))
     if as_json:
-        _print_json([{**{k: v for k, v in view.summary.items() if k != "nodes"}, "counts": view.counts} for view in views])
+        _print_json(
+            [{**{k: v for k, v in view.summary.items() if k != "nodes"}, "counts": view.counts} for view in views]
+        )
     elif views:
         Console().print(status_table(views))
     else:
@@ -47,7 +51,7 @@ def status(
 
 
 @app.command()
-def show(pipeline: Pipeline, key: Key, state: State = "state", as_json: Json = False) -> None:  # noqa: FBT002
+def show(pipeline: Pipeline, key: Key, state: State = "state", as_json: Json = False) -> None:
     """The nodes of a key's last generation."""
     (view,) = runs(_known(state, pipeline, key))
     if as_json:
@@ -59,7 +63,7 @@ def show(pipeline: Pipeline, key: Key, state: State = "state", as_json: Json = F
 
 
 @app.command()
-def verify(pipeline: Pipeline, key: Key, state: State = "state", as_json: Json = False) -> None:  # noqa: FBT002
+def verify(pipeline: Pipeline, key: Key, state: State = "state", as_json: Json = False) -> None:
     """Compare a key's rows in its tables with what was recorded; exit 1 when something differs."""
     findings = check(_known(state, pipeline, key))
     if as_json:

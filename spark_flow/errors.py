@@ -140,7 +140,9 @@ class StateNotWritable(StateError):
     def __init__(self, path: str, reason: str) -> None:
         self.path = path
         self.reason = reason
-        super().__init__(f"state folder {path} is not writable: {reason}. Point state= at a folder that this user may write.")
+        super().__init__(
+            f"state folder {path} is not writable: {reason}. Point state= at a folder that this user may write."
+        )
 
 
 class StateTooNew(StateError):
@@ -225,7 +227,8 @@ class WriteNotProved(RunError):
         self.expected = expected
         self.found = found
         super().__init__(
-            f"{path}: expected {expected}, found {found}: the write was dropped or undone. Nothing was recorded; run again."
+            f"{path}: expected {expected}, found {found}: the write was dropped or undone. "
+            "It was not recorded as done; run again."
         )
 
 
@@ -236,7 +239,9 @@ class SetNotVisible(RunError):
         self.name = name
         self.key = key
         self.reason = reason
-        super().__init__(f"transaction {name!r} of key {key}: {reason}. Run the pipeline's job for this key to complete it.")
+        super().__init__(
+            f"transaction {name!r} of key {key}: {reason}. Run the pipeline's job for this key to complete it."
+        )
 
 
 def describe(error: BaseException, fields: Mapping[str, str] | None = None) -> str:

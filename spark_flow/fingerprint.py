@@ -23,7 +23,8 @@ import re
 import sysconfig
 import textwrap
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from spark_flow.errors import InvalidStep
@@ -34,7 +35,19 @@ if TYPE_CHECKING:
 _PLAIN = (str, int, float, bool, bytes, complex, type(None))
 _PRINTED = (dt.date, dt.time, dt.timedelta, decimal.Decimal, pathlib.PurePath, range, re.Pattern)
 _CHANGES = frozenset(
-    ["add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "remove", "setdefault", "update"]
+    [
+        "add",
+        "append",
+        "appendleft",
+        "clear",
+        "discard",
+        "extend",
+        "insert",
+        "pop",
+        "remove",
+        "setdefault",
+        "update",
+    ]
 )
 _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 _OURS = str(pathlib.Path(__file__).parent)
@@ -97,19 +110,22 @@ class _Canonical:
     def _container(self, value: Any) -> list[Any] | None:
         if isinstance(value, Mapping):
             return ["mapping", sorted(([self.of(k), self.of(v)] for k, v in value.items()), key=json.dumps)]
-        if isinstance(value, Set):
+        if isinstance(value, AbstractSet):
             return ["set", sorted((self.of(v) for v in value), key=json.dumps)]
         if isinstance(value, Sequence):
             return ["sequence", [self.of(v) for v in value]]
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return [type(value).__qualname__, [self.of(getattr(value, f.name)) for f in dataclasses.fields(value)]]
+            return [
+                type(value).__qualname__,
+                [self.of(getattr(value, f.name)) for f in dataclasses.fields(value)],
+            ]
         return None
 
     def _code(self, value: Any) -> list[Any] | None:
         if isinstance(value, functools.partial):
             return ["partial", self.of(value.func), self.of(value.args), self.of(value.keywords)]
         if isinstance(value, types.MethodType):
-            return ["method", self._function(value.__func__), self.of(value.__self__)]
+            return ["method", self.of(value.__func__), self.of(value.__self__)]
         if isinstance(value, types.FunctionType):
             return self._function(value)
         if isinstance(value, types.ModuleType):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +15,8 @@ from spark_flow.storage.delta import delta
 from spark_flow.storage.port import Intent, Sink, Written, app_id
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from pyspark.sql import DataFrame
 
     from spark_flow.ledger import Event, Kind
@@ -144,9 +145,18 @@ def _quarantine(run: Run, node: str, source: Source, bad: DataFrame) -> None:
         place = {"pipeline": run.pipeline, "key": run.key, "source": node, "revision": intent.revision}
         rows = bad.select(*[F.lit(value).alias(name) for name, value in place.items()], "*")
         written = sink.write(rows, intent)
-        return Written(reason=f"{count} bad record(s) set aside in {path}", detail={"quarantined": count, **written.detail})
+        return Written(
+            reason=f"{count} bad record(s) set aside in {path}",
+            detail={"quarantined": count, **written.detail},
+        )
 
-    run.once(node, set_aside, kind="source", fingerprint=source.fingerprint, remembered=lambda: sink.remembered(id_, run.key))
+    run.once(
+        node,
+        set_aside,
+        kind="source",
+        fingerprint=source.fingerprint,
+        remembered=lambda: sink.remembered(id_, run.key),
+    )
 
 
 def write(scope: Scope, name: str, frame: DataFrame | LazyFrame, sink: Sink) -> Outcome:

@@ -89,9 +89,7 @@ def _write(_: Flow, entry: files.WriteModel, scope: Scope, frame: LazyFrame | No
     return _needed(frame)
 
 
-def _transaction(
-    flow: Flow, entry: files.TransactionModel, scope: Scope, frame: LazyFrame | None
-) -> LazyFrame | None:
+def _transaction(flow: Flow, entry: files.TransactionModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame | None:
     with transaction(scope.run, entry.name) as within:
         return _walk(flow, entry.flow, within, frame)
 
@@ -120,9 +118,7 @@ def _needed(frame: LazyFrame | None) -> LazyFrame:
     return frame
 
 
-def main(
-    argv: Sequence[str] | None = None, *, job: str, observers: Sequence[Observer] = ()
-) -> int:
+def main(argv: Sequence[str] | None = None, *, job: str, observers: Sequence[Observer] = ()) -> int:
     """Run a job's command line; returns its exit code.
 
     Args:
@@ -157,7 +153,10 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
     default = job.parent.parent / "conf" / f"{job.stem}.yaml"
 
     def command(
-        overrides: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="key, state, output, or any path into the file.")] = None,
+        overrides: Annotated[
+            list[str] | None,
+            typer.Argument(metavar="[NAME=VALUE]...", help="key, state, output, or any path into the file."),
+        ] = None,
         config: Annotated[Path, typer.Option(help="The job's YAML file.")] = default,
         plan: Annotated[bool, typer.Option("--plan", help="Show what would run or be reused; run no action.")] = False,
         rerun: Annotated[bool, typer.Option("--rerun", help="Do all of it anew and replace the key's rows.")] = False,
@@ -165,7 +164,16 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
         summary_json: Annotated[Path | None, typer.Option(help="Write the run's summary to this file.")] = None,
     ) -> int:
         try:
-            return _run(job, config, overrides or [], observers, plan=plan, rerun=rerun, show=show, summary=summary_json)
+            return _run(
+                job,
+                config,
+                overrides or [],
+                observers,
+                plan=plan,
+                rerun=rerun,
+                show=show,
+                summary=summary_json,
+            )
         except SparkFlowError as error:
             typer.echo(f"{'usage' if isinstance(error, UsageError) else 'failed'}: {error}", err=True)
             return error.exit_code

@@ -7,10 +7,11 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from spark_flow.errors import DuplicateNode, NodeFailed, SparkFlowError, describe
+from spark_flow.journal import Journal
 from spark_flow.ledger import DeltaLedger, Event, Kind, Ledger
 from spark_flow.names import check_name, check_node
 from spark_flow.storage import boundaries
@@ -105,19 +106,16 @@ class Run:
         self.run_id = uuid.uuid4().hex[:12]
         self.sources: dict[str, Source] = {}
         self.targets: dict[str, str] = {}
-        self._ledger = ledger
+        self._journal = Journal(ledger, pipeline, key, rerun=rerun)
         self._spark = spark
         self._observers = tuple(observers)
         self._retention = retention
         self._lock = threading.RLock()
-        self._events = ledger.read(pipeline, key)
         self._declared: dict[str, Lazy] = {}
         self._built: dict[str, int] = {}
         self._outcomes: dict[str, Outcome] = {}
         self._failures: list[BaseException] = []
         self._began = time.monotonic()
-        self.generation, self.attempt = _place(self._events, rerun=rerun)
-        self._seq = 0
 
     @classmethod
     def open(
@@ -158,7 +156,7 @@ class Run:
         run = cls(pipeline, key, ledger=ledger, observers=observers, retention=retention, **options)  # type: ignore[arg-type]
         if not plan:
             boundaries.mark_begun(state, pipeline, key, run.generation)
-            run._record([run._event("", "run", "started")])
+            run._journal.record([run._journal.event("", "run", "started")])
         return run
 
     def __enter__(self) -> Self:
@@ -184,6 +182,16 @@ class Run:
         """A transaction notes its writes; a run has its outcomes already."""
 
     @property
+    def generation(self) -> int:
+        """1, and one more for each deliberate rerun."""
+        return self._journal.generation
+
+    @property
+    def attempt(self) -> int:
+        """1, and one more for each retry of the generation."""
+        return self._journal.attempt
+
+    @property
     def spark(self) -> SparkSession:
         """The run's session, made when it is first asked for."""
         with self._lock:
@@ -193,7 +201,7 @@ class Run:
                 self._spark = SparkSession.builder.getOrCreate()
             elif not hasattr(self._spark, "read"):
                 self._spark = self._spark()  # type: ignore[operator]
-            return self._spark  # type: ignore[return-value]
+            return self._spark
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -239,11 +247,11 @@ class Run:
             if done.fingerprint != fingerprint:
                 raise DuplicateNode(node, "two different nodes have this name")
             return done
-        last = self._last(node)
+        last = self._journal.last(node)
         why = self._why(last, fingerprint, lack)
         if not why and last is not None:
             return self._end(_outcome_of(last, "would reuse" if self.plan else "reused"))
-        intent = self._intent(node, fingerprint, remembered if writes else lambda: 0, fresh=bool(last and last.state == "succeeded"))
+        intent = self._intent(node, self._journal.revision(node, fingerprint, remembered()) if writes else 0)
         try:
             admit(intent)
         except SparkFlowError as error:
@@ -252,7 +260,7 @@ class Run:
             _ = needed.frame
         if self.plan:
             return self._end(Outcome(node=node, kind=kind, state="would run", fingerprint=fingerprint, reason=why))
-        return self._do(node, action, kind, fingerprint, inputs, intent if writes else replace(intent, revision=0))
+        return self._do(node, action, kind, fingerprint, inputs, intent)
 
     def _do(
         self,
@@ -264,7 +272,9 @@ class Run:
         intent: Intent,
     ) -> Outcome:
         if intent.revision:
-            self._record([self._event(node, kind, "started", revision=intent.revision, fingerprint=fingerprint)])
+            self._journal.record(
+                [self._journal.event(node, kind, "started", revision=intent.revision, fingerprint=fingerprint)]
+            )
         began = time.monotonic()
         try:
             self._tell("before_action", node)
@@ -287,7 +297,7 @@ class Run:
         )
         self._tell("before_event", node)
         carried = [self._carried(lazy, node) for lazy in self._unsettled(inputs)]
-        self._record([self._event_of(o) for o in [*carried, outcome]])
+        self._journal.record([self._event_of(o) for o in [*carried, outcome]])
         self._tell("after_event", node)
         for settled in carried:
             self._end(settled)
@@ -305,26 +315,7 @@ class Run:
             return "it was begun and did not end"
         return lack(last)
 
-    def _last(self, node: str) -> Event | None:
-        """The node's last real event in this generation: only the latest revision counts."""
-        with self._lock:
-            mine = [e for e in self._events if e.node == node and e.generation == self.generation]
-        real = [e for e in mine if e.state in ("started", "succeeded", "failed")]
-        return real[-1] if real else None
-
-    def _intent(self, node: str, fingerprint: str, remembered: Callable[[], int], *, fresh: bool) -> Intent:
-        """The intent to act under: the last one's revision when this retries it, else the next."""
-        with self._lock:
-            revised = [e for e in self._events if e.node == node and e.revision]
-        last = revised[-1] if revised else None
-        known = remembered()
-        retried = (
-            last is not None
-            and not fresh
-            and (last.generation, last.fingerprint) == (self.generation, fingerprint)
-            and known <= last.revision
-        )
-        revision = last.revision if last and retried else max(last.revision if last else 0, known) + 1
+    def _intent(self, node: str, revision: int) -> Intent:
         return Intent(
             pipeline=self.pipeline,
             key=self.key,
@@ -351,7 +342,7 @@ class Run:
             self._built[lazy.node] = duration_ms
 
     def failed(self, node: str, kind: Kind, error: BaseException, **known: Any) -> BaseException:
-        """Record that a node failed, once for each error; returns what to raise: ours, or the error in a ``NodeFailed``."""
+        """Record that a node failed, once for each error; returns what to raise: ours, or it in a ``NodeFailed``."""
         with self._lock:
             if any(error is earlier for earlier in self._failures):
                 return error
@@ -360,7 +351,7 @@ class Run:
             self._failures.append(failure)
         outcome = Outcome(node=node, kind=kind, state="failed", error=describe(error), **known)
         if not self.plan:
-            self._record([self._event_of(outcome)])
+            self._journal.record([self._event_of(outcome)])
         self._end(outcome)
         return failure
 
@@ -396,7 +387,7 @@ class Run:
         for lazy in self._declared.values():
             if lazy.node in self._outcomes:
                 continue
-            last = self._last(lazy.node)
+            last = self._journal.last(lazy.node)
             stands = last is not None and last.state == "succeeded" and last.fingerprint == lazy.fingerprint
             if lazy.node in self._built and self.plan:
                 outcome = Outcome(node=lazy.node, kind=lazy.kind, state="would run")
@@ -418,12 +409,12 @@ class Run:
         noted = [self._event_of(o) for o in self.outcomes if o.state in ("reused", "skipped")]
         state: Literal["failed", "succeeded"] = "failed" if error else "succeeded"
         message = describe(error) if error else ""
-        ended = self._event("", "run", state, error=message, duration_ms=_ms(self._began))
-        self._record([*noted, ended])
+        ended = self._journal.event("", "run", state, error=message, duration_ms=_ms(self._began))
+        self._journal.record([*noted, ended])
         if not error:
             boundaries.mark_succeeded(self.state, self.pipeline, self.key, self.generation)
             boundaries.sweep(self.state, self.pipeline, older_than=self._retention)
-        self._ledger.maintain()
+        self._journal.maintain()
 
     def summary(self) -> dict[str, Any]:
         """The run as ``--summary-json`` has it, nodes in the order in which they were named in the flow."""
@@ -433,24 +424,18 @@ class Run:
         state = "failed" if "failed" in states else "planned" if self.plan else "succeeded"
         if state == "succeeded" and outcomes and states <= {"reused"}:
             state = "reused"
-        place = {"pipeline": self.pipeline, "key": self.key, "generation": self.generation, "attempt": self.attempt}
+        place = {
+            "pipeline": self.pipeline,
+            "key": self.key,
+            "generation": self.generation,
+            "attempt": self.attempt,
+        }
         return {**place, "state": state, "nodes": [o.summary for o in outcomes]}
-
-    def _event(self, node: str, kind: Kind, state: Any, **fields: Any) -> Event:
-        with self._lock:
-            self._seq += 1
-            place = {"generation": self.generation, "attempt": self.attempt, "seq": self._seq}
-        return Event(pipeline=self.pipeline, key=self.key, node=node, kind=kind, state=state, **place, **fields)
 
     def _event_of(self, outcome: Outcome) -> Event:
         names = ("revision", "fingerprint", "rows", "duration_ms", "reason", "error", "detail")
         fields = {name: getattr(outcome, name) for name in names}
-        return self._event(outcome.node, outcome.kind, outcome.state, **fields)
-
-    def _record(self, events: Sequence[Event]) -> None:
-        self._ledger.append(events)
-        with self._lock:
-            self._events.extend(events)
+        return self._journal.event(outcome.node, outcome.kind, outcome.state, **fields)
 
     def _end(self, outcome: Outcome) -> Outcome:
         with self._lock:
@@ -461,19 +446,6 @@ class Run:
     def _tell(self, point: str, node: str, outcome: Outcome | None = None) -> None:
         for observer in self._observers:
             observer(point, node, outcome)
-
-
-def _place(events: Sequence[Event], *, rerun: bool) -> tuple[int, int]:
-    """The generation and attempt that a new run of a key is."""
-    if not events:
-        return 1, 1
-    generation = max(e.generation for e in events)
-    runs = [e for e in events if e.kind == "run" and e.generation == generation]
-    ended = any(e.state == "succeeded" for e in runs)
-    # A rerun that was killed is gone on with: the same command again reuses what succeeded.
-    if rerun and (generation == 1 or ended):
-        return generation + 1, 1
-    return generation, max((e.attempt for e in runs), default=0) + 1
 
 
 def _outcome_of(event: Event, state: OutcomeState) -> Outcome:

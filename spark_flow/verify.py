@@ -49,7 +49,7 @@ def verify(events: Iterable[Event]) -> list[Finding]:
 def _check(event: Event) -> Finding:
     id_ = app_id(event.pipeline, event.node, event.key)
     held = delta.held if event.detail["format"] == "delta" else folders.held
-    recorded = event.rows if "quarantined" not in event.detail else event.detail["quarantined"]
+    recorded = event.detail.get("quarantined", event.rows)
     place = {"pipeline": event.pipeline, "key": event.key, "node": event.node, "path": event.detail["path"]}
     try:
         revision, found = held(event.detail, id_)

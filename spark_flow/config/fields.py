@@ -133,9 +133,7 @@ def references_schema(schema: str | None, info: ValidationInfo) -> str | None:
 
 def _ddl(schema: str | None) -> str | None:
     if schema is not None and len(schema.split()) < 2:  # noqa: PLR2004  # a column is a name and a type
-        raise refuse(
-            show(schema), "module:NAME or DDL", "For example flights:SCHEMA, or carrier STRING, delay INT."
-        )
+        raise refuse(show(schema), "module:NAME or DDL", "For example flights:SCHEMA, or carrier STRING, delay INT.")
     return schema
 
 

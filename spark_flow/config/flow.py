@@ -55,9 +55,7 @@ class ReadModel(FlowModel):
     def _source_is_one_of_the_file(cls, value: str, info: ValidationInfo) -> str:
         sources = (info.context or {}).get("sources")
         if sources is not None and value not in sources:
-            raise refuse(
-                show(value), one_of(sources) if sources else "a name under sources", nearest(value, sources)
-            )
+            raise refuse(show(value), one_of(sources) if sources else "a name under sources", nearest(value, sources))
         return value
 
 
@@ -71,9 +69,7 @@ class StepModel(FlowModel):
     pattern: Literal["step"] = Field("step", alias=PATTERN)
     name: Name
     run: Annotated[str | None, AfterValidator(references_function)] = None
-    with_: Annotated[dict[str, Any], AfterValidator(argument_names)] = Field(
-        default_factory=dict, alias="with"
-    )
+    with_: Annotated[dict[str, Any], AfterValidator(argument_names)] = Field(default_factory=dict, alias="with")
     sql: Text | None = Field(None, validate_default=True)
     restart: StrictBool = False
     version: Annotated[str | None, BeforeValidator(version_text)] = None
@@ -83,9 +79,7 @@ class StepModel(FlowModel):
 
         A string is a source if, and only if, one of exactly that name exists.
         """
-        named = {
-            arg: value for arg, value in self.with_.items() if isinstance(value, str) and value in sources
-        }
+        named = {arg: value for arg, value in self.with_.items() if isinstance(value, str) and value in sources}
         return named, {arg: value for arg, value in self.with_.items() if arg not in named}
 
     def nodes(self) -> tuple[str, ...]:
@@ -138,9 +132,7 @@ class WriteModel(FlowModel):
     @classmethod
     def _only_replace_has_a_predicate(cls, value: object, info: ValidationInfo) -> object:
         if value and info.data.get("mode", "replace") != "replace":
-            raise refuse(
-                f"replace_where with mode {info.data['mode']}", "mode replace", "Leave one of them out."
-            )
+            raise refuse(f"replace_where with mode {info.data['mode']}", "mode replace", "Leave one of them out.")
         return value
 
 
@@ -198,11 +190,7 @@ def _unfold(entry: Any) -> Any:
 
 def _fold(entry: FlowModel, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
     """The way back, so that a dumped config is a file again."""
-    return {
-        entry.pattern: {
-            key: value for key, value in handler(entry).items() if key not in {"pattern", PATTERN}
-        }
-    }
+    return {entry.pattern: {key: value for key, value in handler(entry).items() if key not in {"pattern", PATTERN}}}
 
 
 _ANY_ENTRY = ReadModel | StepModel | WriteModel | TransactionModel
@@ -223,9 +211,7 @@ def flow_findings(flow: Sequence[FlowModel | None]) -> list[Finding]:
     if not flow or (flow[0] is not None and not isinstance(flow[0], ReadModel)):
         first = flow[0].pattern if flow and flow[0] else None
         found.append(
-            Finding(
-                ("flow", 0) if flow else ("flow",), show(first), "a read first", "For example - read: flights"
-            )
+            Finding(("flow", 0) if flow else ("flow",), show(first), "a read first", "For example - read: flights")
         )
     taken: dict[str, int] = {}
     for at, entry in enumerate(flow):

@@ -33,9 +33,7 @@ def plain(config: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
 def _container(node: Any, path: str, names: list[str], problems: list[Problem]) -> Any:
     written = as_written(node)
     if path.count(".") + path.count("[") > DEEPEST:
-        problems.append(
-            Problem(path.partition(".")[0], "an interpolation that holds itself", "one that ends")
-        )
+        problems.append(Problem(path.partition(".")[0], "an interpolation that holds itself", "one that ends"))
         return written
     if isinstance(node, ListConfig):
         return [_leaf(node, at, f"{path}[{at}]", names, problems) for at in range(len(node))]
@@ -57,9 +55,7 @@ def _leaf(node: Any, key: Any, path: str, names: list[str], problems: list[Probl
 
 def _problem(path: str, raw: str, error: Exception, names: list[str]) -> Problem:
     if isinstance(error, InterpolationToMissingValueError):
-        return Problem(
-            path, f"{raw!r}, which leads to a missing value", "a value", "Give the value it leads to."
-        )
+        return Problem(path, f"{raw!r}, which leads to a missing value", "a value", "Give the value it leads to.")
     wanted = re.search(r"key '([^']+)' not found", str(error))
     if wanted is None:
         return Problem(path, f"{raw!r} ({str(error).splitlines()[0]})", "an interpolation that resolves")

@@ -66,9 +66,7 @@ def _read(path: str | Path) -> DictConfig:
     except OSError as error:
         raise _unreadable(path, "", error.strerror or str(error), "a YAML file that can be read") from error
     except UnicodeDecodeError as error:
-        raise _unreadable(
-            path, "", f"bytes that are not UTF-8 at {error.start}", "a YAML file in UTF-8"
-        ) from error
+        raise _unreadable(path, "", f"bytes that are not UTF-8 at {error.start}", "a YAML file in UTF-8") from error
     except yaml.YAMLError as error:
         raise _not_yaml(path, error) from error
     except OmegaConfBaseException as error:

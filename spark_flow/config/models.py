@@ -26,9 +26,7 @@ class SourceModel(Model):
 
     format: Format
     path: Text
-    branches: Annotated[tuple[str, ...] | None, BeforeValidator(branch_names)] = Field(
-        None, validate_default=True
-    )
+    branches: Annotated[tuple[str, ...] | None, BeforeValidator(branch_names)] = Field(None, validate_default=True)
     schema_: Annotated[Text | None, AfterValidator(references_schema)] = Field(None, alias="schema")
     bad_records: Literal["fail", "quarantine"] | None = None
     options: Options = Field(default_factory=dict)
@@ -56,13 +54,9 @@ class SourceModel(Model):
     @classmethod
     def _bad_records_need_a_schema(cls, value: object, info: ValidationInfo) -> object:
         if value is not None and info.data.get("format") in {"delta", "parquet"}:
-            raise refuse(
-                f"bad_records with format {info.data['format']}", "format json or csv", "Leave it out."
-            )
+            raise refuse(f"bad_records with format {info.data['format']}", "format json or csv", "Leave it out.")
         if value is not None and info.data.get("schema_", "") is None:
-            raise refuse(
-                "bad_records without schema", "a schema", "Bad is what is not by the schema: give schema."
-            )
+            raise refuse("bad_records without schema", "a schema", "Bad is what is not by the schema: give schema.")
         return value
 
     @field_validator("version")

@@ -36,9 +36,7 @@ def override(config: DictConfig, item: str) -> Problem | None:
         value = text if name in TEXT_KEYS else as_written(OmegaConf.from_dotlist([f"value={text}"]))["value"]
         OmegaConf.update(config, ".".join(parts), value, merge=True)
     except (yaml.YAMLError, OmegaConfBaseException) as error:
-        return Problem(
-            name, f"{show(text)} ({str(error).splitlines()[0]})", "a value as in YAML", "Quote it."
-        )
+        return Problem(name, f"{show(text)} ({str(error).splitlines()[0]})", "a value as in YAML", "Quote it.")
     return None
 
 

@@ -71,9 +71,7 @@ def _no_module(reference: str, name: str) -> ConfigError:
     parent, _, leaf = name.rpartition(".")
     folders = getattr(sys.modules.get(parent), "__path__", None) if parent else sys.path
     known = [module.name for module in pkgutil.iter_modules(folders)]
-    hint = (
-        nearest(leaf, known, cutoff=0.75) or "It is looked for beside the job and among installed packages."
-    )
+    hint = nearest(leaf, known, cutoff=0.75) or "It is looked for beside the job and among installed packages."
     return _unresolved(reference, f"no module {name!r}", "a module that Python can import", hint)
 
 

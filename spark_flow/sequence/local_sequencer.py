@@ -7,7 +7,6 @@ step writes the step's frame; a retry starts at the last good one, and the steps
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,6 +18,8 @@ from spark_flow.storage.sources import Source
 from spark_flow.transforms.pipe import apply
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from pyspark.sql import DataFrame
 
     from spark_flow.ledger import Event
@@ -44,9 +45,7 @@ class Step:
         return fingerprint.of((self.transform, plain, self.version), name=self.name)
 
 
-def step(
-    transform: Transform, *, name: str = "", restart: bool = False, version: str = "", **arguments: Any
-) -> Step:
+def step(transform: Transform, *, name: str = "", restart: bool = False, version: str = "", **arguments: Any) -> Step:
     """A step of a sequencer.
 
     Args:
@@ -60,7 +59,9 @@ def step(
         InvalidStep: The transform is no function, or has no name of its own.
     """
     if not callable(transform):
-        raise InvalidStep(name or repr(transform), type(transform).__name__, "Expected a function DataFrame -> DataFrame.")
+        raise InvalidStep(
+            name or repr(transform), type(transform).__name__, "Expected a function DataFrame -> DataFrame."
+        )
     named = name or _name_of(transform)
     if not named or named == "<lambda>":
         raise InvalidStep(repr(transform), "a function without a name", "Pass name=.")
@@ -100,9 +101,8 @@ def _chain(run: Run, before: LazyFrame, step: Step, prefix: str) -> LazyFrame:
     made_of = fingerprint.combine(before.fingerprint, step.fingerprint, used, step.restart)
     build = functools.partial(_apply, step, before)
     if step.restart:
-        inner = build
-        build = lambda: _bounded(run, node, made_of, inputs, inner)  # noqa: E731
-        return LazyFrame(run, node, "step", made_of, (), build)
+        bounded = functools.partial(_bounded, run, node, made_of, inputs, build)
+        return LazyFrame(run, node, "step", made_of, (), bounded)
     return LazyFrame(run, node, "step", made_of, inputs, build)
 
 

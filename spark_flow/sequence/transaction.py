@@ -73,7 +73,13 @@ def transaction(run: Run, name: str = "publish") -> Transaction:
 
 
 def read_transaction(
-    spark: SparkSession, pipeline: str, key: str, name: str = "publish", *, state: str = "state", ledger: Ledger | None = None
+    spark: SparkSession,
+    pipeline: str,
+    key: str,
+    name: str = "publish",
+    *,
+    state: str = "state",
+    ledger: Ledger | None = None,
 ) -> dict[str, DataFrame]:
     """The tables of a key's last complete set, each as the set's record has it.
 

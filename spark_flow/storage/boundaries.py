@@ -99,5 +99,3 @@ def sweep(state: str, pipeline: str, *, older_than: dt.timedelta, now: dt.dateti
 
 def _sizes(folder: str) -> list[int]:
     return [i.size for i in files.listing(folder, recursive=True) if i.base_name.endswith(".parquet")]
-
-

@@ -62,7 +62,9 @@ class DeltaSink:
     @property
     def fingerprint(self) -> str:
         """A hash of the sink's settings."""
-        return fingerprint.of((self.format, files.absolute(self.path), self.partition_by, self.replace_where, self.mode))
+        return fingerprint.of(
+            (self.format, files.absolute(self.path), self.partition_by, self.replace_where, self.mode)
+        )
 
     def predicate(self, key: str) -> str | None:
         """The SQL predicate of the key's rows; ``None`` where the sink cannot tell them from others."""
@@ -188,7 +190,12 @@ _open = open_table
 
 def _commit_of(table: DeltaTable, intent: Intent, since: int) -> dict[str, Any] | None:
     """The newest commit from version ``since`` on that carries the intent's node, key and revision."""
-    wanted = {"pipeline": intent.pipeline, "node": intent.node, "key": intent.key, "revision": intent.revision}
+    wanted = {
+        "pipeline": intent.pipeline,
+        "node": intent.node,
+        "key": intent.key,
+        "revision": intent.revision,
+    }
     for commit in table.history(limit=None if not since else table.version() - since + 1):
         tag = _tag_of(commit)
         if all(tag.get(name) == value for name, value in wanted.items()):

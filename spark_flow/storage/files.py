@@ -17,7 +17,7 @@ def is_uri(path: str) -> bool:
 
 def absolute(path: str) -> str:
     """A URI as it is; a local path from the current folder."""
-    return path.rstrip("/") if is_uri(path) else os.path.abspath(path.removeprefix("file:"))
+    return path.rstrip("/") if is_uri(path) else os.path.abspath(path.removeprefix("file:"))  # noqa: PTH100 - resolve() would follow links
 
 
 def join(*parts: str) -> str:

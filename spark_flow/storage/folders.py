@@ -8,7 +8,6 @@ files are copied and the manifest is written last: it is then the truth, and a f
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +17,8 @@ from spark_flow.storage import files
 from spark_flow.storage.port import Intent, Written
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from pyarrow import fs
     from pyspark.sql import DataFrame
 
@@ -178,7 +179,9 @@ def _hidden(name: str) -> bool:
     return name.rpartition("/")[2].startswith(("_", "."))
 
 
-def _make(format: Format, path: str, partition_by: str | Sequence[str], options: Mapping[str, str] | None) -> FolderSink:  # noqa: A002
+def _make(
+    format: Format, path: str, partition_by: str | Sequence[str], options: Mapping[str, str] | None
+) -> FolderSink:
     columns = (partition_by,) if isinstance(partition_by, str) else tuple(partition_by)
     return FolderSink(format, path, columns, dict(options or {}))
 

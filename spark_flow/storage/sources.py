@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from spark_flow import fingerprint
 from spark_flow.errors import BadRecords, MissingInput, describe
+from spark_flow.names import quote_identifier
 from spark_flow.storage import files
 from spark_flow.storage.delta import open_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
@@ -40,7 +42,7 @@ class Source:
 
     format: Format
     path: str
-    schema: StructType | None = None
+    schema: StructType | str | None = None
     branches: tuple[str, ...] = ()
     bad_records: BadRecordPolicy = "fail"
     options: Mapping[str, str] = field(default_factory=dict)
@@ -49,7 +51,7 @@ class Source:
     @property
     def fingerprint(self) -> str:
         """A hash of the source's settings; not of its data, which a retry takes as it is."""
-        schema = self.schema.json() if self.schema is not None else None
+        schema = self.schema if self.schema is None or isinstance(self.schema, str) else self.schema.json()
         return fingerprint.of((self.format, self.paths, schema, self.bad_records, self.options, self.version))
 
     @property
@@ -69,15 +71,7 @@ def source(
     options: Mapping[str, str] | None = None,
     version: int | None = None,
 ) -> Source:
-    """Data to read; see ``Source``. A schema may be a DDL string, as ``"id INT NOT NULL, name STRING"``.
-
-    Raises:
-        pyspark.errors.ParseException: The DDL string is no schema.
-    """
-    if isinstance(schema, str):
-        from pyspark.sql.types import StructType
-
-        schema = StructType.fromDDL(schema)
+    """Data to read; see ``Source``. A schema may be a DDL string, as ``"id INT NOT NULL, name STRING"``."""
     return Source(format, path, schema, tuple(branches), bad_records, dict(options or {}), version)
 
 
@@ -127,10 +121,11 @@ def read_files(spark: SparkSession, name: str, source: Source) -> DataFrame:
     reader = spark.read.format(source.format).options(**source.options)
     if source.schema is None:
         return reader.load(places)
+    schema = _columns(source)
     if source.format == "parquet":
-        return reader.schema(source.schema).load(places)
-    frame = reader.schema(source.schema).option("mode", "FAILFAST").load(places)
-    return _require(frame, name, _required(source.schema))
+        return reader.schema(schema).load(places)
+    frame = reader.schema(schema).option("mode", "FAILFAST").load(places)
+    return _require(frame, name, _required(schema))
 
 
 def split_bad_records(spark: SparkSession, source: Source) -> tuple[DataFrame, DataFrame]:
@@ -143,9 +138,9 @@ def split_bad_records(spark: SparkSession, source: Source) -> tuple[DataFrame, D
     """
     from pyspark.sql import functions as F
 
-    schema = _schema(source)
+    schema = _columns(source)
     parsed = _parsed(spark, source, schema)
-    missing = [F.when(F.col(f"row.{_quoted(c)}").isNull(), F.lit(c)) for c in _required(schema)]
+    missing = [F.when(F.col(f"row.{quote_identifier(c)}").isNull(), F.lit(c)) for c in _required(schema)]
     columns = F.concat_ws(", ", *missing)
     malformed = F.col(f"row.{_CORRUPT}").isNotNull() | F.col("row").isNull()
     judged = parsed.withColumn(
@@ -154,7 +149,7 @@ def split_bad_records(spark: SparkSession, source: Source) -> tuple[DataFrame, D
         .when(columns != "", F.concat(F.lit("missing or null: "), columns))
         .otherwise(F.lit(None).cast("string")),
     )
-    good = judged.where(F.col("reason").isNull()).select(*[F.col(f"row.{_quoted(c)}") for c in schema.names])
+    good = judged.where(F.col("reason").isNull()).select(*[F.col(f"row.{quote_identifier(c)}") for c in schema.names])
     bad = judged.where(F.col("reason").isNotNull()).select("file", "record", "reason")
     return good, bad
 
@@ -173,8 +168,8 @@ def _parsed(spark: SparkSession, source: Source, schema: StructType) -> DataFram
         return lines.select(file, F.col("value").alias("record"), F.from_json("value", wide, options).alias("row"))
     # CSV needs its reader: a header, or a line break within quotes, is not seen from a single line.
     rows = spark.read.schema(wide).options(**options).option("columnPruning", "false").csv(places)
-    row = F.struct(*[F.col(_quoted(name)) for name in wide.names])
-    record = F.coalesce(F.col(_CORRUPT), F.to_csv(F.struct(*[F.col(_quoted(n)) for n in schema.names])))
+    row = F.struct(*[F.col(quote_identifier(name)) for name in wide.names])
+    record = F.coalesce(F.col(_CORRUPT), F.to_csv(F.struct(*[F.col(quote_identifier(n)) for n in schema.names])))
     return rows.select(file, record.alias("record"), row.alias("row"))
 
 
@@ -193,12 +188,10 @@ def _require(frame: DataFrame, name: str, columns: Sequence[str]) -> DataFrame:
 
     if not columns:
         return frame
-    missing = F.concat_ws(", ", *[F.when(F.col(_quoted(c)).isNull(), F.lit(c)) for c in columns])
+    missing = F.concat_ws(", ", *[F.when(F.col(quote_identifier(c)).isNull(), F.lit(c)) for c in columns])
     where = F.concat(F.lit(f"{_MARK} [{name}] ["), F.col("_metadata.file_path"), F.lit("] missing or null: "), missing)
-    any_null = F.lit(False)
-    for column in columns:
-        any_null = any_null | F.col(_quoted(column)).isNull()
-    return frame.where(F.when(any_null, F.raise_error(where)).otherwise(F.lit(True)))
+    any_null = functools.reduce(operator.or_, (F.col(quote_identifier(c)).isNull() for c in columns))
+    return frame.where(F.when(any_null, F.raise_error(where)).otherwise(F.lit("true").cast("boolean")))
 
 
 def as_bad_records(error: BaseException, sources: Mapping[str, Source]) -> BadRecords | None:
@@ -227,11 +220,13 @@ def _required(schema: StructType) -> list[str]:
     return [f.name for f in schema.fields if not f.nullable]
 
 
-def _schema(source: Source) -> Any:
+def _columns(source: Source) -> StructType:
+    """The schema; a DDL string is parsed by the session, so not before there is one."""
+    from pyspark.sql.types import StructType
+
     if source.schema is None:
         raise ValueError(f"bad_records: quarantine needs a schema for {source.path}")
-    return source.schema
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
+    if isinstance(source.schema, StructType):
+        return source.schema
+    parsed = StructType.fromDDL(source.schema)
+    return parsed if isinstance(parsed, StructType) else StructType().add("value", parsed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spark_flow.errors import NotADataFrame
 
@@ -46,7 +46,7 @@ def sql(query: str) -> Callable[[DataFrame], DataFrame]:
     >>> pipe(flights, sql("SELECT carrier, count(*) AS n FROM {frame} GROUP BY carrier"))  # doctest: +SKIP
     """
 
-    def run_sql(frame: DataFrame, **arguments: object) -> DataFrame:
+    def run_sql(frame: DataFrame, **arguments: Any) -> DataFrame:
         return frame.sparkSession.sql(query, frame=frame, **arguments)
 
     return run_sql

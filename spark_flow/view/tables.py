@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
 from spark_flow.storage.delta import read_rows
 
 if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Iterable, Sequence
+
     from spark_flow.ledger import Event
     from spark_flow.run import Outcome
 
@@ -49,7 +52,12 @@ class RunView:
         """The run as JSON has it, nodes as in ``--summary-json``."""
         names = ("node", "kind", "state", "rows", "duration_ms", "reason", "error")
         nodes = [{name: getattr(node, name) for name in names} for node in self.nodes]
-        place = {"pipeline": self.pipeline, "key": self.key, "generation": self.generation, "attempt": self.attempt}
+        place = {
+            "pipeline": self.pipeline,
+            "key": self.key,
+            "generation": self.generation,
+            "attempt": self.attempt,
+        }
         times = {"began": self.began.isoformat(), "ended": self.ended.isoformat() if self.ended else None}
         return {**place, "state": self.state, **times, "error": self.error, "nodes": nodes}
 
@@ -104,13 +112,16 @@ def run_table(view: RunView) -> Table:
 
 def print_rows(outcomes: Iterable[Outcome], *, limit: int, console: Console | None = None) -> None:
     """Print the key's rows of each Delta table that a run wrote or reused, read without Spark."""
-    console = console or Console()
+    console = console or Console(width=None if sys.stdout.isatty() else 160)
     for outcome in outcomes:
         if outcome.kind != "sink" or outcome.detail.get("format") != "delta":
             continue
         rows = read_rows(outcome.detail, limit=limit)
         title = f"{outcome.detail['path']} at version {outcome.detail['version']}: {outcome.rows} rows"
-        table = Table(*rows.column_names, box=None, title=title, title_justify="left")
+        table = Table(box=None, title=title, title_justify="left")
+        for field in rows.schema:
+            number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+            table.add_column(field.name, justify="right" if number else "left", no_wrap=True)
         for row in rows.to_pylist():
             table.add_row(*["" if value is None else str(value) for value in row.values()])
         console.print(table)
