@@ -142,7 +142,7 @@ class TransactionModel(FlowModel):
     short = ("flow", list)
     pattern: Literal["transaction"] = Field("transaction", alias=PATTERN)
     name: Name = "publish"
-    flow: Annotated[tuple["FlowEntry", ...], Field(min_length=1)]
+    flow: tuple["FlowEntry", ...]
 
     def nodes(self) -> tuple[str, ...]:
         """Its own name, and those of its entries under it."""
@@ -151,6 +151,8 @@ class TransactionModel(FlowModel):
     @field_validator("flow")
     @classmethod
     def _entries_may_stand_here(cls, flow: tuple[FlowModel, ...]) -> tuple[FlowModel, ...]:
+        if not flow:
+            raise refuse("an empty list", "at least one entry")
         allowed = one_of(name for name, model in PATTERNS.items() if model.in_transaction)
         wrong = [
             Finding(
@@ -182,6 +184,8 @@ def _unfold(entry: Any) -> Any:
     if model is None:
         raise refuse(f"unknown pattern {name!r}", one_of(PATTERNS), nearest(name, PATTERNS))
     if isinstance(body, Mapping):
+        if "pattern" in body:  # the field's name, by which pydantic would choose as well
+            raise findings(Finding((name, "pattern"), "unknown key 'pattern'", one_of(model.keys())))
         return {**body, PATTERN: name}
     if model.short and isinstance(body, model.short[1]):
         return {model.short[0]: body, PATTERN: name}

@@ -126,7 +126,7 @@ def _keys(loc: tuple[str | int, ...]) -> tuple[str, ...]:
     """The keys that are allowed beside the one at ``loc``."""
     if len(loc) == 1:
         return JobConfig.keys()
-    if loc[0] == "sources":
+    if loc[:1] == ("sources",):
         return SourceModel.keys()
     model = PATTERNS.get(str(loc[-2])) if len(loc) > 1 else None
     return model.keys() if model else ()
