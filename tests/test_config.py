@@ -302,6 +302,7 @@ def test_a_circle_of_interpolations(job):
     assert set(job.problems(flow() + "vars: {a: '${vars.b}', b: '${vars.a}'}")) == {"vars.a", "vars.b"}
     assert job.problems(flow() + "vars: {a: '${vars}'}")
     assert job.problems(flow() + "vars: {a: {b: '${vars.a}', c: '${vars}'}}")
+    assert job.problems(flow() + "vars: {a: {b: '${vars.c}'}, c: {d: '${vars.a}', e: '${vars.a}'}}")
 
 
 def test_the_nearest_name_is_offered_for_an_interpolation(job):

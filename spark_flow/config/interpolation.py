@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -12,9 +13,7 @@ from spark_flow.config.problems import nearest
 from spark_flow.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-DEEPEST = 40  # a value that interpolates a mapping around itself never ends
+    from collections.abc import Iterator, Sequence
 
 
 def as_written(config: Any) -> Any:
@@ -24,38 +23,44 @@ def as_written(config: Any) -> Any:
 
 def plain(config: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
     """The config as plain values, and what could not be resolved (left as it was written)."""
-    problems: list[Problem] = []
-    names = [*_names(config)]
-    value = _container(config, "", names, problems)
-    return value, problems
+    walk = _Walk(names=tuple(_names(config)))
+    value: dict[str, Any] = walk.container(config, "", ())
+    return value, walk.problems
 
 
-def _container(node: Any, path: str, names: list[str], problems: list[Problem]) -> Any:
-    written = as_written(node)
-    if path.count(".") + path.count("[") > DEEPEST:
-        problems.append(Problem(path.partition(".")[0], "an interpolation that holds itself", "one that ends"))
-        return written
-    if isinstance(node, ListConfig):
-        return [_leaf(node, at, f"{path}[{at}]", names, problems) for at in range(len(node))]
-    return {key: _leaf(node, key, f"{path}.{key}" if path else str(key), names, problems) for key in node}
+@dataclass(frozen=True)
+class _Walk:
+    names: tuple[str, ...]
+    problems: list[Problem] = field(default_factory=list)
 
+    def container(self, node: Any, path: str, around: tuple[Any, ...]) -> Any:
+        inside = (*around, node)
+        if isinstance(node, ListConfig):
+            return [self.leaf(at, f"{path}[{at}]", inside) for at in range(len(node))]
+        return {key: self.leaf(key, f"{path}.{key}" if path else str(key), inside) for key in node}
 
-def _leaf(node: Any, key: Any, path: str, names: list[str], problems: list[Problem]) -> Any:
-    if OmegaConf.is_missing(node, key):
-        problems.append(Problem(path, "nothing", "a value", f"Required: give {path}=…"))
-        return "???"
-    try:
-        value = node[key]
-    except (OmegaConfBaseException, RecursionError) as error:
+    def leaf(self, key: Any, path: str, around: tuple[Any, ...]) -> Any:
+        node = around[-1]
+        if OmegaConf.is_missing(node, key):
+            self.problems.append(Problem(path, "nothing", "a value", f"Required: give {path}=…"))
+            return "???"
         raw = as_written(node)[key]
-        problems.append(_problem(path, str(raw), error, names))
-        return raw
-    return _container(value, path, names, problems) if isinstance(value, DictConfig | ListConfig) else value
+        try:
+            value = node[key]
+        except (OmegaConfBaseException, RecursionError) as error:
+            self.problems.append(_problem(path, str(raw), error, self.names))
+            return raw
+        if any(value is one for one in around):
+            self.problems.append(Problem(path, f"{raw!r}, which holds itself", "an interpolation that ends"))
+            return raw
+        return self.container(value, path, around) if isinstance(value, DictConfig | ListConfig) else value
 
 
-def _problem(path: str, raw: str, error: Exception, names: list[str]) -> Problem:
+def _problem(path: str, raw: str, error: Exception, names: Sequence[str]) -> Problem:
     if isinstance(error, InterpolationToMissingValueError):
-        return Problem(path, f"{raw!r}, which leads to a missing value", "a value", "Give the value it leads to.")
+        return Problem(
+            path, f"{raw!r}, which leads to a missing value", "a value", "Give the value it leads to."
+        )
     wanted = re.search(r"key '([^']+)' not found", str(error))
     if wanted is None:
         return Problem(path, f"{raw!r} ({str(error).splitlines()[0]})", "an interpolation that resolves")

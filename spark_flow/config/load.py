@@ -90,7 +90,7 @@ def _texts(node: yaml.MappingNode) -> dict[str, str]:
 def _not_yaml(path: str | Path, error: yaml.YAMLError) -> ConfigError:
     mark = getattr(error, "problem_mark", None)
     where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    found = getattr(error, "problem", None) or str(error).splitlines()[0]
+    found = (getattr(error, "problem", None) or str(error).splitlines()[0]).removeprefix("found ")
     return _unreadable(path, where, found, "YAML", "Mind quotes, indentation and unique keys.")
 
 

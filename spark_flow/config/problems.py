@@ -27,7 +27,8 @@ _EXPECTED = {
     "model_type": "a mapping",
     "tuple_type": "a list",
     "list_type": "a list",
-    "too_short": "at least one entry",
+    "greater_than_equal": "0 or more",
+    "invalid_key": "text as a key",
 }
 
 
