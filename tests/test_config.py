@@ -171,6 +171,13 @@ def test_a_missing_key_is_told_with_everything_else(job, written):
     assert (problems["key"].found, set(problems)) == ("nothing", {"key", "flow[1].step.sql"})
 
 
+@pytest.mark.parametrize(
+    "item", ["key=${nope}", "key=${", "key=${key}", "output=${output}", "pipeline=${vars.x}"]
+)
+def test_text_that_interpolates_nothing(job, item):
+    assert item.partition("=")[0] in job.problems(flow(), item)
+
+
 def test_no_key_at_all(job):
     assert set(job.problems(flow().replace("key: ???", ""), key=None)) == {"key"}
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _ENTRY: TypeAdapter[FlowModel] = TypeAdapter(FlowEntry)
+_ROOTS = ("state", "output")  # what a file may interpolate without giving it
+_STAND_IN = "missing"  # for a missing key, so that the rest is still checked
 _NO_KEY = Problem("key", "nothing", "the key of this run", "Required: give key=…, for example key=2013-01-02")
 
 
@@ -39,13 +41,15 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, beside: Path | None
     """
     config = _read(path)
     problems = [problem for item in overrides if (problem := override(config, item))]
-    for name in ("state", "output"):
-        config.setdefault(name, JobConfig.model_fields[name].default)
-    if as_written(config).get("key") in (None, "???"):
+    written = as_written(config)
+    config.update({name: JobConfig.model_fields[name].default for name in _ROOTS if name not in written})
+    if written.get("key") in (None, "???"):
         problems.append(_NO_KEY)
-        config["key"] = "missing"  # so that what interpolates it is still checked
+        config["key"] = _STAND_IN
     raw, unresolved = plain(config)
     problems += unresolved
+    if any(problem.path == "key" for problem in unresolved):
+        raw["key"] = _STAND_IN
     check_name("key", raw["key"])
     job, wrong = _validate(raw, beside)
     places = {problem.path for problem in problems}
@@ -60,7 +64,8 @@ def _read(path: str | Path) -> DictConfig:
         text = Path(path).read_text(encoding="utf-8-sig")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if not isinstance(node, yaml.MappingNode):
-            found = "an empty file" if node is None else f"a {node.id} at the top"
+            other = "a list" if isinstance(node, yaml.SequenceNode) else "text"
+            found = "an empty file" if node is None else other
             raise _unreadable(path, "", found, "a mapping", "For example pipeline: daily_flights")
         config = DictConfig(OmegaConf.create(text))
     except OSError as error:
