@@ -19,13 +19,13 @@ import zipfile
 from datetime import date, timedelta
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 Layout = Literal["hourly", "daily"]
-Row = dict[str, Any]
+Row = dict[str, str]  # as the source spells it
 
 MISSING = {"", "NA"}
 # Named, since a plane's model may be all digits and is a text all the same.
@@ -107,35 +107,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _date_range(text: str) -> Iterator[date]:
-    first, _, last = text.partition("..")
+    first, is_range, last = text.partition("..")
     start = date.fromisoformat(first.strip())
-    end = date.fromisoformat(last.strip()) if last else start
+    end = date.fromisoformat(last.strip()) if is_range else start
     if end < start:
         raise ValueError(f"the range {text} ends before it starts")
     return (start + timedelta(days=days) for days in range((end - start).days + 1))
 
 
-def _read(name: str) -> Iterator[Row]:
+def _read(name: str) -> Iterable[Row]:
     path = source_folder() / name
     content = path.read_bytes()
     if path.suffix == ".zip":
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             content = archive.read(path.stem)
-    for row in csv.DictReader(io.StringIO(content.decode("utf-8"))):
-        yield {column: _value(column, text) for column, text in row.items()}
-
-
-def _value(column: str, text: str) -> str | int | float | None:
-    if text in MISSING:
-        return None
-    if column in TEXT_COLUMNS:
-        return text
-    number = float(text)
-    return int(number) if number.is_integer() else number
+    return csv.DictReader(io.StringIO(content.decode("utf-8")))
 
 
 def _day(row: Row) -> date:
-    return date(row["year"], row["month"], row["day"])
+    return date(int(row["year"]), int(row["month"]), int(row["day"]))
 
 
 def _write_flights(flights: Iterable[Row], folder: Path, layout: Layout) -> None:
@@ -145,7 +135,7 @@ def _write_flights(flights: Iterable[Row], folder: Path, layout: Layout) -> None
     for row in flights:
         part = folder / f"date={_day(row)}"
         if layout == "hourly":
-            part /= f"hour={row['hour']:02d}"
+            part /= f"hour={int(row['hour']):02d}"
         parts.setdefault(part / "part-0000.json", []).append(row)
     for path, rows in parts.items():
         _write_lines(rows, path)
@@ -153,8 +143,21 @@ def _write_flights(flights: Iterable[Row], folder: Path, layout: Layout) -> None
 
 def _write_lines(rows: Iterable[Row], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
-    path.write_bytes("".join(lines).encode("utf-8"))
+    path.write_bytes("".join(map(_line, rows)).encode("utf-8"))
+
+
+def _line(row: Row) -> str:
+    values = {column: _value(column, text) for column, text in row.items()}
+    return json.dumps(values, separators=(",", ":")) + "\n"
+
+
+def _value(column: str, text: str) -> str | int | float | None:
+    if text in MISSING:
+        return None
+    if column in TEXT_COLUMNS:
+        return text
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 if __name__ == "__main__":
