@@ -199,8 +199,8 @@ class Run:
                 from pyspark.sql import SparkSession
 
                 self._spark = SparkSession.builder.getOrCreate()
-            elif not hasattr(self._spark, "read"):
-                self._spark = self._spark()  # type: ignore[operator]
+            elif callable(self._spark):
+                self._spark = self._spark()
             return self._spark
 
     @property

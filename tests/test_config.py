@@ -171,9 +171,7 @@ def test_a_missing_key_is_told_with_everything_else(job, written):
     assert (problems["key"].found, set(problems)) == ("nothing", {"key", "flow[1].step.sql"})
 
 
-@pytest.mark.parametrize(
-    "item", ["key=${nope}", "key=${", "key=${key}", "output=${output}", "pipeline=${vars.x}"]
-)
+@pytest.mark.parametrize("item", ["key=${nope}", "key=${", "key=${key}", "output=${output}", "pipeline=${vars.x}"])
 def test_text_that_interpolates_nothing(job, item):
     assert item.partition("=")[0] in job.problems(flow(), item)
 
@@ -358,9 +356,7 @@ def test_a_source_that_is_wrong(job, body, path):
 
 
 def test_a_bad_source_name(job):
-    assert set(job.problems(HEAD + "  a/b: {format: csv, path: x}\nflow:\n  - read: flights" + TAIL)) == {
-        "sources.a/b"
-    }
+    assert set(job.problems(HEAD + "  a/b: {format: csv, path: x}\nflow:\n  - read: flights" + TAIL)) == {"sources.a/b"}
 
 
 @pytest.mark.parametrize(

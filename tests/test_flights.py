@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from chispa import assert_df_equality
-from pyspark.sql import functions as F  # noqa: N812 - the name that every PySpark reader knows
+from pyspark.sql import functions as F
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "data"
@@ -96,12 +96,8 @@ def test_clean_leaves_out_a_record_without_carrier_or_origin(spark, change):
 def test_enrich_adds_weather_plane_and_airline(spark):
     tables = references(
         spark,
-        weather=[
-            {"origin": "EWR", "time_hour": TEN, "temp": 28.9, "wind_speed": 8.1, "precip": 0.0, "visib": 10.0}
-        ],
-        planes=[
-            {"tailnum": "N162UW", "year": 2001, "manufacturer": "AIRBUS", "model": "A321-211", "seats": 199}
-        ],
+        weather=[{"origin": "EWR", "time_hour": TEN, "temp": 28.9, "wind_speed": 8.1, "precip": 0.0, "visib": 10.0}],
+        planes=[{"tailnum": "N162UW", "year": 2001, "manufacturer": "AIRBUS", "model": "A321-211", "seats": 199}],
         airlines=[{"carrier": "US", "name": "US Airways Inc."}],
     )
     cleaned = flights.clean(raw(spark, {}, {"carrier": "AA", "origin": "JFK", "tailnum": None}))

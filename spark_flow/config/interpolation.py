@@ -58,9 +58,7 @@ class _Walk:
 
 def _problem(path: str, raw: str, error: Exception, names: Sequence[str]) -> Problem:
     if isinstance(error, InterpolationToMissingValueError):
-        return Problem(
-            path, f"{raw!r}, which leads to a missing value", "a value", "Give the value it leads to."
-        )
+        return Problem(path, f"{raw!r}, which leads to a missing value", "a value", "Give the value it leads to.")
     wanted = re.search(r"key '([^']+)' not found", str(error))
     if wanted is None:
         return Problem(path, f"{raw!r} ({str(error).splitlines()[0]})", "an interpolation that resolves")

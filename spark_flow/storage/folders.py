@@ -179,11 +179,9 @@ def _hidden(name: str) -> bool:
     return name.rpartition("/")[2].startswith(("_", "."))
 
 
-def _make(
-    format: Format, path: str, partition_by: str | Sequence[str], options: Mapping[str, str] | None
-) -> FolderSink:
+def _make(kind: Format, path: str, partition_by: str | Sequence[str], options: Mapping[str, str] | None) -> FolderSink:
     columns = (partition_by,) if isinstance(partition_by, str) else tuple(partition_by)
-    return FolderSink(format, path, columns, dict(options or {}))
+    return FolderSink(kind, path, columns, dict(options or {}))
 
 
 def csv(path: str, *, partition_by: str | Sequence[str] = (), options: Mapping[str, str] | None = None) -> FolderSink:
