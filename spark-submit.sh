@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# spark-submit with this project's settings. Every option of spark-submit and every argument of the job
+# passes through untouched, and what you give wins over what is given here:
+#
+#   ./spark-submit.sh [spark-submit's options] jobs/daily_flights.py --config conf/daily_flights.yaml key=2013-01-02
+#   MASTER=local[2] ./spark-submit.sh jobs/...      another master than local[*]
+#   SPARK_HOME=/opt/spark ./spark-submit.sh ...     a cluster's own Spark instead of the one in .venv
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+line=4.2 # of Spark: what the Delta library named in conf/spark-defaults.conf is built for
+
+die() { echo "spark-submit.sh: $1" >&2; exit 2; }
+
+# Java: spark-submit without it, or with an old one, fails with a stack trace.
+java=${JAVA_HOME:+$JAVA_HOME/bin/}java
+version=$("$java" -version 2>&1) || die "Java does not run ($java): install Java 17 or 21, or set JAVA_HOME to it."
+[[ $version =~ version\ \"(1\.)?([0-9]+) ]] && ((BASH_REMATCH[2] >= 17)) ||
+  die "Java is too old: found ${version%%$'\n'*}; expected 17 or 21. Set JAVA_HOME to one."
+
+# Spark's own options, up to the job. Kept as they are, but --jars takes one list, so yours is joined with ours.
+options=() jars='' properties='' master=${MASTER:-} deploy=client ivy_settings=''
+conf() { # what a key=value of yours changes for us
+  case $1 in
+    spark.jars=*) jars=${1#*=} ;;
+    spark.master=*) [[ $master ]] || master=${1#*=} ;;
+    spark.submit.deployMode=*) deploy=${1#*=} ;;
+    spark.jars.ivySettings=*) ivy_settings=${1#*=} ;;
+  esac
+}
+while (($#)); do
+  case $1 in
+    --jars=* | --properties-file=* | --master=* | --deploy-mode=* | --conf=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
+    -v | --verbose | -h | --help | --version | --usage-error | --supervise | --load-spark-defaults) options+=("$1"); shift; continue ;;
+    --*=*) options+=("$1"); shift; continue ;;
+    -*) (($# > 1)) || break ;;
+    *) break ;;
+  esac
+  case $1 in
+    --jars) jars=$2; shift 2; continue ;;
+    --properties-file) properties=$2 ;;
+    --master) master=$2 ;;
+    --deploy-mode) deploy=$2 ;;
+    --conf | -c) conf "$2" ;;
+  esac
+  options+=("$1" "$2"); shift 2
+done
+[[ ! $properties || -r $properties ]] || die "cannot read --properties-file $properties"
+
+of_yours() { # the value of a key in your properties file
+  [[ $properties ]] && awk -v key="$1" '
+    { sub(/^[ \t]+/, ""); name = $0; sub(/[ \t=:].*/, "", name) }
+    name == key { sub(/^[^ \t=:]+[ \t]*[=:]?[ \t]*/, ""); print; found = 1 }
+    END { exit !found }' "$properties"
+}
+
+ours=() # before yours: spark-submit takes the last --conf of a key
+add() { of_yours "${1%%=*}" > /dev/null || ours+=(--conf "$1"); }
+add_file() {
+  local key value
+  while read -r key value; do
+    case $key in
+      '' | '#'*) ;;
+      spark.jars.packages) [[ $own ]] || add "$key=$value" ;;
+      *) add "$key=$value" ;;
+    esac
+  done < "$1"
+}
+
+if [[ ${SPARK_HOME:-} ]]; then
+  own='' # a cluster's gateway: its Spark, its spark-defaults.conf, its logging
+  [[ -x $SPARK_HOME/bin/spark-submit ]] || die "SPARK_HOME=$SPARK_HOME holds no bin/spark-submit; unset it to use .venv."
+  core=$(compgen -G "$SPARK_HOME/jars/spark-core_*.jar" | head -n 1) || true
+  [[ ! $core || $core == */spark-core_2.13-$line.* ]] ||
+    die "SPARK_HOME=$SPARK_HOME is ${core##*/}; expected Spark $line. Unset SPARK_HOME to use the Spark in .venv."
+  [[ $ivy_settings ]] || add "spark.jars.ivySettings=$here/spark_flow/jars/ivysettings.xml"
+  if [[ -x $here/.venv/bin/python ]]; then # executors need nothing of ours; the driver needs spark_flow
+    export PYSPARK_DRIVER_PYTHON=${PYSPARK_DRIVER_PYTHON:-$here/.venv/bin/python}
+  fi
+else
+  own=1
+  python=$here/.venv/bin/python
+  [[ -x $python ]] || die "there is no $here/.venv yet: run 'make' there ('make run' or 'make venv' builds it)."
+  SPARK_HOME=$(compgen -G "$here/.venv/lib/python3*/site-packages/pyspark" | head -n 1) || die "no PySpark in $here/.venv: run 'make venv'."
+  export SPARK_HOME PYSPARK_PYTHON=$python PYSPARK_DRIVER_PYTHON=$python
+
+  # Delta's jars, resolved before: asking Python each time would cost its start.
+  coordinate=$(awk '$1 == "spark.jars.packages" { print $2 }' "$here/conf/spark-defaults.conf")
+  cache=${SPARK_FLOW_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}}/spark_flow/delta-${coordinate##*:}-spark-$line
+  if compgen -G "$cache/delta-spark_*.jar" > /dev/null; then
+    delta=$(printf '%s,' "$cache"/*.jar) && delta=${delta%,}
+  else
+    delta=$("$python" -m spark_flow.session jars)
+  fi
+  [[ $jars ]] || jars=$(of_yours spark.jars) || true
+  jars=${jars:+$jars,}$delta
+  : "${master:=$(of_yours spark.master || echo 'local[*]')}"
+fi
+[[ ! $jars ]] || ours+=(--jars "$jars")
+[[ ! $master ]] || ours+=(--master "$master")
+
+add_file "$here/conf/spark-defaults.conf"
+if [[ $deploy == client ]]; then # the driver sees this machine's files
+  add "spark.scheduler.allocation.file=file://$here/conf/fairscheduler.xml"
+fi
+if [[ $own ]]; then
+  SPARK_SUBMIT_OPTS="\"-Dlog4j2.configurationFile=file://$here/conf/log4j2.properties\" ${SPARK_SUBMIT_OPTS:-}"
+fi
+if [[ $master == local* ]]; then
+  add_file "$here/conf/spark-local.conf"
+  export SPARK_LOCAL_IP=${SPARK_LOCAL_IP:-127.0.0.1}
+  # Short jobs end before the second compiler pays off. The first alone has 48 MB of room for code, which
+  # Spark fills: then nothing is compiled any more, so it gets more.
+  SPARK_SUBMIT_OPTS="-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m ${SPARK_SUBMIT_OPTS:-}"
+fi
+export SPARK_SUBMIT_OPTS=${SPARK_SUBMIT_OPTS:-}
+
+exec "$SPARK_HOME/bin/spark-submit" "${ours[@]}" "${options[@]}" "$@"
