@@ -80,7 +80,7 @@ if [[ ${SPARK_HOME:-} ]]; then
 else
   own=1
   python=$here/.venv/bin/python
-  [[ -x $python ]] || die "there is no $here/.venv yet: run 'make' there ('make run' or 'make venv' builds it)."
+  [[ -x $python ]] || die "there is no $here/.venv yet: run 'make venv' in that folder."
   SPARK_HOME=$(compgen -G "$here/.venv/lib/python3*/site-packages/pyspark" | head -n 1) || die "no PySpark in $here/.venv: run 'make venv'."
   export SPARK_HOME PYSPARK_PYTHON=$python PYSPARK_DRIVER_PYTHON=$python
 

@@ -1,0 +1,66 @@
+# Needs git, make, Python 3.10 to 3.13 and Java 17 or 21. `make run` on a fresh clone is enough.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+KEY ?= 2013-01-02
+
+.PHONY: help run test fast lint format bench venv java clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(STAMP) java ## run the main job on the bundled data (KEY=2013-01-02)
+	@./spark-submit.sh jobs/daily_flights.py --config conf/daily_flights.yaml key=$(KEY)
+
+test: lint java ## everything: lint, types, layers, all tests
+	@$(BIN)/python -m pytest
+
+fast: $(STAMP) ## the tests that need neither Spark nor processes
+	@$(BIN)/python -m pytest -m "not spark and not process"
+
+lint: $(STAMP) ## ruff, mypy, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(STAMP) ## mend what ruff can mend
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(STAMP) java ## the benchmarks
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+venv: $(STAMP) ## the virtual environment in .venv
+
+$(STAMP): pyproject.toml
+	@python=$${PYTHON:-}; \
+	if [[ -z $$python ]]; then \
+	  for each in python3.13 python3.12 python3.11 python3.10 python3; do \
+	    if $$each -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null; \
+	    then python=$$each; break; fi; \
+	  done; \
+	fi; \
+	if [[ -z $$python ]]; then \
+	  echo "make: no Python 3.10 to 3.13 with venv found; install one, or name it: make PYTHON=/path/to/python" >&2; exit 2; \
+	fi; \
+	echo "make: building .venv with $$($$python --version) (once, about a minute)" >&2; \
+	$$python -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+java:
+	@java=$${JAVA_HOME:+$$JAVA_HOME/bin/}java; \
+	found=$$("$$java" -version 2>&1) || { echo "make: Java does not run ($$java): install Java 17 or 21, or set JAVA_HOME to it" >&2; exit 2; }; \
+	[[ $$found =~ version\ \"(1\.)?([0-9]+) ]] && ((BASH_REMATCH[2] >= 17)) || \
+	{ echo "make: Java is too old: found $${found%%$$'\n'*}; expected 17 or 21, set JAVA_HOME to one" >&2; exit 2; }
+
+clean: ## remove .venv, caches and what runs left behind
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
+	@rm -rf build dist state out spark-warehouse metastore_db derby.log artifacts
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
