@@ -15,7 +15,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(STAMP) java ## run the main job on the bundled data (KEY=2013-01-02)
-	@./spark-submit.sh jobs/daily_flights.py --config conf/daily_flights.yaml key=$(KEY)
+	@./spark-submit.sh jobs/daily_flights.py --config conf/daily_flights.yaml key=$(KEY) --show 50
 
 test: lint java ## everything: lint, types, layers, all tests
 	@$(BIN)/python -m pytest

@@ -68,7 +68,7 @@ def session(app_name: str, *, delta: bool = True, config: Mapping[str, str] | No
         delta: Whether a local session can read and write Delta tables.
         config: Settings on top of the defaults; of no effect on a session that exists.
     """
-    from pyspark.sql import SparkSession  # noqa: PLC0415 - half a second that `jars` can do without
+    from pyspark.sql import SparkSession
 
     active = SparkSession.getActiveSession()
     if active is not None:
@@ -194,9 +194,7 @@ def _retrieve(ready: Path, *, cache: Path, folder: Path) -> None:
     if answer.returncode or not _filled(ready):
         lines = [line.strip() for line in (answer.stdout + answer.stderr).splitlines()]
         hints = ("Server access error", "not found:", ": not found", "Exception")
-        found = next(
-            (line for hint in hints for line in lines if hint in line), f"Ivy's exit code {answer.returncode}"
-        )
+        found = next((line for hint in hints for line in lines if hint in line), f"Ivy's exit code {answer.returncode}")
         raise _unfetched(folder, found)
 
 
