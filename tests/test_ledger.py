@@ -3,6 +3,7 @@
 import json
 import multiprocessing as mp
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
@@ -97,7 +98,7 @@ def test_several_processes_lose_no_event_even_when_they_create_the_ledger(state)
 @pytest.mark.parametrize("found", [FORMAT + 1, "two", None])
 def test_state_of_a_newer_version_is_refused(state, found):
     DeltaLedger(state)
-    with open(f"{state}/{FORMAT_FILE}", "w") as file:
+    with Path(state, FORMAT_FILE).open("w") as file:
         json.dump({"format": found}, file)
     with pytest.raises(StateTooNew) as refused:
         DeltaLedger(state, create=False)

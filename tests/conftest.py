@@ -1,0 +1,67 @@
+"""What several test files share: a small flow with every kind of node, and its frame."""
+
+import pytest
+from pyspark.sql import functions as F
+
+import spark_flow as sf
+
+
+def rows(frame):
+    """A frame's rows in a fixed order."""
+    return sorted(tuple(row) for row in frame.collect())
+
+
+@pytest.fixture
+def lines(tmp_path):
+    """Write JSON lines into a folder; returns the folder."""
+
+    def write(*records, name="in", file="a.json"):
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        (folder / file).write_text("".join(f"{record}\n" for record in records))
+        return str(folder)
+
+    return write
+
+
+def keep_large(frame):
+    return frame.where("n > 1")
+
+
+def double(frame):
+    return frame.withColumn("n", F.col("n") * 2)
+
+
+def dated(frame, *, key):
+    return frame.withColumn("date", F.lit(key).cast("date"))
+
+
+@pytest.fixture
+def flow(spark, state, lines, tmp_path):
+    """Run keep_large, double (boundary) and dated, and write a Delta table and CSV together."""
+    folder = lines('{"id": "a", "n": 1}', '{"id": "b", "n": 2}', '{"id": "c", "n": 3}')
+    out = tmp_path / "out"
+
+    def run_flow(key="2013-01-02", steps=None, sinks=None, **options):
+        run = sf.Run.open("p", key, **{"state": state, "spark": spark, **options})
+        with run:
+            source = sf.source("json", folder, schema="id STRING NOT NULL, n INT")
+            chain = steps or [keep_large, sf.step(double, restart=True), sf.step(dated, key=key)]
+            frame = sf.local_sequencer(run, sf.read(run, "in", source), chain)
+            lake = sf.delta(str(out / "lake"), partition_by="date")
+            chosen = sinks or {"lake": lake, "legacy": sf.csv(str(out / "legacy"), partition_by="date")}
+            with sf.transaction(run, "publish") as tx:
+                for name, sink in chosen.items():
+                    sf.write(tx, name, frame, sink)
+        return run
+
+    run_flow.out = out
+    run_flow.lake = lambda: rows(
+        spark.read.format("delta").load(str(out / "lake")).select("id", "n", F.col("date").cast("string"))
+    )
+    run_flow.legacy = lambda: rows(spark.read.option("header", "true").csv(str(out / "legacy")).select("id", "n"))
+    return run_flow
+
+
+def states(run):
+    return {outcome.node: outcome.state for outcome in run.outcomes}

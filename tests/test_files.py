@@ -1,0 +1,44 @@
+"""Swapping a folder in, with a rename and without."""
+
+import pytest
+
+from spark_flow.storage import files, folders
+
+
+def make(folder, revision, **content):
+    folder.mkdir(parents=True)
+    for name, text in content.items():
+        (folder / f"{name}.csv").write_text(text)
+    sizes = {f"{name}.csv": len(text) for name, text in content.items()}
+    files.write_json(str(folder / folders.MANIFEST), {"revision": revision, "files": sizes, "rows": 1, "app_id": "a"})
+
+
+@pytest.mark.parametrize("rename", [True, False], ids=["rename", "object store"])
+def test_the_new_folder_stands_in_the_place_of_the_old(tmp_path, monkeypatch, rename):
+    monkeypatch.setattr(files, "can_rename", lambda _: rename)
+    make(tmp_path / "t" / "key=a", 1, old="1")
+    make(tmp_path / "t" / ".staging" / "key=a", 2, new="22")
+    folders.swap(str(tmp_path / "t" / ".staging" / "key=a"), str(tmp_path / "t" / "key=a"))
+    found = {p.name for p in (tmp_path / "t" / "key=a").iterdir()}
+    assert found == {"new.csv", folders.MANIFEST}
+    assert folders.read_manifest(str(tmp_path / "t" / "key=a"))["revision"] == 2
+
+
+def test_without_a_rename_the_manifest_is_written_last(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "can_rename", lambda _: False)
+    make(tmp_path / "t" / "key=a", 1, old="1")
+    make(tmp_path / "s" / "key=a", 2, new="22", other="3")
+    (tmp_path / "s" / "key=a" / folders.MANIFEST).unlink()  # the copy ends here, as by a kill
+    with pytest.raises(FileNotFoundError):
+        folders.swap(str(tmp_path / "s" / "key=a"), str(tmp_path / "t" / "key=a"))
+    assert folders.read_manifest(str(tmp_path / "t" / "key=a")) == {}
+
+
+@pytest.mark.parametrize("path", ["a/b", "/a/b", "file:/a/b"])
+def test_local_paths_are_given_to_spark_with_their_scheme(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert files.for_spark(path) == (f"file://{tmp_path}/a/b" if path == "a/b" else "file:///a/b")
+
+
+def test_a_uri_stays_as_it_is():
+    assert files.for_spark("s3a://bucket/x") == "s3a://bucket/x"
