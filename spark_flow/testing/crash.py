@@ -11,6 +11,7 @@ import importlib.util
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 
     from spark_flow.run import Observer, Outcome
 
-POINTS = ("before_action", "before_commit", "after_commit", "before_event", "after_event")
-"""The points of a node, in order: its action begins, its files or commit are about to be made and are made, its
-event is about to be recorded and is recorded."""
+POINTS = ("before_action", "during_action", "before_commit", "after_commit", "before_event", "after_event")
+"""The points of a node, in order: its action is about to begin, has gone on for a moment (``DURING`` seconds), its
+files or commit are about to be made and are made, its event is about to be recorded and is recorded."""
+
+DURING = 0.2
 
 
 def crash_at(point: str, node: str) -> Observer:
@@ -34,10 +37,16 @@ def crash_at(point: str, node: str) -> Observer:
         raise ValueError(f"no point {point!r}; there are {', '.join(POINTS)}")
 
     def crash(at: str, where: str, _: Outcome | None) -> None:
-        if (at, where) == (point, node):
-            os.kill(os.getpid(), signal.SIGKILL)
+        if where == node and point == "during_action" and at == "before_action":
+            threading.Timer(DURING, _kill).start()
+        elif (at, where) == (point, node):
+            _kill()
 
     return crash
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,0 +1,101 @@
+"""``spark-flow``: what it tells from the ledger, without a JVM."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import states
+from typer.testing import CliRunner
+
+from spark_flow import Run
+from spark_flow.cli import app
+from spark_flow.storage.port import Written
+
+
+def call(*arguments):
+    done = CliRunner().invoke(app, [str(a) for a in arguments])
+    return done.exit_code, done.output
+
+
+@pytest.fixture
+def runs(state):
+    with Run.open("done", "k", state=state) as run:
+        run.once("n", lambda _: Written(rows=3), fingerprint="a")
+    Run.open("killed", "k", state=state).once("n", lambda _: Written(rows=1), fingerprint="a")
+    with pytest.raises(ZeroDivisionError), Run.open("failed", "k", state=state):
+        raise ZeroDivisionError
+    return state
+
+
+def test_status_tells_what_is_done_failed_and_incomplete(runs):
+    code, output = call("status", "--state", runs, "--json")
+    assert code == 0
+    assert {v["pipeline"]: v["state"] for v in json.loads(output)} == {
+        "done": "succeeded",
+        "killed": "incomplete",
+        "failed": "failed",
+    }
+
+
+def test_status_of_one_pipeline_as_a_table(runs):
+    code, output = call("status", "done", "--state", runs)
+    assert (code, "succeeded" in output, "killed" in output) == (0, True, False)
+
+
+def test_show_lists_the_nodes(runs):
+    code, output = call("show", "done", "k", "--state", runs, "--json")
+    (node,) = json.loads(output)["nodes"]
+    assert (code, node["node"], node["state"], node["rows"]) == (0, "n", "succeeded", 3)
+
+
+def test_an_unknown_run_is_refused_with_those_that_there_are(runs):
+    code, output = call("show", "done", "other", "--state", runs)
+    assert code == 2
+    assert "done k" in output
+
+
+def test_an_empty_state_folder_has_no_runs(tmp_path):
+    assert call("status", "--state", tmp_path / "none") == (0, f"no runs in {tmp_path / 'none'}\n")
+
+
+def test_a_newer_state_is_refused(tmp_path):
+    (tmp_path / "_spark_flow_state.json").write_text('{"format": 99}')
+    code, output = call("status", "--state", tmp_path)
+    assert (code, "99" in output) == (1, True)
+
+
+def test_it_imports_no_pyspark():
+    program = "import sys, spark_flow.cli; sys.exit('pyspark' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def findings(state, key="2013-01-02"):
+    code, output = call("verify", "p", key, "--state", state, "--json")
+    return code, {f["node"]: (f["state"], f["recorded"], f["found"]) for f in json.loads(output)}
+
+
+@pytest.mark.spark
+def test_verify_finds_what_is_there(flow, state):
+    flow()
+    assert findings(state) == (0, {"publish/lake": ("ok", 2, 2), "publish/legacy": ("ok", 2, 2)})
+
+
+@pytest.mark.spark
+def test_verify_finds_rows_deleted_by_hand_and_a_rerun_mends_it(spark, flow, state):
+    flow()
+    spark.sql(f"DELETE FROM delta.`{flow.out}/lake` WHERE id = 'b'")
+    code, found = findings(state)
+    assert (code, found["publish/lake"]) == (1, ("differs", 2, 1))
+    assert states(flow(rerun=True))["publish/lake"] == "succeeded"
+    assert findings(state)[0] == 0
+
+
+@pytest.mark.spark
+def test_verify_finds_a_table_that_is_gone(flow, state):
+    import shutil
+
+    flow()
+    shutil.rmtree(flow.out)
+    code, found = findings(state)
+    assert (code, {s for s, _, _ in found.values()}) == (1, {"missing"})

@@ -1,0 +1,99 @@
+"""Real processes, real SIGKILL: the main job killed at every point, repeated, equals one never killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+
+from spark_flow.ledger import DeltaLedger
+
+pytestmark = pytest.mark.process
+ROOT = Path(__file__).parent.parent
+JOB, CRASH = "jobs/daily_flights.py", "spark_flow/testing/crash.py"
+KEY = "2013-01-02"
+CRASHES = [
+    ("during_action", "enrich"),  # inside the steps before the boundary
+    ("after_commit", "enrich"),  # after the boundary's files
+    ("after_event", "enrich"),
+    ("before_commit", "publish/lake"),
+    ("after_commit", "publish/lake"),  # between Delta's commit and the ledger's event
+    ("after_event", "publish/lake"),  # between two tables of a transaction
+    ("before_commit", "publish/legacy"),  # staged, not swapped in
+    ("after_commit", "publish/legacy"),
+    ("before_event", "publish"),  # all tables committed, the set not visible
+]
+
+
+def submit(folder, *arguments, crash=()):
+    """Run the main job (killed where ``crash`` says) as a process of its own; returns its exit code and output."""
+    program = [CRASH, *crash, JOB] if crash else [JOB]
+    command = [sys.executable, *program, f"state={folder}/state", f"output={folder}/out", *arguments]
+    environment = {**os.environ, "MASTER": "local[2]"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def result(folder):
+    """What readers find: the table's rows, and the CSV's lines."""
+    table = (
+        DeltaTable(f"{folder}/out/daily_flights")
+        .to_pyarrow_table()
+        .sort_by([("carrier", "ascending"), ("origin", "ascending")])
+    )
+    lines = [line for file in Path(folder, "out", "legacy").rglob("*.csv") for line in file.read_text().splitlines()]
+    return table.to_pylist(), sorted(lines)
+
+
+@pytest.fixture(scope="module")
+def never_killed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("never_killed")
+    code, output = submit(folder, f"key={KEY}")
+    assert code == 0, output
+    return result(folder)
+
+
+def successes(folder, node):
+    events = DeltaLedger(f"{folder}/state", create=False).read("daily_flights", KEY)
+    return len([e for e in events if e.node == node and e.state == "succeeded"])
+
+
+@pytest.mark.parametrize(("point", "node"), CRASHES, ids=lambda value: value)
+def test_killed_and_repeated_equals_never_killed(tmp_path, never_killed, point, node):
+    code, output = submit(tmp_path, f"key={KEY}", crash=(point, node))
+    assert code == -signal.SIGKILL, output
+    code, output = submit(tmp_path, f"key={KEY}", "--summary-json", f"{tmp_path}/s.json")
+    assert code == 0, output
+    assert result(tmp_path) == never_killed
+    boundary_done = node != "enrich" or point == "after_event"
+    nodes = {n["node"]: n["state"] for n in json.loads((tmp_path / "s.json").read_text())["nodes"]}
+    assert (nodes["clean"], nodes["enrich"]) == (("reused", "reused") if boundary_done else ("succeeded", "succeeded"))
+    assert (successes(tmp_path, "clean"), successes(tmp_path, "enrich")) == (1, 1)
+
+
+def test_the_same_command_again_reuses_all_and_touches_nothing(tmp_path, never_killed):
+    submit(tmp_path, f"key={KEY}")
+    version = DeltaTable(f"{tmp_path}/out/daily_flights").version()
+    code, output = submit(tmp_path, f"key={KEY}", "--summary-json", f"{tmp_path}/s.json")
+    assert (code, {n["state"] for n in json.loads((tmp_path / "s.json").read_text())["nodes"]}) == (0, {"reused"}), (
+        output
+    )
+    assert (DeltaTable(f"{tmp_path}/out/daily_flights").version(), result(tmp_path)) == (version, never_killed)
+
+
+def test_a_rerun_of_an_earlier_date_replaces_its_rows_and_no_others(tmp_path, never_killed):
+    for arguments in (
+        [f"key={KEY}"],
+        ["key=2013-01-03"],
+        [f"key={KEY}", "--rerun", "--summary-json", f"{tmp_path}/s.json"],
+    ):
+        code, output = submit(tmp_path, *arguments)
+        assert code == 0, output
+    rows, _ = result(tmp_path)
+    assert [r for r in rows if str(r["date"]) == KEY] == never_killed[0]
+    assert {str(r["date"]) for r in rows} == {KEY, "2013-01-03"}
+    assert json.loads((tmp_path / "s.json").read_text())["generation"] == 2

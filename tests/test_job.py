@@ -1,0 +1,101 @@
+"""A job's command line: bad input ends with its exit code and a message, before any work."""
+
+import textwrap
+
+import pytest
+
+from spark_flow import job
+
+CONFIG = """
+    pipeline: p
+    key: ???
+    sources:
+      in: {format: json, path: FOLDER, schema: "id INT"}
+    flow:
+      - read: in
+      - step: {name: pick, sql: "SELECT id FROM {frame}"}
+      - write: {name: out, format: delta, path: OUT, mode: append}
+"""
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    def run_job(*arguments, config=CONFIG):
+        text = textwrap.dedent(config).replace("FOLDER", str(tmp_path / "in")).replace("OUT", str(tmp_path / "out"))
+        (tmp_path / "job.yaml").write_text(text)
+        state = [] if any(a.startswith("state=") for a in arguments) else [f"state={tmp_path}/state"]
+        code = job.main(["--config", str(tmp_path / "job.yaml"), *state, *arguments], job=str(tmp_path / "job.py"))
+        output = capsys.readouterr()
+        return code, output.out + output.err
+
+    return run_job
+
+
+@pytest.mark.parametrize(
+    ("arguments", "tells"),
+    [
+        (["key=../x"], "../x"),
+        (["key=a'b"], "a'b"),
+        (["key="], "key"),
+        ([], "key"),
+        (["key=k", "outputs=x"], "output"),
+        (["key=k", "--unknown"], "--unknown"),
+        (["key=k", "state"], "state"),
+    ],
+)
+def test_bad_usage_ends_with_2_and_says_what(run, arguments, tells):
+    code, output = run(*arguments)
+    assert (code, tells in output) == (2, True), output
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "tells"),
+    [
+        ("mode: append", "partition_bye: [d]", "partition_by"),
+        ("flow:", "flow: [", "YAML"),
+        ('sql: "SELECT id FROM {frame}"', "run: nowhere:step", "nowhere"),
+        ("read: in", "read: inn", "in"),
+    ],
+    ids=["unknown key", "broken YAML", "a step that does not import", "an unknown source"],
+)
+def test_a_bad_file_ends_with_2_and_names_the_place(run, old, new, tells):
+    code, output = run("key=k", config=CONFIG.replace(old, new))
+    assert (code, tells in output) == (2, True), output
+
+
+def test_a_missing_file_ends_with_2(tmp_path):
+    assert job.main(["--config", str(tmp_path / "none.yaml"), "key=k"], job=str(tmp_path / "job.py")) == 2
+
+
+def test_a_state_folder_that_cannot_be_written_ends_with_1(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, output = run("key=k", f"state={tmp_path}/file/state")
+    assert (code, "not writable" in output) == (1, True), output
+
+
+@pytest.mark.spark
+def test_missing_input_ends_with_1_and_a_summary_that_says_so(run, spark, tmp_path):
+    import json
+
+    code, output = run("key=k", "--summary-json", str(tmp_path / "s" / "s.json"))
+    assert (code, str(tmp_path / "in") in output) == (1, True), output
+    summary = json.loads((tmp_path / "s" / "s.json").read_text())
+    assert summary["state"] == "failed"
+    assert {n["node"]: n["state"] for n in summary["nodes"]}["in"] == "failed"
+
+
+@pytest.mark.spark
+def test_a_rerun_of_a_sink_that_cannot_replace_ends_with_2_and_the_fix(run, spark, lines, monkeypatch, tmp_path):
+    lines('{"id": 1}')
+    monkeypatch.setattr(type(spark), "stop", lambda _: None)  # the job would end the session of all tests
+    code, output = run("key=k")
+    assert code == 0, output
+    code, output = run("key=k", "--rerun")
+    assert (code, "replace_where" in output) == (2, True), output
+    assert spark.read.format("delta").load(str(tmp_path / "out")).count() == 1
+
+
+def test_help_names_every_option(run):
+    code, output = run("--help")
+    assert code == 0
+    assert all(option in output for option in ("--config", "--plan", "--rerun", "--show", "--summary-json"))
