@@ -27,7 +27,7 @@ lint: $(STAMP) ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 format: $(STAMP) ## mend what ruff can mend
 	@$(BIN)/ruff check --fix .
@@ -39,15 +39,14 @@ bench: $(STAMP) java ## the benchmarks
 venv: $(STAMP) ## the virtual environment in .venv
 
 $(STAMP): pyproject.toml
-	@python=$${PYTHON:-}; \
+	@python=; \
+	for each in $(or $(PYTHON),python3.13 python3.12 python3.11 python3.10 python3); do \
+	  if $$each -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null; \
+	  then python=$$each; break; fi; \
+	done; \
 	if [[ -z $$python ]]; then \
-	  for each in python3.13 python3.12 python3.11 python3.10 python3; do \
-	    if $$each -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null; \
-	    then python=$$each; break; fi; \
-	  done; \
-	fi; \
-	if [[ -z $$python ]]; then \
-	  echo "make: no Python 3.10 to 3.13 with venv found; install one, or name it: make PYTHON=/path/to/python" >&2; exit 2; \
+	  echo "make: no Python 3.10 to 3.13 with venv found$(if $(PYTHON), at $(PYTHON)); install one, or name it: make PYTHON=/path/to/python" >&2; \
+	  exit 2; \
 	fi; \
 	echo "make: building .venv with $$($$python --version) (once, about a minute)" >&2; \
 	$$python -m venv --clear $(VENV)

@@ -12,6 +12,8 @@ line=4.2 # of Spark: what the Delta library named in conf/spark-defaults.conf is
 
 die() { echo "spark-submit.sh: $1" >&2; exit 2; }
 
+(($#)) || die "what to run? ./spark-submit.sh [spark-submit's options] jobs/JOB.py [its arguments]"
+
 # Java: spark-submit without it, or with an old one, fails with a stack trace.
 java=${JAVA_HOME:+$JAVA_HOME/bin/}java
 version=$("$java" -version 2>&1) || die "Java does not run ($java): install Java 17 or 21, or set JAVA_HOME to it."
@@ -103,7 +105,7 @@ add_file "$here/conf/spark-defaults.conf"
 if [[ $deploy == client ]]; then # the driver sees this machine's files
   add "spark.scheduler.allocation.file=file://$here/conf/fairscheduler.xml"
 fi
-if [[ $own ]]; then
+if [[ $own || ($deploy == client && ! -e ${SPARK_CONF_DIR:-$SPARK_HOME/conf}/log4j2.properties) ]]; then
   SPARK_SUBMIT_OPTS="\"-Dlog4j2.configurationFile=file://$here/conf/log4j2.properties\" ${SPARK_SUBMIT_OPTS:-}"
 fi
 if [[ $master == local* ]]; then

@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -36,7 +40,7 @@ LOCAL_DEFAULTS: dict[str, str] = {
     # One machine: a handful of tasks each; Spark's 200 and Delta's 50 are for clusters.
     "spark.sql.shuffle.partitions": "4",
     "spark.databricks.delta.snapshotPartitions": "1",
-    # A union of frames of one partition each would become one task (docs/decisions, measured 2x).
+    # A union of frames of one partition each would become one task (8 branches: 9.4 s against 4.4 s).
     "spark.sql.unionOutputPartitioning": "false",
     # Branches run from threads; the allocation file makes the default pool fair as well.
     "spark.scheduler.mode": "FAIR",
@@ -74,6 +78,8 @@ def session(app_name: str, *, delta: bool = True, config: Mapping[str, str] | No
     if active is not None:
         return active
     builder = SparkSession.builder.appName(app_name)
+    if os.environ.get("PYSPARK_GATEWAY_PORT"):
+        _end_with_parent()
     if not _launched_by_others():
         check_java()
         builder = builder.master(os.environ.get("MASTER") or "local[*]")
@@ -91,6 +97,22 @@ def local_settings(*, delta: bool = True) -> dict[str, str]:
 
 def _launched_by_others() -> bool:
     return any(os.environ.get(name) for name in ("PYSPARK_GATEWAY_PORT", "SPARK_REMOTE"))
+
+
+@functools.cache
+def _end_with_parent() -> None:
+    """Under spark-submit our parent is the JVM; a kill reaches it alone and would leave us running on.
+
+    An orphan could still hold a lease, or write by ``deltalake``, beside the retry that took its place.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="spark_flow-end-with-parent", daemon=True).start()
 
 
 # ---------------------------------------------------------------------------------------------- Java

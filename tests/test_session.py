@@ -1,0 +1,122 @@
+"""The session: Java is checked, Delta's jars are fetched once, the settings are ours."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from spark_flow import session as module
+from spark_flow.errors import EnvironmentTooOld
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("SPARK_FLOW_CACHE", str(tmp_path / "cache"))
+    return module.jars_folder()
+
+
+def fake_java(monkeypatch, folder, script):
+    (folder / "bin").mkdir(parents=True)
+    java = folder / "bin" / "java"
+    java.write_text(f"#!/bin/sh\n{script}\n")
+    java.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(folder))
+
+
+def conf(name):
+    lines = (line.split(None, 1) for line in (CONF / name).read_text().splitlines())
+    return {line[0]: line[1].strip() for line in lines if line and not line[0].startswith("#")}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('openjdk version "17.0.15" 2025-04-15', 17),
+        ('openjdk version "21-ea" 2023-09-19', 21),
+        ('NOTE: Picked up something\njava version "1.8.0_402"', 8),
+        ("Segmentation fault", None),
+    ],
+)
+def test_java_versions(text, expected):
+    assert module.parse_java_version(text) == expected
+
+
+@pytest.mark.parametrize(("script", "found"), [("echo 'version \"11.0.2\"' >&2", "11"), ("exit 1", "none")])
+def test_java_missing_or_too_old(monkeypatch, tmp_path, script, found):
+    fake_java(monkeypatch, tmp_path, script)
+    with pytest.raises(EnvironmentTooOld) as error:
+        module.check_java()
+    assert error.value.what == "Java"
+    assert error.value.found.startswith(found)
+
+
+def test_java_home_wins_over_path(monkeypatch, tmp_path):
+    fake_java(monkeypatch, tmp_path, "echo 'version \"21.0.1\"' >&2")
+    assert module.check_java() == 21
+
+
+def test_jars_are_fetched_once_by_whoever_comes_first(monkeypatch, cache):
+    both = threading.Barrier(2)
+
+    def retrieve(ready, **_):
+        ready.mkdir()
+        (ready / "delta-spark_4.2_2.13-1.jar").touch()
+        both.wait(10)  # nobody has renamed yet: both were seen to be in it
+
+    monkeypatch.setattr(module, "check_java", lambda: 17)
+    monkeypatch.setattr(module, "_retrieve", retrieve)
+    results: list[tuple[str, ...]] = []
+    threads = [threading.Thread(target=lambda: results.append(module.delta_jars())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert results == [(str(cache / "delta-spark_4.2_2.13-1.jar"),)] * 2
+    assert [path.name for path in cache.parent.iterdir()] == [cache.name]
+
+
+def test_failed_fetch_names_reason_and_folder_and_leaves_nothing(monkeypatch, tmp_path, cache):
+    fake_java(
+        monkeypatch,
+        tmp_path / "java",
+        'case "$*" in *-version*) echo \'version "17"\' >&2;; '
+        '*) echo "Server access error: refused"; exit 1;; esac',
+    )
+    with pytest.raises(EnvironmentTooOld) as error:
+        module.delta_jars()
+    assert "refused" in error.value.found
+    assert str(cache) in error.value.found
+    assert list(cache.parent.iterdir()) == []
+
+
+def test_command_line_ends_with_the_error_s_exit_code(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    monkeypatch.setenv("SPARK_FLOW_CACHE", str(tmp_path / "cache"))
+    command = [sys.executable, "-m", "spark_flow.session", "jars"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_conf_files_agree_with_the_package():
+    delta, spark = module._versions()
+    defaults = conf("spark-defaults.conf")
+    assert defaults.pop("spark.jars.packages") == f"io.delta:delta-spark_{spark}_2.13:{delta}"
+    ours = module.LOCAL_DEFAULTS | module.DELTA
+    assert {key: ours.get(key) for key in defaults} == defaults
+
+
+@pytest.mark.spark
+def test_session_has_the_settings_and_is_the_active_one(spark):
+    assert module.session("another") is spark
+    wanted = module.DELTA | {
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.unionOutputPartitioning": "false",
+    }
+    assert {key: spark.conf.get(key) for key in wanted} == wanted
