@@ -33,8 +33,9 @@ format: $(STAMP) ## mend what ruff can mend
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(STAMP) java ## the benchmarks
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+bench: $(STAMP) java ## what durability costs, and what an event costs (benchmarks/README.md)
+	@$(BIN)/python benchmarks/daily_flights.py
+	@$(BIN)/python benchmarks/ledger.py
 
 venv: $(STAMP) ## the virtual environment in .venv
 
