@@ -54,7 +54,7 @@ flow:
                 replace_where: "d = 1"}
       - write: {name: legacy, format: csv, path: "${output}/legacy", partition_by: date,
                 options: "${vars.csv}"}
-  - write: {name: copy, format: parquet, path: "${output}/copy", mode: append}
+  - write: {name: copy, format: delta, path: "${output}/copy", mode: append}
 """
 
 

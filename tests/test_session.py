@@ -86,8 +86,7 @@ def test_failed_fetch_names_reason_and_folder_and_leaves_nothing(monkeypatch, tm
     fake_java(
         monkeypatch,
         tmp_path / "java",
-        'case "$*" in *-version*) echo \'version "17"\' >&2;; '
-        '*) echo "Server access error: refused"; exit 1;; esac',
+        'case "$*" in *-version*) echo \'version "17"\' >&2;; *) echo "Server access error: refused"; exit 1;; esac',
     )
     with pytest.raises(EnvironmentTooOld) as error:
         module.delta_jars()

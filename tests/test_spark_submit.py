@@ -16,9 +16,7 @@ SCRIPT = ROOT / "spark-submit.sh"
 
 pytestmark = [
     pytest.mark.process,
-    pytest.mark.skipif(
-        not (ROOT / ".venv").exists(), reason="spark-submit.sh runs the Python of .venv: make venv"
-    ),
+    pytest.mark.skipif(not (ROOT / ".venv").exists(), reason="spark-submit.sh runs the Python of .venv: make venv"),
 ]
 
 EXIT = "import sys; sys.exit(int(sys.argv[1]))"
@@ -44,20 +42,14 @@ time.sleep(120)
 
 
 def environment(**changes):
-    inherited = {
-        key: value for key, value in os.environ.items() if not key.startswith(("SPARK_", "PYSPARK_"))
-    }
-    kept = {
-        key: os.environ[key] for key in ("SPARK_FLOW_CACHE", "SPARK_FLOW_IVY_SETTINGS") if key in os.environ
-    }
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("SPARK_", "PYSPARK_"))}
+    kept = {key: os.environ[key] for key in ("SPARK_FLOW_CACHE", "SPARK_FLOW_IVY_SETTINGS") if key in os.environ}
     return inherited | kept | changes
 
 
 def submit(*arguments, cwd=ROOT, **changes):
     command = [str(SCRIPT), *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=cwd, env=environment(**changes)
-    )
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment(**changes))
 
 
 def job(folder, text):
@@ -71,9 +63,7 @@ def test_exit_code_of_the_job_comes_through(tmp_path, code):
 
 
 def test_ours_below_yours_from_any_folder_and_quiet(tmp_path):
-    (tmp_path / "mine.conf").write_text(
-        "spark.sql.session.timeZone=Europe/Rome\nspark.sql.shuffle.partitions 9\n"
-    )
+    (tmp_path / "mine.conf").write_text("spark.sql.session.timeZone=Europe/Rome\nspark.sql.shuffle.partitions 9\n")
     mine = tmp_path / "mine.jar"
     mine.write_bytes(b"PK\x05\x06" + bytes(18))  # an empty archive
 

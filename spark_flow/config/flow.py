@@ -128,6 +128,11 @@ class WriteModel(FlowModel):
     def _only_delta_has_it(cls, value: object, info: ValidationInfo) -> object:
         return only_delta(str(info.field_name), value, info)
 
+    @field_validator("mode")
+    @classmethod
+    def _a_folder_is_always_replaced(cls, value: str, info: ValidationInfo) -> object:
+        return value if value == "replace" else only_delta(f"mode {value}", value, info)
+
     @field_validator("replace_where")
     @classmethod
     def _only_replace_has_a_predicate(cls, value: object, info: ValidationInfo) -> object:

@@ -62,8 +62,8 @@ def transaction(run: Run, name: str = "publish") -> Transaction:
     """Group writes that readers must see together.
 
     Every table is committed and proved; then one record in the ledger makes the set visible, with each table's
-    version. A crash between two of them leaves the old set visible to ``read_transaction``; the retry completes
-    the new one and writes no table twice.
+    version. A crash between two of them leaves the new set invisible to ``read_transaction``; the retry completes
+    it and writes no table twice.
 
     >>> with transaction(run, "publish") as tx:  # doctest: +SKIP
     ...     write(tx, "lake", daily, delta("out/daily", partition_by="date"))
@@ -97,12 +97,11 @@ def read_transaction(
 
 
 def _read(spark: SparkSession, name: str, key: str, detail: Mapping[str, Any]) -> DataFrame:
-    place = files.for_spark(detail["path"])
     if detail["format"] == "delta":
+        place = files.for_spark(detail["path"])
         return spark.read.format("delta").option("versionAsOf", detail["version"]).load(place)
     manifest = folders.read_manifest(detail["path"])
     if manifest.get("revision") != detail["revision"]:
         found = manifest.get("revision", "no")
         raise SetNotVisible(name, key, f"{detail['path']} holds revision {found}, the set has {detail['revision']}")
-    options = {"header": "true"} if detail["format"] == "csv" else {}
-    return spark.read.format(detail["format"]).options(**options).load(place)
+    return folders.read(spark, detail["path"])

@@ -63,7 +63,7 @@ class DeltaSink:
     def fingerprint(self) -> str:
         """A hash of the sink's settings."""
         return fingerprint.of(
-            (self.format, files.absolute(self.path), self.partition_by, self.replace_where, self.mode)
+            (self.format, files.absolute(self.path), self.partition_by, self.replace_where, self.mode, self.options)
         )
 
     def predicate(self, key: str) -> str | None:

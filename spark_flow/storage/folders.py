@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pyarrow import fs
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
 MANIFEST = "_spark_flow.json"
 Format = Literal["csv", "json", "parquet"]
@@ -82,7 +82,9 @@ class FolderSink:
         names = _data_files(staged)
         rows = self._read_back(frame, staged) if names else 0
         manifest = {"app_id": intent.app_id, "revision": intent.revision, "rows": rows, "files": names}
-        files.write_json(files.join(staged, MANIFEST), manifest | {"tag": intent.tag})
+        how: dict[str, Any] = {"format": self.format, "options": self.options, "partition_by": self.partition_by}
+        how["schema"] = frame.schema.jsonValue()
+        files.write_json(files.join(staged, MANIFEST), manifest | how | {"tag": intent.tag})
         return staged
 
     def _read_back(self, frame: DataFrame, folder: str) -> int:
@@ -113,6 +115,17 @@ def held(detail: Mapping[str, Any], app_id: str) -> tuple[int, int]:
     if missing:
         raise MissingInput(app_id, missing)
     return int(manifest["revision"]) if manifest["app_id"] == app_id else 0, int(manifest["rows"])
+
+
+def read(spark: SparkSession, folder: str) -> DataFrame:
+    """A key's folder as its manifest describes it: with the types, options and partition columns it was written by."""
+    from pyspark.sql.types import StructType
+
+    manifest = read_manifest(folder)
+    reader = spark.read.format(manifest["format"]).options(**manifest["options"])
+    if manifest["partition_by"]:
+        reader = reader.option("basePath", files.for_spark(folder.rpartition("/")[0]))
+    return reader.schema(StructType.fromJson(manifest["schema"])).load(files.for_spark(folder))
 
 
 def read_manifest(folder: str) -> dict[str, Any]:
