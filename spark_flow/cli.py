@@ -7,13 +7,12 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from spark_flow.errors import SparkFlowError
 from spark_flow.ledger import DeltaLedger, Event
 from spark_flow.verify import verify as check
-from spark_flow.view.tables import run_table, runs, status_table
+from spark_flow.view.tables import run_table, runs, status_table, wide_console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +44,7 @@ def status(
             [{**{k: v for k, v in view.summary.items() if k != "nodes"}, "counts": view.counts} for view in views]
         )
     elif views:
-        Console().print(status_table(views))
+        wide_console().print(status_table(views))
     else:
         typer.echo(f"no runs in {state}")
 
@@ -57,7 +56,7 @@ def show(pipeline: Pipeline, key: Key, state: State = "state", as_json: Json = F
     if as_json:
         _print_json(view.summary)
         return
-    console = Console(soft_wrap=True)
+    console = wide_console()
     console.print(f"{pipeline} {key} generation {view.generation}, attempt {view.attempt}: {view.state}")
     console.print(run_table(view))
 
@@ -72,7 +71,7 @@ def verify(pipeline: Pipeline, key: Key, state: State = "state", as_json: Json =
         table = Table("node", "state", "recorded", "found", "path", "reason", box=None)
         for f in findings:
             table.add_row(f.node, f.state, _text(f.recorded), _text(f.found), f.path, f.reason)
-        Console(soft_wrap=True).print(table)
+        wide_console().print(table)
     if any(f.state != "ok" for f in findings):
         raise typer.Exit(1)
 

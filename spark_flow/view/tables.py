@@ -90,6 +90,11 @@ def _view(events: Sequence[Event]) -> RunView:
     )
 
 
+def wide_console() -> Console:
+    """A console that cuts no table where there is no terminal whose width would matter."""
+    return Console(width=None if sys.stdout.isatty() else 240)
+
+
 def status_table(views: Iterable[RunView]) -> Table:
     """One line a run."""
     table = Table("pipeline", "key", "generation", "attempt", "state", "began", "took", "nodes", box=None)
@@ -112,7 +117,7 @@ def run_table(view: RunView) -> Table:
 
 def print_rows(outcomes: Iterable[Outcome], *, limit: int, console: Console | None = None) -> None:
     """Print the key's rows of each Delta table that a run wrote or reused, read without Spark."""
-    console = console or Console(width=None if sys.stdout.isatty() else 160)
+    console = console or wide_console()
     for outcome in outcomes:
         if outcome.kind != "sink" or outcome.detail.get("format") != "delta":
             continue
