@@ -95,6 +95,25 @@ def test_a_changed_node_runs_again_and_its_old_success_never_counts_again(open_r
     assert states == ["succeeded", "succeeded", "succeeded", "reused"]
 
 
+def test_a_change_that_failed_makes_the_old_success_stale_too(open_run):
+    def fails(_):
+        raise ValueError
+
+    with open_run() as run:
+        do(run, fingerprint="a")
+    with pytest.raises(NodeFailed), open_run() as run:
+        do(run, fingerprint="b", action=fails)
+    with open_run() as run:
+        assert do(run, fingerprint="a").state == "succeeded"
+
+
+def test_a_ledger_older_than_the_target_goes_on_above_it(open_run):
+    table = Table()
+    revisions(open_run, table, "a")
+    table.remembered = 7  # the state folder was restored from an old copy
+    assert revisions(open_run, table, "a") == [8]
+
+
 def revisions(open_run, table, *fingerprints, rerun=()):
     seen = []
     for n, fingerprint in enumerate(fingerprints):
