@@ -1,7 +1,8 @@
 """The daily flights by hand: one plain PySpark script, what a toolkit's time is compared with.
 
 It reads a whole folder of flights, cleans, enriches and aggregates them and overwrites one Delta table: the
-result of `flights:clean`, `flights:enrich` and `flights:daily`, without retries, reuse or record. The last
+result of `flights:clean`, `flights:enrich` and `flights:daily`, with the same refusal of bad records (`--unchecked`
+leaves that out), without retries, reuse or record. The last
 line of its output holds the seconds of that work, without the start of the session.
 
     spark-submit --packages io.delta:delta-spark_4.2_2.13:4.4.0 \
@@ -13,10 +14,12 @@ line of its output holds the seconds of that work, without the start of the sess
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+import operator
 import time
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 FLIGHTS = """year INT, month INT, day INT, dep_time INT, sched_dep_time INT, dep_delay INT, arr_time INT,
@@ -27,10 +30,21 @@ PLANES = "tailnum STRING, year INT, manufacturer STRING, model STRING, seats INT
 AIRLINES = "carrier STRING, name STRING"
 
 
-def work(spark: SparkSession, data: str, out: str) -> None:
+REQUIRED = ["year", "month", "day", "sched_dep_time", "carrier", "flight", "origin", "dest", "distance"]
+REQUIRED += ["hour", "minute", "time_hour"]
+
+
+def checked(spark: SparkSession, data: str) -> DataFrame:
+    """The flights, where a corrupt record or a lacking column ends the script: what the run's schema says too."""
+    frame = spark.read.schema(FLIGHTS).option("mode", "FAILFAST").json(f"{data}/flights")
+    lacking = functools.reduce(operator.or_, (F.col(name).isNull() for name in REQUIRED))
+    problem = F.concat(F.lit("a required column is null in "), F.col("_metadata.file_path"))
+    return frame.where(F.when(lacking, F.raise_error(problem)).otherwise(F.lit("true").cast("boolean")))
+
+
+def work(spark: SparkSession, data: str, out: str, *, unchecked: bool) -> None:
     flights = (
-        spark.read.schema(FLIGHTS)
-        .json(f"{data}/flights")
+        (spark.read.schema(FLIGHTS).json(f"{data}/flights") if unchecked else checked(spark, data))
         .withColumn("date", F.make_date("year", "month", "day"))
         .withColumn("carrier", F.upper(F.trim("carrier")))
         .withColumn("origin", F.upper(F.trim("origin")))
@@ -75,11 +89,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make the daily flights table with plain PySpark.")
     parser.add_argument("--data", required=True, help="folder made by scripts/make_flights.py")
     parser.add_argument("--out", required=True, help="the Delta table to overwrite")
+    parser.add_argument("--unchecked", action="store_true", help="take corrupt records and lacking columns as null")
     args = parser.parse_args()
     spark = SparkSession.builder.appName("plain_flights").getOrCreate()
     try:
         started = time.perf_counter()
-        work(spark, args.data, args.out)
+        work(spark, args.data, args.out, unchecked=args.unchecked)
         seconds = time.perf_counter() - started
     finally:
         spark.stop()
