@@ -11,6 +11,20 @@ def rows(frame):
     return sorted(tuple(row) for row in frame.collect())
 
 
+class Killed(BaseException):
+    """Stands for SIGKILL where no process is to be ended."""
+
+
+def killing(point, node):
+    """An observer that ends a run at a point of a node, as a kill would: nothing more is recorded by ``once``."""
+
+    def observer(at, where, _):
+        if (at, where) == (point, node):
+            raise Killed
+
+    return observer
+
+
 @pytest.fixture
 def lines(tmp_path):
     """Write JSON lines into a folder; returns the folder."""

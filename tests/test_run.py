@@ -3,6 +3,7 @@
 import datetime as dt
 
 import pytest
+from conftest import Killed, killing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,18 +30,6 @@ class Table:
 
     def lack(self, event):
         return "" if self.remembered == event.revision else "gone"
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL where no process is to be ended."""
-
-
-def killing(point, node):
-    def observer(at, where, _):
-        if (at, where) == (point, node):
-            raise Killed
-
-    return observer
 
 
 @pytest.fixture

@@ -1,24 +1,12 @@
 """The transaction boundary: a set of tables is visible whole or not at all."""
 
 import pytest
-from conftest import rows, states
+from conftest import Killed, killing, rows, states
 
 import spark_flow as sf
 from spark_flow.errors import DuplicateNode, SetNotVisible
 
 pytestmark = pytest.mark.spark
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL within one process."""
-
-
-def killing(point, node):
-    def observer(at, where, _):
-        if (at, where) == (point, node):
-            raise Killed
-
-    return observer
 
 
 def read(spark, state, key="2013-01-02"):
