@@ -121,8 +121,8 @@ def test_a_write_that_delta_drops_is_not_taken_for_done(numbers, tmp_path, monke
     assert "revision 5" in refused.value.found
 
 
-def test_without_the_transaction_id_a_lost_event_would_write_twice(numbers, spark, tmp_path):
-    """The id is the guard for what replaces nothing: a killed append is not repeated."""
+def test_an_append_that_was_committed_is_not_repeated(numbers, spark, tmp_path):
+    """The id in the table is the guard where nothing is replaced: the event was lost, the rows are there."""
     sink = sf.delta(str(tmp_path / "t"))
     sink.write(numbers(3), intent(1))
     sink.write(numbers(3), intent(1))
