@@ -1,6 +1,7 @@
 """Data flow design patterns for PySpark and Delta Lake that survive a kill.
 
-Pure transforms (``pipe``) work on any DataFrame; the durable patterns take a ``Run``.
+Pure transforms (``pipe``, ``union_by_name``, ``join_all``, ``with_completeness``) work on any DataFrame; the
+durable patterns take a ``Run``.
 """
 
 from spark_flow.frames import LazyFrame, read, write
@@ -9,7 +10,7 @@ from spark_flow.sequence import Step, Transaction, local_sequencer, read_transac
 from spark_flow.storage.delta import delta
 from spark_flow.storage.folders import csv, json, parquet
 from spark_flow.storage.sources import Source, source
-from spark_flow.transforms import pipe, sql
+from spark_flow.transforms import join_all, pipe, sql, union_by_name, with_completeness
 
 __all__ = [
     "LazyFrame",
@@ -20,6 +21,7 @@ __all__ = [
     "Transaction",
     "csv",
     "delta",
+    "join_all",
     "json",
     "local_sequencer",
     "parquet",
@@ -30,5 +32,7 @@ __all__ = [
     "sql",
     "step",
     "transaction",
+    "union_by_name",
+    "with_completeness",
     "write",
 ]

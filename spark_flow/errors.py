@@ -9,15 +9,22 @@
     │   ├── InvalidStep             a step that is no function, or has no stable fingerprint
     │   ├── DuplicateNode           two nodes of one name, or two writes to one place
     │   ├── CannotReplace           a sink that cannot replace a key's rows was asked to
+    │   ├── NoBranches              a fan-in without branches
     │   └── EnvironmentTooOld       Java, Python or Delta's library missing or too old
     ├── StateError                  exit code 1: the state folder
     │   ├── StateNotWritable
     │   └── StateTooNew             written by a newer version of spark_flow
+    ├── NotNow                      exit code 75: nothing is wrong, and it cannot be done yet
     └── RunError                    exit code 1: the run itself
         ├── NodeFailed              a node's action raised; holds node and cause
         ├── MissingInput            a file, folder or table that a source needs is not there
         ├── BadRecords              corrupt lines, missing or mistyped required columns
-        ├── NotADataFrame           a step returned something else
+        ├── NotADataFrame           a step or branch returned something else
+        ├── FrameMismatch           frames that cannot be put together
+        │   ├── MissingColumns      one lacks a column
+        │   ├── TypeConflict        a column has two types
+        │   ├── ColumnClash         a name stands for a column of each
+        │   └── AmbiguousColumns    a name stands for two columns of one frame
         ├── OutsideKey              rows that do not belong to the key being written
         ├── WriteNotProved          the table does not hold what was just written
         └── SetNotVisible           a transaction's tables were not all committed
@@ -120,6 +127,14 @@ class CannotReplace(UsageError):
         )
 
 
+class NoBranches(UsageError):
+    """There is nothing to bring together."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        super().__init__(f"{where}: found no branch, expected at least one. Check the list or range of branches.")
+
+
 class EnvironmentTooOld(UsageError):
     """Something outside Python's packages is missing or too old."""
 
@@ -204,6 +219,51 @@ class NotADataFrame(RunError):
         self.found = found
         hint = " (is a return missing?)" if found is None else ""
         super().__init__(f"step {step!r} returned {type(found).__name__}, expected a DataFrame{hint}.")
+
+
+class FrameMismatch(RunError):
+    """Frames that cannot be put together."""
+
+
+class MissingColumns(FrameMismatch):
+    """A frame lacks columns."""
+
+    def __init__(self, branch: str, missing: Sequence[str], found: Sequence[str]) -> None:
+        self.branch = branch
+        self.missing = tuple(missing)
+        self.found = tuple(found)
+        super().__init__(
+            f"{branch!r} lacks {', '.join(self.missing)}; it has {', '.join(self.found) or 'none'}. "
+            "Add what is missing, or pass allow_missing_columns to fill it with nulls where a union is meant."
+        )
+
+
+class TypeConflict(FrameMismatch):
+    """A column has two types; ``types`` tells each branch's."""
+
+    def __init__(self, column: str, types: Mapping[str, str]) -> None:
+        self.column = column
+        self.types = dict(types)
+        shown = " and ".join(f"{kind} in {branch!r}" for branch, kind in self.types.items())
+        super().__init__(f"column {column!r} is {shown}. Cast it, or read both branches by one schema.")
+
+
+class ColumnClash(FrameMismatch):
+    """Columns that stand in more than one frame; ``columns`` tells the frames of each."""
+
+    def __init__(self, columns: Mapping[str, Sequence[str]]) -> None:
+        self.columns = {column: tuple(branches) for column, branches in columns.items()}
+        shown = "; ".join(f"{column!r} in {', '.join(names)}" for column, names in self.columns.items())
+        super().__init__(f"columns of one name: {shown}. Drop or rename them, or join with clash='prefix'.")
+
+
+class AmbiguousColumns(FrameMismatch):
+    """A frame has several columns of one name."""
+
+    def __init__(self, branch: str, columns: Sequence[str]) -> None:
+        self.branch = branch
+        self.columns = tuple(columns)
+        super().__init__(f"{branch!r} has more than one column named {', '.join(self.columns)}. Rename them.")
 
 
 class OutsideKey(RunError):

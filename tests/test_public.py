@@ -22,6 +22,7 @@ def test_the_public_names():
         "Transaction",
         "csv",
         "delta",
+        "join_all",
         "json",
         "local_sequencer",
         "parquet",
@@ -32,6 +33,8 @@ def test_the_public_names():
         "sql",
         "step",
         "transaction",
+        "union_by_name",
+        "with_completeness",
         "write",
     ]
 

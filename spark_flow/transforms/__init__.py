@@ -1,5 +1,8 @@
 """Pure transforms, ``DataFrame -> DataFrame``: from any notebook, classic or Spark Connect, with no run."""
 
+from spark_flow.transforms.completeness import with_completeness
+from spark_flow.transforms.join import join_all
 from spark_flow.transforms.pipe import pipe, sql
+from spark_flow.transforms.union import union_by_name
 
-__all__ = ["pipe", "sql"]
+__all__ = ["join_all", "pipe", "sql", "union_by_name", "with_completeness"]

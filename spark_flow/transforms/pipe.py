@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from spark_flow.errors import NotADataFrame
+from spark_flow.transforms.columns import check_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,9 +34,7 @@ def apply(step: Callable[..., DataFrame], frame: DataFrame, *, name: str = "", *
         NotADataFrame: The step returned something else.
     """
     result = step(frame, **arguments)
-    # Classic and Connect frames share no importable base that is cheap to load; both can do this.
-    if not (hasattr(result, "schema") and hasattr(result, "sparkSession")):
-        raise NotADataFrame(name or getattr(step, "__name__", repr(step)), result)
+    check_frame(name or getattr(step, "__name__", repr(step)), result)
     return result
 
 

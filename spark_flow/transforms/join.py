@@ -1,0 +1,139 @@
+"""Frames one beside another: the horizontal fan-in (the book's section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from spark_flow.errors import ColumnClash, MissingColumns, NoBranches, TypeConflict
+from spark_flow.names import quote_identifier
+from spark_flow.transforms.columns import Fold, check_frame, folding, same_type, unique_columns
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+How = Literal["inner", "left"]
+On = str | Sequence[str] | Mapping[str, str | Sequence[str]]
+
+DUPLICATE_MARK = "spark_flow duplicate key"
+
+
+def join_all(
+    frames: Mapping[str, DataFrame],
+    on: On,
+    how: How = "inner",
+    *,
+    clash: Literal["refuse", "prefix"] = "refuse",
+    allow_duplicates: bool = False,
+) -> DataFrame:
+    """The rows of the first frame, or fewer, with the columns of all others.
+
+    Nothing is computed. A key that stands twice in a frame other than the first would multiply rows; the action
+    that meets one fails and names frame and key (a key with a null never joins and is no duplicate).
+
+    >>> wide = join_all({"flights": f, "weather": w}, on=["origin", "time_hour"], how="left")  # doctest: +SKIP
+
+    Args:
+        frames: By name, the one whose rows are kept first.
+        on: The key columns; or, for each frame but the first, its own.
+        how: ``inner``: only rows that have a match in every frame; ``left``: all rows of the first.
+        clash: What to do with a column, other than a key, that stands in two frames: ``refuse`` it, or ``prefix``
+            it by its frame's name, ``weather_year``. The first frame's columns keep their names.
+        allow_duplicates: Let keys that are not unique multiply rows, as a plain join does.
+
+    Raises:
+        NoBranches: There is no frame.
+        NotADataFrame: One is something else.
+        MissingColumns: A frame lacks a key column.
+        TypeConflict: A key column has two types.
+        ColumnClash: A column stands in two frames.
+    """
+    if not frames:
+        raise NoBranches("join_all")
+    for name, frame in frames.items():
+        check_frame(name, frame)
+    first, *others = frames
+    fold = folding(frames[first])
+    for name, frame in frames.items():
+        unique_columns(name, frame.columns, fold)
+    keys = {name: _keys(on, name, frames[name], fold) for name in others}
+    renamed = _renamed(frames, keys, clash, fold)
+    result = frames[first]
+    for name in others:
+        _check_keys(first, result, name, frames[name], keys[name], fold)
+        right = frames[name] if allow_duplicates else _one_per_key(name, frames[name], keys[name])
+        result = _join(result, right, keys[name], how, renamed[name], fold)
+    return result
+
+
+def _keys(on: On, name: str, frame: DataFrame, fold: Fold) -> list[str]:
+    keys = on.get(name, ()) if isinstance(on, Mapping) else on
+    listed = [keys] if isinstance(keys, str) else list(keys)
+    if not listed:
+        raise MissingColumns(name, ["a key column (name one in on=)"], frame.columns)
+    lacking = [key for key in listed if fold(key) not in {fold(c) for c in frame.columns}]
+    if lacking:
+        raise MissingColumns(name, lacking, frame.columns)
+    return listed
+
+
+def _renamed(
+    frames: Mapping[str, DataFrame], keys: Mapping[str, Sequence[str]], clash: str, fold: Fold
+) -> dict[str, dict[str, str]]:
+    """For each frame but the first, its columns other than keys, with the name that each gets."""
+    first, *others = frames
+    values = {n: [c for c in frames[n].columns if fold(c) not in {fold(k) for k in keys[n]}] for n in others}
+    holders: dict[str, list[str]] = {fold(c): [first] for c in frames[first].columns}
+    for name in others:
+        for column in values[name]:
+            holders.setdefault(fold(column), []).append(name)
+    clashing = {column: names for column, names in holders.items() if len(names) > 1}
+    if clashing and clash == "refuse":
+        raise ColumnClash(clashing)
+    renamed = {n: {c: f"{n}_{c}" if fold(c) in clashing else c for c in values[n]} for n in others}
+    taken = [*frames[first].columns, *(new for names in renamed.values() for new in names.values())]
+    folded = [fold(name) for name in taken]
+    twice = {fold(name) for name in taken if folded.count(fold(name)) > 1}
+    if twice:
+        raise ColumnClash({column: list(frames) for column in sorted(twice)})
+    return renamed
+
+
+def _check_keys(first: str, left: DataFrame, name: str, right: DataFrame, keys: Sequence[str], fold: Fold) -> None:
+    types = [{fold(f.name): f.dataType for f in frame.schema.fields} for frame in (left, right)]
+    lacking = [key for key in keys if fold(key) not in types[0]]
+    if lacking:
+        raise MissingColumns(first, lacking, left.columns)
+    for key in keys:
+        one, other = (known[fold(key)] for known in types)
+        if not same_type(one, other):
+            raise TypeConflict(key, {first: one.simpleString(), name: other.simpleString()})
+
+
+def _one_per_key(name: str, frame: DataFrame, keys: Sequence[str]) -> DataFrame:
+    """The frame, failing where a key stands twice; found while the join is computed, in the data that it joins."""
+    from pyspark.sql import functions as F
+
+    columns = [F.col(quote_identifier(key)) for key in keys]
+    grouped = frame.dropna(subset=list(keys)).groupBy(*columns)
+    row = F.struct(*[F.col(quote_identifier(c)) for c in frame.columns]).alias("row")
+    counted = grouped.agg(F.first(row).alias("row"), F.count("*").alias("rows"))
+    shown = F.concat_ws(
+        ", ", *[F.concat(F.lit(f"{key}="), c.cast("string")) for key, c in zip(keys, columns, strict=True)]
+    )
+    twice = F.raise_error(F.concat(F.lit(f"{DUPLICATE_MARK} [{name}] "), shown))
+    unique = counted.where(F.when(F.col("rows") > 1, twice).otherwise(F.lit("true").cast("boolean")))
+    return unique.select("row.*")
+
+
+def _join(
+    left: DataFrame, right: DataFrame, keys: Sequence[str], how: How, renamed: Mapping[str, str], fold: Fold
+) -> DataFrame:
+    from pyspark.sql import functions as F
+
+    spelling = {fold(name): name for name in left.columns}
+    own = {fold(name): name for name in right.columns}
+    chosen = [F.col(quote_identifier(own[fold(k)])).alias(spelling[fold(k)]) for k in keys]
+    chosen += [F.col(quote_identifier(old)).alias(new) for old, new in renamed.items()]
+    joined = left.join(right.select(*chosen), [spelling[fold(k)] for k in keys], how)
+    return joined.select(*[F.col(quote_identifier(c)) for c in [*left.columns, *renamed.values()]])
