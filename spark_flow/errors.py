@@ -10,11 +10,14 @@
     │   ├── DuplicateNode           two nodes of one name, or two writes to one place
     │   ├── CannotReplace           a sink that cannot replace a key's rows was asked to
     │   ├── NoBranches              a fan-in without branches
+    │   ├── UnknownBranch           a branch was named that the fan-in does not have
+    │   ├── InvalidRule             a rule of how many branches must arrive that cannot be met
     │   └── EnvironmentTooOld       Java, Python or Delta's library missing or too old
     ├── StateError                  exit code 1: the state folder
     │   ├── StateNotWritable
     │   └── StateTooNew             written by a newer version of spark_flow
     ├── NotNow                      exit code 75: nothing is wrong, and it cannot be done yet
+    │   └── NotAllArrived           branches of an aligned fan-in have not arrived
     └── RunError                    exit code 1: the run itself
         ├── NodeFailed              a node's action raised; holds node and cause
         ├── MissingInput            a file, folder or table that a source needs is not there
@@ -25,6 +28,12 @@
         │   ├── TypeConflict        a column has two types
         │   ├── ColumnClash         a name stands for a column of each
         │   └── AmbiguousColumns    a name stands for two columns of one frame
+        ├── DuplicateKeys           a join would multiply rows
+        ├── BranchesFailed          branches of a fan-in failed; holds each one's error
+        ├── NotEnoughBranches       fewer branches arrived than the fan-in's rule requires
+        ├── Interrupted             a branch was stopped because another one failed
+        ├── TookFallback            a fan-in had nothing to merge, and its fallback ran instead
+        ├── NotNotified             a notification could not be sent
         ├── OutsideKey              rows that do not belong to the key being written
         ├── WriteNotProved          the table does not hold what was just written
         └── SetNotVisible           a transaction's tables were not all committed
@@ -135,6 +144,23 @@ class NoBranches(UsageError):
         super().__init__(f"{where}: found no branch, expected at least one. Check the list or range of branches.")
 
 
+class UnknownBranch(UsageError):
+    """A branch was named that the fan-in does not have."""
+
+    def __init__(self, node: str, known: Sequence[str]) -> None:
+        self.node = node
+        self.known = tuple(known)
+        super().__init__(f"no branch {node!r}; expected {some(self.known)}.")
+
+
+class InvalidRule(UsageError):
+    """A rule of how many branches must arrive that no number of branches, or not this one, can meet."""
+
+    def __init__(self, rule: str, found: str, expected: str) -> None:
+        self.rule = rule
+        super().__init__(f"require {rule}: found {found}, expected {expected}.")
+
+
 class EnvironmentTooOld(UsageError):
     """Something outside Python's packages is missing or too old."""
 
@@ -170,6 +196,30 @@ class StateTooNew(StateError):
         super().__init__(
             f"state folder {path} has format {found}, this version reads up to {supported}. "
             "Upgrade spark-flow, or point state= at another folder."
+        )
+
+
+class NotNow(SparkFlowError):
+    """Nothing is wrong, and it cannot be done yet: run the same command again later."""
+
+    exit_code: ClassVar[int] = 75
+
+
+class NotAllArrived(NotNow):
+    """Branches of an aligned fan-in have not arrived; those that have are recorded, and are not run again.
+
+    Attributes:
+        asked: Whether the merge was asked for; otherwise the run was told to do some branches only, and did them.
+    """
+
+    def __init__(self, node: str, missing: Sequence[str], expected: int, *, asked: bool = True) -> None:
+        self.node = node
+        self.missing = tuple(missing)
+        self.expected = expected
+        self.asked = asked
+        super().__init__(
+            f"{node}: {expected - len(self.missing)} of {expected} branches have arrived; "
+            f"missing: {', '.join(self.missing)}. Run the same command again when they are there."
         )
 
 
@@ -266,6 +316,79 @@ class AmbiguousColumns(FrameMismatch):
         super().__init__(f"{branch!r} has more than one column named {', '.join(self.columns)}. Rename them.")
 
 
+class DuplicateKeys(RunError):
+    """A key stands twice on the right side of a join, which would multiply rows."""
+
+    def __init__(self, branch: str, key: str) -> None:
+        self.branch = branch
+        self.key = key
+        super().__init__(
+            f"{branch!r} has more than one row for {key}: joining it would multiply rows. "
+            "Make its keys unique first, or pass allow_duplicates."
+        )
+
+
+class BranchesFailed(RunError):
+    """Branches of a fan-in failed; ``errors`` holds each one's. The others are recorded, and are not run again."""
+
+    def __init__(self, node: str, errors: Mapping[str, BaseException], expected: int) -> None:
+        self.node = node
+        self.errors = dict(errors)
+        self.expected = expected
+        each = "; ".join(f"{name}: {describe(error)}" for name, error in self.errors.items())
+        super().__init__(f"{node}: {len(self.errors)} of {expected} branches failed: {each}")
+
+
+class NotEnoughBranches(RunError):
+    """Fewer branches arrived than the rule requires; nothing was merged."""
+
+    def __init__(
+        self, node: str, rule: str, arrived: int, failed: Mapping[str, str], absent: Mapping[str, str]
+    ) -> None:
+        self.node = node
+        self.rule = rule
+        self.arrived = arrived
+        self.failed = dict(failed)
+        self.absent = dict(absent)
+        expected = arrived + len(self.failed) + len(self.absent)
+        why = [f"{name} failed: {error}" for name, error in self.failed.items()]
+        why += [f"not arrived: {', '.join(self.absent)}"] if self.absent else []
+        super().__init__(
+            f"{node}: {arrived} of {expected} branches arrived, expected {rule}; nothing was merged. {'; '.join(why)}"
+        )
+
+
+class Interrupted(RunError):
+    """A branch was stopped because another one failed."""
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+        super().__init__(f"{node}: stopped, because another branch failed (on_failure: stop).")
+
+
+class TookFallback(RunError):
+    """A fan-in had nothing to merge, and its fallback ran instead: the run must not look like a success."""
+
+    def __init__(self, node: str, what: str) -> None:
+        self.node = node
+        self.what = what
+        super().__init__(
+            f"{node}: no branch arrived; the fallback ran instead: {what}. "
+            "Run the same command again when there is data."
+        )
+
+
+class NotNotified(RunError):
+    """A notification could not be sent. No address is told: it may hold a secret."""
+
+    def __init__(self, variable: str, reason: str) -> None:
+        self.variable = variable
+        self.reason = reason
+        super().__init__(
+            f"the services in {variable} were not notified: {reason}. The run goes on; a retry tries again."
+        )
+
+
 class OutsideKey(RunError):
     """Rows belong to another key than the one being written."""
 
@@ -302,6 +425,11 @@ class SetNotVisible(RunError):
         super().__init__(
             f"transaction {name!r} of key {key}: {reason}. Run the pipeline's job for this key to complete it."
         )
+
+
+def some(names: Sequence[str], most: int = 10) -> str:
+    """Names for a message: the first ones, and how many there are besides."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def describe(error: BaseException, fields: Mapping[str, str] | None = None) -> str:

@@ -193,9 +193,14 @@ def _uses(function: types.FunctionType) -> dict[str, object]:
     names = set(_names(function.__code__))
     used = {name: function.__globals__[name] for name in names if name in function.__globals__}
     for name, module in list(used.items()):
-        if isinstance(module, types.ModuleType) and not (module.__file__ or "").startswith((*_INSTALLED, _OURS)):
+        if isinstance(module, types.ModuleType) and not _file(module).startswith((*_INSTALLED, _OURS)):
             used |= {f"{name}.{n}": getattr(module, n) for n in names if hasattr(module, n)}
     return used | dict(_closure(function))
+
+
+def _file(module: types.ModuleType) -> str:
+    """Where a module's source is; one that is built into Python has none and counts as installed."""
+    return getattr(module, "__file__", None) or _OURS
 
 
 def _closure(function: types.FunctionType) -> list[tuple[str, object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from spark_flow import fingerprint
 from spark_flow.errors import DuplicateNode
 from spark_flow.names import quote_literal
-from spark_flow.storage import files, sources
+from spark_flow.storage import boundaries, files, sources
 from spark_flow.storage.delta import delta
 from spark_flow.storage.port import Intent, Sink, Written, app_id
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
+    from spark_flow.completeness import Completeness
     from spark_flow.ledger import Event, Kind
     from spark_flow.run import Outcome, Run
     from spark_flow.storage.sources import Source
@@ -43,6 +45,7 @@ class LazyFrame:
         kind: What the node is.
         fingerprint: What the node is made of, its inputs included.
         inputs: The frames that it is made from.
+        completeness: Of the fan-ins that it comes from; empty where there is none.
     """
 
     run: Run
@@ -51,6 +54,7 @@ class LazyFrame:
     fingerprint: str
     inputs: Sequence[LazyFrame]
     _build: Callable[[], DataFrame]
+    completeness: tuple[Completeness, ...] = ()
     _frame: DataFrame | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
@@ -84,6 +88,54 @@ class LazyFrame:
         return frame
 
 
+@dataclass(frozen=True, eq=False)
+class Bounded:
+    """A node whose frame is written as a restart boundary before anything is made from it.
+
+    Attributes:
+        run: The run that the node belongs to.
+        node: The node's name.
+        kind: What the node is.
+        fingerprint: What the node is made of.
+        inputs: Frames that ``build`` uses.
+        build: Makes the frame; not called when the boundary is there.
+    """
+
+    run: Run
+    node: str
+    kind: Kind
+    fingerprint: str
+    inputs: Sequence[LazyFrame]
+    build: Callable[[], DataFrame]
+
+    def settle(self) -> Outcome:
+        """Write the boundary where it is not there.
+
+        Raises:
+            NodeFailed: The node's function raised; it was recorded.
+            SparkFlowError: As the node's source or step says.
+        """
+        return self.run.once(
+            self.node,
+            lambda intent: boundaries.write(self.build(), self.run.state, intent),
+            kind=self.kind,
+            fingerprint=self.fingerprint,
+            inputs=self.inputs,
+            lack=lambda event: boundaries.lack(self.run.state, event.detail),
+        )
+
+    def frame(self) -> DataFrame:
+        """The frame of the boundary; raises as ``settle`` does."""
+        outcome = self.settle()
+        if outcome.state == "would run":
+            return self.build()
+        return boundaries.read(self.run.spark, self.run.state, [outcome.detail])
+
+    def lazily(self, completeness: tuple[Completeness, ...] = ()) -> LazyFrame:
+        """The node as a frame of its run."""
+        return LazyFrame(self.run, self.node, self.kind, self.fingerprint, (), self.frame, completeness)
+
+
 def lazy(run: Run, frame: DataFrame | LazyFrame) -> LazyFrame:
     """A frame as a node; one that was made outside of the run is fingerprinted by its plan."""
     if isinstance(frame, LazyFrame):
@@ -104,8 +156,21 @@ def read(run: Run, name: str, source: Source) -> LazyFrame:
     """
     node = run.node(name)
     run.sources[node] = source
-    build = {"delta": _read_delta}.get(source.format, _read_files)
-    return LazyFrame(run, node, "source", source.fingerprint, (), lambda: build(run, node, source))
+    return LazyFrame(run, node, "source", source.fingerprint, (), lambda: read_now(run, node, source))
+
+
+def read_now(run: Run, node: str, source: Source, name: str = "") -> DataFrame:
+    """A source's frame as ``read`` has it.
+
+    Args:
+        run: The run.
+        node: Where a pinned version or what was set aside is recorded.
+        source: What to read.
+        name: What an error calls the source; by default the node.
+    """
+    if source.format == "delta":
+        return _read_delta(run, node, source)
+    return _read_files(run, node, source, name or node)
 
 
 def _read_delta(run: Run, node: str, source: Source) -> DataFrame:
@@ -119,10 +184,10 @@ def _read_delta(run: Run, node: str, source: Source) -> DataFrame:
     return sources.read_delta(run.spark, source, int(outcome.detail["version"]))
 
 
-def _read_files(run: Run, node: str, source: Source) -> DataFrame:
-    sources.check_present(node, source)
+def _read_files(run: Run, node: str, source: Source, name: str) -> DataFrame:
+    sources.check_present(name, source)
     if source.bad_records == "fail":
-        return sources.read_files(run.spark, node, source)
+        return sources.read_files(run.spark, name, source)
     good, bad = sources.split_bad_records(run.spark, source)
     if not run.plan:
         _quarantine(run, node, source, bad)
@@ -172,8 +237,9 @@ def write(scope: Scope, name: str, frame: DataFrame | LazyFrame, sink: Sink) -> 
         WriteNotProved: The target does not hold what was written.
     """
     run, node = scope.run, scope.node(name)
-    if run.targets.setdefault(files.absolute(sink.path), node) != node:
-        raise DuplicateNode(node, f"{run.targets[files.absolute(sink.path)]} writes to {sink.path} too")
+    for path in sink.paths:
+        if run.targets.setdefault(files.absolute(path), node) != node:
+            raise DuplicateNode(node, f"{run.targets[files.absolute(path)]} writes to {path} too")
     data = lazy(run, frame)
     id_ = app_id(run.pipeline, node, run.key)
 
@@ -183,7 +249,7 @@ def write(scope: Scope, name: str, frame: DataFrame | LazyFrame, sink: Sink) -> 
 
     outcome = run.once(
         node,
-        lambda intent: sink.write(data.frame, intent),
+        lambda intent: sink.write(data.frame, dataclasses.replace(intent, completeness=data.completeness)),
         kind="sink",
         fingerprint=fingerprint.combine(data.fingerprint, sink.fingerprint),
         inputs=(data,),

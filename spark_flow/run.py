@@ -10,13 +10,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from spark_flow.errors import DuplicateNode, NodeFailed, SparkFlowError, describe
+from spark_flow.completeness import together
+from spark_flow.errors import (
+    DuplicateNode,
+    Interrupted,
+    MissingInput,
+    NodeFailed,
+    NotNow,
+    SparkFlowError,
+    TookFallback,
+    describe,
+)
 from spark_flow.journal import Journal
 from spark_flow.ledger import DeltaLedger, Event, Kind, Ledger
 from spark_flow.names import check_name, check_node
 from spark_flow.storage import boundaries
 from spark_flow.storage.port import Intent, Written
 from spark_flow.storage.sources import as_bad_records
+from spark_flow.transforms.join import as_duplicate_keys
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,6 +35,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from typing_extensions import Self
 
+    from spark_flow.completeness import Completeness
     from spark_flow.storage.sources import Source
 
 OutcomeState = Literal["succeeded", "reused", "failed", "skipped", "would run", "would reuse"]
@@ -77,6 +89,8 @@ class Lazy(Protocol):
     @property
     def inputs(self) -> Sequence[Lazy]: ...  # noqa: D102
     @property
+    def completeness(self) -> tuple[Completeness, ...]: ...  # noqa: D102
+    @property
     def frame(self) -> DataFrame: ...  # noqa: D102
 
 
@@ -96,6 +110,7 @@ class Run:
         spark: SparkSession | Callable[[], SparkSession] | None,
         rerun: bool,
         plan: bool,
+        only: Sequence[str] = (),
         observers: Sequence[Observer],
         retention: dt.timedelta,
     ) -> None:
@@ -103,9 +118,13 @@ class Run:
         self.key = check_name("key", key)
         self.state = state
         self.plan = plan
+        self.only = tuple(only)
         self.run_id = uuid.uuid4().hex[:12]
         self.sources: dict[str, Source] = {}
         self.targets: dict[str, str] = {}
+        self.fan_ins: dict[str, tuple[str, ...]] = {}
+        self.interrupted: set[str] = set()
+        self._measured: dict[str, Completeness] = {}
         self._journal = Journal(ledger, pipeline, key, rerun=rerun)
         self._spark = spark
         self._observers = tuple(observers)
@@ -115,6 +134,8 @@ class Run:
         self._built: dict[str, int] = {}
         self._outcomes: dict[str, Outcome] = {}
         self._failures: list[BaseException] = []
+        self._ended: str | None = None
+        self._shortfall: SparkFlowError | None = None
         self._began = time.monotonic()
 
     @classmethod
@@ -128,6 +149,7 @@ class Run:
         ledger: Ledger | None = None,
         rerun: bool = False,
         plan: bool = False,
+        only: Sequence[str] = (),
         observers: Sequence[Observer] = (),
         retention: dt.timedelta = RETENTION,
     ) -> Run:
@@ -141,6 +163,8 @@ class Run:
             ledger: Where events go; by default the Delta table in the state folder.
             rerun: Do all of it anew and replace what is there. A rerun that did not end is gone on with.
             plan: Walk the run without an action: no boundary, no sink, no event.
+            only: Branches of fan-ins, as ``hours/07``: of those fan-ins no other branch is run; what follows is
+                done if that completes them.
             observers: Called as nodes go on.
             retention: How long the boundaries of a succeeded run are kept.
 
@@ -152,7 +176,7 @@ class Run:
         check_name("pipeline", pipeline)
         check_name("key", key)
         ledger = ledger if ledger is not None else DeltaLedger(state, create=not plan)
-        options = {"state": state, "spark": spark, "rerun": rerun, "plan": plan}
+        options = {"state": state, "spark": spark, "rerun": rerun, "plan": plan, "only": only}
         run = cls(pipeline, key, ledger=ledger, observers=observers, retention=retention, **options)  # type: ignore[arg-type]
         if not plan:
             boundaries.mark_begun(state, pipeline, key, run.generation)
@@ -166,8 +190,14 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Record how the run ended."""
+        """Record how the run ended.
+
+        Raises:
+            TookFallback: A fan-in had nothing to merge, and its fallback ran instead.
+        """
         self.close(error)
+        if error is None and self._shortfall is not None:
+            raise self._shortfall
 
     @property
     def run(self) -> Run:
@@ -280,7 +310,11 @@ class Run:
             self._tell("before_action", node)
             written = action(intent)
         except BaseException as error:
-            own = as_bad_records(error, self.sources) or error
+            own: BaseException
+            if node in self.interrupted:
+                own = Interrupted(node)
+            else:
+                own = as_bad_records(error, self.sources, node) or as_duplicate_keys(error) or error
             known = {"fingerprint": fingerprint, "revision": intent.revision, "duration_ms": _ms(began)}
             failure = self.failed(node, kind, own, **known)
             raise failure from (error if failure is not error else error.__cause__)
@@ -349,11 +383,47 @@ class Run:
             outside = isinstance(error, Exception) and not isinstance(error, SparkFlowError)
             failure = NodeFailed(node, error) if outside else error
             self._failures.append(failure)
-        outcome = Outcome(node=node, kind=kind, state="failed", error=describe(error), **known)
-        if not self.plan:
-            self._journal.record([self._event_of(outcome)])
+        if _not_its_own_fault(kind, error):
+            outcome = Outcome(node=node, kind=kind, state="skipped", reason=_why_not(error), **known)
+        else:
+            outcome = Outcome(node=node, kind=kind, state="failed", error=describe(error), **known)
+            if not self.plan:
+                self._journal.record([self._event_of(outcome)])
         self._end(outcome)
         return failure
+
+    def skip(self, node: str, kind: Kind, reason: str, fingerprint: str = "") -> Outcome:
+        """Note that a node has nothing to do, or cannot do it now; recorded when the run ends."""
+        return self._end(Outcome(node=node, kind=kind, state="skipped", fingerprint=fingerprint, reason=reason))
+
+    def recorded(self, node: str, fingerprint: str) -> Outcome | None:
+        """A node's recorded success, if it was made of the same; whether its target still holds it is not asked."""
+        last = self._journal.last(node)
+        if last is None or last.state != "succeeded" or last.fingerprint != fingerprint:
+            return None
+        return _outcome_of(last, "would reuse" if self.plan else "reused")
+
+    def measure(self, completeness: Completeness) -> None:
+        """Note what a fan-in waited for and what it got, for the run's summary."""
+        with self._lock:
+            self._measured[completeness.node] = completeness
+
+    @property
+    def completeness(self) -> tuple[Completeness, ...]:
+        """Of each fan-in that has ended in this attempt or before."""
+        ended = ("succeeded", "reused", "would run", "would reuse")
+        states = {outcome.node: outcome.state for outcome in self.outcomes}
+        done = [lazy for lazy in self._declared.values() if states.get(lazy.node) in ended]
+        return together([*(part for lazy in done for part in lazy.completeness), *self._measured.values()])
+
+    def outcome(self, node: str) -> Outcome | None:
+        """What became of a node in this attempt, if it has ended."""
+        with self._lock:
+            return self._outcomes.get(node)
+
+    def fall_short(self, error: SparkFlowError) -> None:
+        """Go on, but end with this error: what was done must not look like a success."""
+        self._shortfall = self._shortfall or error
 
     def _unsettled(self, inputs: Sequence[Lazy]) -> list[Lazy]:
         """Lazy nodes that were computed within an action, those before first."""
@@ -387,12 +457,11 @@ class Run:
         for lazy in self._declared.values():
             if lazy.node in self._outcomes:
                 continue
-            last = self._journal.last(lazy.node)
-            stands = last is not None and last.state == "succeeded" and last.fingerprint == lazy.fingerprint
+            recorded = self.recorded(lazy.node, lazy.fingerprint)
             if lazy.node in self._built and self.plan:
                 outcome = Outcome(node=lazy.node, kind=lazy.kind, state="would run")
-            elif last is not None and stands and lazy.node not in self._built:
-                outcome = _outcome_of(last, "would reuse" if self.plan else "reused")
+            elif recorded is not None and lazy.node not in self._built:
+                outcome = recorded
             else:
                 reason = "the run failed first" if error else "nothing that ran needed it"
                 outcome = Outcome(node=lazy.node, kind=lazy.kind, state="skipped", reason=reason)
@@ -404,10 +473,14 @@ class Run:
     def close(self, error: BaseException | None = None) -> None:
         """Record how the run ended, and remove boundaries that are older than the retention."""
         self._settle(error=error)
+        error = error or self._shortfall
+        self._ended = _end_of(error)
         if self.plan:
             return
         noted = [self._event_of(o) for o in self.outcomes if o.state in ("reused", "skipped")]
-        state: Literal["failed", "succeeded"] = "failed" if error else "succeeded"
+        state: Literal["failed", "succeeded", "skipped"] = "succeeded"
+        if error is not None:
+            state = "skipped" if isinstance(error, NotNow) else "failed"
         message = describe(error) if error else ""
         ended = self._journal.event("", "run", state, error=message, duration_ms=_ms(self._began))
         self._journal.record([*noted, ended])
@@ -417,12 +490,18 @@ class Run:
         self._journal.maintain()
 
     def summary(self) -> dict[str, Any]:
-        """The run as ``--summary-json`` has it, nodes in the order in which they were named in the flow."""
+        """The run as ``--summary-json`` has it, nodes in the order in which they were named in the flow.
+
+        Its state is how the run ended: ``succeeded``, ``reused`` (nothing was left to do), ``waiting`` (exit code
+        75), ``failed``, ``fallback``, ``planned``; ``running`` before that.
+        """
         order = {name: place for place, name in enumerate(self._declared)}
         outcomes = sorted(self.outcomes, key=lambda o: order.get(o.node, len(order)))
         states = {o.state for o in outcomes}
-        state = "failed" if "failed" in states else "planned" if self.plan else "succeeded"
-        if state == "succeeded" and outcomes and states <= {"reused"}:
+        state = self._ended or "running"
+        if state == "succeeded" and self.plan:
+            state = "planned"
+        if state == "succeeded" and "reused" in states and states <= {"reused", "skipped"}:
             state = "reused"
         place = {
             "pipeline": self.pipeline,
@@ -430,7 +509,9 @@ class Run:
             "generation": self.generation,
             "attempt": self.attempt,
         }
-        return {**place, "state": state, "nodes": [o.summary for o in outcomes]}
+        parts = [part.facts for part in self.completeness]
+        completeness = {"completeness": parts} if parts else {}
+        return {**place, "state": state, **completeness, "nodes": [o.summary for o in outcomes]}
 
     def _event_of(self, outcome: Outcome) -> Event:
         names = ("revision", "fingerprint", "rows", "duration_ms", "reason", "error", "detail")
@@ -446,6 +527,21 @@ class Run:
     def _tell(self, point: str, node: str, outcome: Outcome | None = None) -> None:
         for observer in self._observers:
             observer(point, node, outcome)
+
+
+def _not_its_own_fault(kind: Kind, error: BaseException) -> bool:
+    """Whether a node was stopped or has to wait, rather than failed."""
+    return isinstance(error, NotNow | Interrupted) or (kind == "branch" and isinstance(error, MissingInput))
+
+
+def _why_not(error: BaseException) -> str:
+    return f"not arrived: {', '.join(error.missing)}" if isinstance(error, MissingInput) else describe(error)
+
+
+def _end_of(error: BaseException | None) -> str:
+    if error is None:
+        return "succeeded"
+    return "waiting" if isinstance(error, NotNow) else "fallback" if isinstance(error, TookFallback) else "failed"
 
 
 def _outcome_of(event: Event, state: OutcomeState) -> Outcome:

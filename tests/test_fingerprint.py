@@ -6,6 +6,7 @@ import importlib
 import sys
 import textwrap
 import threading
+import time
 
 import pytest
 
@@ -170,3 +171,11 @@ def test_a_value_without_content_is_refused_by_name_and_type():
         fingerprint.of({"lock": threading.Lock()}, name="enrich")
     assert refused.value.step == "enrich"
     assert "lock" in refused.value.found
+
+
+def test_a_function_may_use_a_module_that_is_built_into_python():
+    def waits(frame):
+        time.sleep(0)
+        return frame
+
+    assert fingerprint.of(waits) == fingerprint.of(waits)

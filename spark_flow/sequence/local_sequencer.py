@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spark_flow import fingerprint
+from spark_flow.completeness import together
 from spark_flow.errors import InvalidStep
-from spark_flow.frames import LazyFrame, lazy
-from spark_flow.storage import boundaries
+from spark_flow.frames import Bounded, LazyFrame, lazy
 from spark_flow.storage.sources import Source
 from spark_flow.transforms.pipe import apply
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
-    from spark_flow.ledger import Event
     from spark_flow.run import Run
 
 Transform: TypeAlias = "Callable[..., DataFrame]"
@@ -100,10 +99,10 @@ def _chain(run: Run, before: LazyFrame, step: Step, prefix: str) -> LazyFrame:
     used = [[k, v.fingerprint] for k, v in sorted(frames.items())]
     made_of = fingerprint.combine(before.fingerprint, step.fingerprint, used, step.restart)
     build = functools.partial(_apply, step, before)
+    completeness = together(part for frame in inputs for part in frame.completeness)
     if step.restart:
-        bounded = functools.partial(_bounded, run, node, made_of, inputs, build)
-        return LazyFrame(run, node, "step", made_of, (), bounded)
-    return LazyFrame(run, node, "step", made_of, inputs, build)
+        return Bounded(run, node, "step", made_of, inputs, build).lazily(completeness)
+    return LazyFrame(run, node, "step", made_of, inputs, build, completeness)
 
 
 def lazy_source(run: Run, name: str, value: Any) -> Any:
@@ -116,26 +115,6 @@ def lazy_source(run: Run, name: str, value: Any) -> Any:
 def _apply(step: Step, before: LazyFrame) -> DataFrame:
     arguments = {k: v.frame if isinstance(v, LazyFrame) else v for k, v in step.arguments.items()}
     return apply(step.transform, before.frame, name=step.name, **arguments)
-
-
-def _bounded(
-    run: Run, node: str, made_of: str, inputs: Sequence[LazyFrame], build: Callable[[], DataFrame]
-) -> DataFrame:
-    """The frame of a node's boundary, which is written first where it is not there."""
-
-    def lack(event: Event) -> str:
-        return boundaries.lack(run.state, event.detail)
-
-    outcome = run.once(
-        node,
-        lambda intent: boundaries.write(build(), run.state, intent),
-        fingerprint=made_of,
-        inputs=inputs,
-        lack=lack,
-    )
-    if outcome.state == "would run":
-        return build()
-    return boundaries.read(run.spark, run.state, outcome.detail)
 
 
 def _name_of(transform: Transform) -> str:

@@ -49,6 +49,10 @@ class Transaction:
             self._make_visible()
 
     def _make_visible(self) -> None:
+        staged = [o.node for o in self.writes if o.detail.get("staged")]
+        if staged:
+            self.run.skip(self.name, "marker", f"not visible yet: {', '.join(staged)} is kept in staging")
+            return
         tables = {o.node.removeprefix(f"{self.name}/"): dict(o.detail) for o in self.writes}
 
         def record(_: Intent) -> Written:

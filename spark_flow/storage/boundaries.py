@@ -15,9 +15,10 @@ from spark_flow.storage import files
 from spark_flow.storage.port import Intent, Written
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
 
 DONE = "_succeeded.json"
 
@@ -54,12 +55,26 @@ def lack(state: str, detail: Mapping[str, Any]) -> str:
     return ""
 
 
-def read(spark: SparkSession, state: str, detail: Mapping[str, Any]) -> DataFrame:
-    """The frame of a recorded boundary."""
+def schema(detail: Mapping[str, Any]) -> StructType:
+    """The columns of a recorded boundary."""
     from pyspark.sql.types import StructType
 
-    folder = files.join(files.absolute(state), detail["path"])
-    return spark.read.schema(StructType.fromJson(dict(detail["schema"]))).parquet(files.for_spark(folder))
+    return StructType.fromJson(dict(detail["schema"]))
+
+
+def read(
+    spark: SparkSession, state: str, details: Sequence[Mapping[str, Any]], columns: StructType | None = None
+) -> DataFrame:
+    """The frame of one or more recorded boundaries, in one scan.
+
+    Args:
+        spark: The session.
+        state: The state folder.
+        details: What was recorded of each boundary.
+        columns: The columns to read, matched by name; by default those of the first boundary.
+    """
+    folders = [files.for_spark(files.join(files.absolute(state), detail["path"])) for detail in details]
+    return spark.read.schema(columns or schema(details[0])).parquet(*folders)
 
 
 def mark_succeeded(state: str, pipeline: str, key: str, generation: int) -> None:

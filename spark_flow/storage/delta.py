@@ -5,15 +5,16 @@ The rules are Delta's: https://docs.delta.io/latest/delta-batch.html (idempotent
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
-from deltalake import DeltaTable, QueryBuilder
-from deltalake.exceptions import TableNotFoundError
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from tenacity import retry, retry_if_exception, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from spark_flow import fingerprint
 from spark_flow.errors import CannotReplace, MissingInput, OutsideKey, WriteNotProved
@@ -45,6 +46,13 @@ _again = retry(
     reraise=True,
 )
 
+_lost = retry(
+    retry=retry_if_exception_type(CommitFailedError),
+    stop=stop_after_attempt(8),
+    wait=wait_random_exponential(multiplier=0.05, max=2),
+    reraise=True,
+)
+
 
 @dataclass(frozen=True)
 class DeltaSink:
@@ -58,6 +66,11 @@ class DeltaSink:
     properties: Mapping[str, str] = field(default_factory=dict)
 
     format = "delta"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The one place that it writes to."""
+        return (self.path,)
 
     @property
     def fingerprint(self) -> str:
@@ -76,8 +89,7 @@ class DeltaSink:
 
     def remembered(self, app_id: str, key: str) -> int:  # noqa: ARG002 - the port's; a Delta id holds the key
         """The transaction id that the table remembers, 0 for none."""
-        table = _open(self.path)
-        return (table.transaction_version(app_id) or 0) if table else 0
+        return remembered(self.path, app_id)
 
     def admit(self, intent: Intent) -> None:
         """Refuse to append a key's rows a second time.
@@ -144,6 +156,34 @@ class DeltaSink:
             "predicate": self.predicate(intent.key),
         }
         return Written(rows=rows, reason=words.format(version), detail=detail)
+
+
+def remembered(path: str, app_id: str) -> int:
+    """The transaction id that a table remembers, 0 for none."""
+    table = _open(path)
+    return (table.transaction_version(app_id) or 0) if table else 0
+
+
+def replace_rows(path: str, rows: pa.Table, predicate: str, intent: Intent) -> int:
+    """Replace the rows that a predicate takes, in one commit under the intent's id, without Spark; returns the version.
+
+    Args:
+        path: The table, made when it is not there.
+        rows: What shall stand there; its columns are the table's.
+        predicate: Of rows to replace, in ``deltalake``'s SQL.
+        intent: Whose id and tag the commit carries.
+    """
+    tagged = CommitProperties(
+        custom_metadata={"userMetadata": intent.tag},
+        app_transactions=[Transaction(intent.app_id, intent.revision)],
+    )
+    place = files.absolute(path)
+    if _open(place) is None:
+        _lost(write_deltalake)(place, rows, mode="append", commit_properties=tagged)
+    else:
+        replace = functools.partial(write_deltalake, mode="overwrite", predicate=predicate)
+        _lost(replace)(place, rows, commit_properties=tagged)
+    return int(DeltaTable(place).version())
 
 
 def held(detail: Mapping[str, Any], app_id: str) -> tuple[int, int]:

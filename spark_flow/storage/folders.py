@@ -36,6 +36,11 @@ class FolderSink:
     options: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def paths(self) -> tuple[str, ...]:
+        """The one place that it writes to."""
+        return (self.path,)
+
+    @property
     def fingerprint(self) -> str:
         """A hash of the sink's settings."""
         return fingerprint.of((self.format, files.absolute(self.path), self.partition_by, self.options))
@@ -84,7 +89,7 @@ class FolderSink:
         manifest = {"app_id": intent.app_id, "revision": intent.revision, "rows": rows, "files": names}
         how: dict[str, Any] = {"format": self.format, "options": self.options, "partition_by": self.partition_by}
         how["schema"] = frame.schema.jsonValue()
-        files.write_json(files.join(staged, MANIFEST), manifest | how | {"tag": intent.tag})
+        files.write_json(files.join(staged, MANIFEST), manifest | how | {"spark_flow": intent.facts})
         return staged
 
     def _read_back(self, frame: DataFrame, folder: str) -> int:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
+    from spark_flow.completeness import Completeness
+
 
 @dataclass(frozen=True, kw_only=True)
 class Intent:
@@ -18,6 +20,7 @@ class Intent:
 
     Attributes:
         revision: Higher for each new intent of (pipeline, node, key); the same for a retry of one.
+        completeness: Of the fan-ins that the frame comes from; a part of the tag.
         mark: Called as ``mark("before_commit")`` and ``mark("after_commit")``, so that tests can end the
             process just there.
     """
@@ -30,6 +33,12 @@ class Intent:
     revision: int
     run_id: str
     mark: Callable[[str], None]
+    completeness: tuple[Completeness, ...] = ()
+
+    @property
+    def is_approximate(self) -> bool:
+        """Whether a branch is missing that the frame should be made of."""
+        return any(part.is_approximate for part in self.completeness)
 
     @property
     def app_id(self) -> str:
@@ -39,8 +48,14 @@ class Intent:
     @property
     def tag(self) -> str:
         """What proves in a table's history who wrote a commit (Delta's ``userMetadata``), as JSON."""
+        return json.dumps({"spark_flow": self.facts}, sort_keys=True)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Who writes, and how complete it is."""
         names = ("pipeline", "key", "generation", "node", "revision", "attempt", "run_id")
-        return json.dumps({"spark_flow": {name: getattr(self, name) for name in names}}, sort_keys=True)
+        place = {name: getattr(self, name) for name in names}
+        return place | ({"completeness": [part.facts for part in self.completeness]} if self.completeness else {})
 
 
 def app_id(pipeline: str, node: str, key: str) -> str:
@@ -67,8 +82,8 @@ class Sink(Protocol):
     """Where a frame goes, once for each revision."""
 
     @property
-    def path(self) -> str:
-        """The table's or folder's place."""
+    def paths(self) -> tuple[str, ...]:
+        """The places that it writes to: no two nodes of a run may write to one."""
 
     @property
     def fingerprint(self) -> str:

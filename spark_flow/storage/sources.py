@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import operator
 import re
@@ -56,6 +57,10 @@ class Source:
         schema = self.schema if self.schema is None or isinstance(self.schema, str) else self.schema.json()
         return fingerprint.of((self.format, self.paths, schema, self.bad_records, self.options, self.version))
 
+    def branch(self, name: str) -> Source:
+        """The same source with one branch alone."""
+        return dataclasses.replace(self, branches=(name,))
+
     @property
     def paths(self) -> tuple[str, ...]:
         """The folders or files to read, absolute."""
@@ -83,12 +88,14 @@ def check_present(name: str, source: Source) -> None:
     Raises:
         MissingInput: See above.
     """
-    missing = [path for path in source.paths if not _present(path)]
+    missing = [path for path in source.paths if not _present(source, path)]
     if missing:
         raise MissingInput(name, missing)
 
 
-def _present(path: str) -> bool:
+def _present(source: Source, path: str) -> bool:
+    if source.format == "delta":
+        return open_table(path) is not None
     if any(c in path for c in "*?["):
         return True  # a pattern: Spark itself says what it did not find
     storage, inner = files.of(path)
@@ -196,8 +203,27 @@ def _require(frame: DataFrame, name: str, columns: Sequence[str]) -> DataFrame:
     return frame.where(F.when(any_null, F.raise_error(where)).otherwise(F.lit("true").cast("boolean")))
 
 
-def as_bad_records(error: BaseException, sources: Mapping[str, Source]) -> BadRecords | None:
-    """The bad record that Spark's error tells of, ``None`` when it tells of something else."""
+def as_missing_input(name: str, error: BaseException) -> MissingInput | None:
+    """The missing file, folder or table that an error tells of, ``None`` when it tells of something else."""
+    if isinstance(error, MissingInput):
+        return error
+    if isinstance(error, FileNotFoundError):
+        return MissingInput(name, [str(error.filename or error)])
+    found = re.search(r"\[(PATH_NOT_FOUND|DELTA_PATH_DOES_NOT_EXIST|DELTA_TABLE_NOT_FOUND)\]([^\n]*)", str(error))
+    if not found:
+        return None
+    place = re.search(r"[\w+.-]+:/\S+?(?=[.,;]?(?:\s|$))", found[2])
+    return MissingInput(name, [place[0] if place else found[2].strip()])
+
+
+def as_bad_records(error: BaseException, sources: Mapping[str, Source], node: str = "") -> BadRecords | None:
+    """The bad record that Spark's error tells of, ``None`` when it tells of something else.
+
+    Args:
+        error: What the action raised.
+        sources: The sources that were read, by name, to find the one whose file it is.
+        node: The node whose action raised, to be named where no source has the file.
+    """
     text = str(error)
     ours = re.search(re.escape(_MARK) + r" \[(.*?)\] \[(.*?)\] ([^\n]*)", text)
     if ours:
@@ -207,15 +233,15 @@ def as_bad_records(error: BaseException, sources: Mapping[str, Source]) -> BadRe
     file = re.search(r"(?:file|s3a?|gs|abfss?|hdfs)://?[^\s'\"]+?\.\w+(?=[\s.,'\"]|$)", text)
     place = file[0] if file else ""
     causes = re.findall(r"^Caused by: [\w.$]+: (.*)$", text, re.MULTILINE)
-    return BadRecords(_name_of(place, sources), place, causes[-1] if causes else describe(error))
+    return BadRecords(_name_of(place, sources, node), place, causes[-1] if causes else describe(error))
 
 
-def _name_of(file: str, sources: Mapping[str, Source]) -> str:
+def _name_of(file: str, sources: Mapping[str, Source], node: str) -> str:
     inner = file.split(":", 1)[-1].lstrip("/")
     for name, source in sources.items():
-        if any(inner.startswith(path.split(":", 1)[-1].strip("/")) for path in source.paths):
+        if any(f"{inner}/".startswith(path.split(":", 1)[-1].strip("/") + "/") for path in source.paths):
             return name
-    return ", ".join(sources)
+    return node if node in sources or not sources else ", ".join(sources)
 
 
 def _required(schema: StructType) -> list[str]:

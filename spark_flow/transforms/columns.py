@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from spark_flow.errors import AmbiguousColumns, NotADataFrame
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import DataType
 
 Fold = Callable[[str], str]
@@ -31,9 +31,9 @@ def named(frames: Mapping[str, DataFrame] | Sequence[DataFrame]) -> dict[str, Da
     return dict(frames) if isinstance(frames, Mapping) else {str(at): frame for at, frame in enumerate(frames)}
 
 
-def folding(frame: DataFrame) -> Fold:
-    """How the frame's session compares names: ``str``, or ``str.lower`` where case does not count (the default)."""
-    sensitive = str(frame.sparkSession.conf.get("spark.sql.caseSensitive", "false")).lower() == "true"
+def folding(spark: SparkSession) -> Fold:
+    """How a session compares names: ``str``, or ``str.lower`` where case does not count (the default)."""
+    sensitive = str(spark.conf.get("spark.sql.caseSensitive", "false")).lower() == "true"
     return str if sensitive else str.lower
 
 

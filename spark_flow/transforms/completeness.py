@@ -52,7 +52,7 @@ def with_completeness(
         raise TypeError("with_completeness takes exactly one of by= and arrived=")
     if not expected:
         raise NoBranches("with_completeness")
-    fold = folding(frame)
+    fold = folding(frame.sparkSession)
     if fold(column) in {fold(name) for name in frame.columns}:
         raise ColumnClash({column: ["frame", "with_completeness"]})
     if by is None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from spark_flow.errors import ColumnClash, MissingColumns, NoBranches, TypeConflict
+from spark_flow.errors import ColumnClash, DuplicateKeys, MissingColumns, NoBranches, TypeConflict
 from spark_flow.names import quote_identifier
 from spark_flow.transforms.columns import Fold, check_frame, folding, same_type, unique_columns
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 How = Literal["inner", "left"]
 On = str | Sequence[str] | Mapping[str, str | Sequence[str]]
 
-DUPLICATE_MARK = "spark_flow duplicate key"
+_MARK = "spark_flow duplicate key"
 
 
 def join_all(
@@ -53,7 +54,7 @@ def join_all(
     for name, frame in frames.items():
         check_frame(name, frame)
     first, *others = frames
-    fold = folding(frames[first])
+    fold = folding(frames[first].sparkSession)
     for name, frame in frames.items():
         unique_columns(name, frame.columns, fold)
     keys = {name: _keys(on, name, frames[name], fold) for name in others}
@@ -64,6 +65,12 @@ def join_all(
         right = frames[name] if allow_duplicates else _one_per_key(name, frames[name], keys[name])
         result = _join(result, right, keys[name], how, renamed[name], fold)
     return result
+
+
+def as_duplicate_keys(error: BaseException) -> DuplicateKeys | None:
+    """The key that stood twice in a join, ``None`` when Spark's error tells of something else."""
+    found = re.search(re.escape(_MARK) + r" \[(.*?)\] ([^\n]*)", str(error))
+    return DuplicateKeys(found[1], found[2].split(" SQLSTATE:")[0].strip()) if found else None
 
 
 def _keys(on: On, name: str, frame: DataFrame, fold: Fold) -> list[str]:
@@ -121,7 +128,7 @@ def _one_per_key(name: str, frame: DataFrame, keys: Sequence[str]) -> DataFrame:
     shown = F.concat_ws(
         ", ", *[F.concat(F.lit(f"{key}="), c.cast("string")) for key, c in zip(keys, columns, strict=True)]
     )
-    twice = F.raise_error(F.concat(F.lit(f"{DUPLICATE_MARK} [{name}] "), shown))
+    twice = F.raise_error(F.concat(F.lit(f"{_MARK} [{name}] "), shown))
     unique = counted.where(F.when(F.col("rows") > 1, twice).otherwise(F.lit("true").cast("boolean")))
     return unique.select("row.*")
 

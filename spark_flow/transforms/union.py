@@ -44,7 +44,7 @@ def union_by_name(
     for name, frame in branches.items():
         check_frame(name, frame)
     first = next(iter(branches.values()))
-    fold = folding(first)
+    fold = folding(first.sparkSession)
     columns = common_columns(
         {name: frame.schema for name, frame in branches.items()},
         allow_missing_columns=allow_missing_columns,

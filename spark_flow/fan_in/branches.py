@@ -1,0 +1,375 @@
+"""What aligned and unaligned fan-in share: named branches, run side by side, and merged."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from spark_flow import fingerprint
+from spark_flow.completeness import Completeness, together
+from spark_flow.errors import (
+    BranchesFailed,
+    DuplicateNode,
+    Interrupted,
+    MissingInput,
+    NoBranches,
+    RunError,
+    UnknownBranch,
+)
+from spark_flow.frames import Bounded, LazyFrame, read_now
+from spark_flow.names import check_name
+from spark_flow.storage import boundaries
+from spark_flow.storage.port import Intent, Written
+from spark_flow.storage.sources import Source, as_missing_input, check_present
+from spark_flow.transforms.columns import check_frame, folding
+from spark_flow.transforms.pipe import apply
+from spark_flow.transforms.union import common_columns, union_by_name
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from spark_flow.run import Outcome, Run
+
+Input: TypeAlias = "Callable[[], DataFrame] | Source | LazyFrame"
+Inputs: TypeAlias = "Mapping[str, Input] | Sequence[tuple[str, Input]] | Source"
+Each: TypeAlias = "Callable[[DataFrame], DataFrame]"
+Merge: TypeAlias = "Callable[[Mapping[str, DataFrame]], DataFrame]"
+OnFailure = Literal["finish", "stop"]
+
+IN_FLIGHT = 4
+
+
+@dataclass(frozen=True)
+class FanIn:
+    """What a fan-in gives.
+
+    Attributes:
+        frame: The branches' rows as one frame of the run, computed when something needs it.
+        completeness: Which branches it holds, and which are missing.
+    """
+
+    frame: LazyFrame
+    completeness: Completeness
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One branch as a node of its run."""
+
+    name: str
+    bounded: Bounded
+    frame: LazyFrame
+    source: Source | None
+
+    @property
+    def node(self) -> str:
+        """``<fan-in>/<branch>``."""
+        return self.bounded.node
+
+    @property
+    def fingerprint(self) -> str:
+        """What the branch is made of."""
+        return self.bounded.fingerprint
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of branches, by name.
+
+    Attributes:
+        slowest: The slowest of those that were run, in words; empty for fewer than two.
+    """
+
+    arrived: Mapping[str, Outcome] = field(default_factory=dict)
+    failed: Mapping[str, Exception] = field(default_factory=dict)
+    absent: Mapping[str, MissingInput] = field(default_factory=dict)
+    slowest: str = ""
+
+
+def declare(run: Run, name: str, inputs: Inputs, *, each: Each | None = None, restart: bool = True) -> list[Branch]:
+    """The branches as nodes of the run; nothing is read.
+
+    Raises:
+        NoBranches: There is none.
+        DuplicateNode: Two have one name.
+        InvalidName: A name cannot be a folder name.
+        UnknownBranch: ``run.only`` names a branch that there is not.
+    """
+    node = run.node(name)
+    if isinstance(inputs, Source):
+        inputs = {branch: inputs.branch(branch) for branch in inputs.branches}
+    pairs = list(inputs.items() if isinstance(inputs, Mapping) else inputs)
+    if not pairs:
+        raise NoBranches(node)
+    names = [check_name("branch", branch) for branch, _ in pairs]
+    for branch in names:
+        if names.count(branch) > 1:
+            raise DuplicateNode(f"{node}/{branch}", f"branch {branch!r} stands twice")
+    branches = [_declare(run, f"{node}/{branch}", branch, value, each, restart=restart) for branch, value in pairs]
+    run.fan_ins[node] = tuple(branch.node for branch in branches)
+    for only in run.only:
+        if only.startswith(f"{node}/") and only not in run.fan_ins[node]:
+            raise UnknownBranch(only, run.fan_ins[node])
+    return branches
+
+
+def _declare(run: Run, node: str, name: str, value: Input, each: Each | None, *, restart: bool) -> Branch:
+    inputs = (value,) if isinstance(value, LazyFrame) else ()
+    source = value if isinstance(value, Source) else None
+    if source is not None:
+        run.sources[node] = source
+    made_of = fingerprint.combine(
+        "branch", fingerprint.of(value, name=node), fingerprint.of(each, name=node) if each else "", restart
+    )
+    build = functools.partial(_build, run, node, value, each)
+    bounded = Bounded(run, node, "branch", made_of, inputs, build)
+    completeness = together(part for frame in inputs for part in frame.completeness)
+    if restart:
+        return Branch(name, bounded, bounded.lazily(completeness), source)
+    return Branch(name, bounded, LazyFrame(run, node, "branch", made_of, inputs, build, completeness), source)
+
+
+def _build(run: Run, node: str, value: Input, each: Each | None) -> DataFrame:
+    try:
+        frame = _read(run, node, value)
+    except Exception as error:
+        missing = as_missing_input(node, error)
+        if missing is None or missing is error:
+            raise
+        raise missing from error
+    check_frame(node, frame)
+    return apply(each, frame, name=node) if each else frame
+
+
+def _read(run: Run, node: str, value: Input) -> DataFrame:
+    if isinstance(value, LazyFrame):
+        return value.frame
+    if isinstance(value, Source):
+        return read_now(run, f"{node}/source", value, name=node)
+    return value()
+
+
+def chosen(run: Run, branches: Sequence[Branch]) -> list[Branch]:
+    """The branches that this attempt may run: all, or those that ``run.only`` names."""
+    named = [branch for branch in branches if branch.node in run.only]
+    return named or list(branches)
+
+
+def is_asked(run: Run, node: str) -> bool:
+    """Whether the merge was asked for, not only some branches."""
+    return node in run.only or not any(only.startswith(f"{node}/") for only in run.only)
+
+
+def settle(
+    run: Run, node: str, branches: Sequence[Branch], *, max_in_flight: int = IN_FLIGHT, on_failure: OnFailure = "finish"
+) -> Ended:
+    """Run branches that are not recorded, side by side; what fails or is absent is told, not raised.
+
+    Raises:
+        UsageError, StateError: Nothing can be done or recorded at all.
+    """
+    if run.plan:
+        return _sorted({branch.name: _planned(branch) for branch in branches})
+    results: dict[str, Outcome | Exception] = {}
+    ready = []
+    for branch in branches:
+        missing = None if run.recorded(branch.node, branch.fingerprint) else _missing(branch)
+        if missing is None:
+            ready.append(branch)
+        else:
+            run.failed(branch.node, "branch", missing, fingerprint=branch.fingerprint)
+            results[branch.name] = missing
+    times: dict[str, tuple[float, float]] = {}
+    if ready:
+        found = _SideBySide(run, node, on_failure).do(ready, max_in_flight)
+        results |= {name: result for name, (result, _, _) in found.items()}
+        times = {n: (began, end) for n, (r, began, end) in found.items() if getattr(r, "state", "") == "succeeded"}
+    return _sorted({branch.name: results[branch.name] for branch in branches}, _slowest(times))
+
+
+def _sorted(results: Mapping[str, Outcome | Exception], slowest: str = "") -> Ended:
+    return Ended(
+        arrived={name: r for name, r in results.items() if not isinstance(r, Exception)},
+        failed={n: r for n, r in results.items() if isinstance(r, Exception) and not isinstance(r, MissingInput)},
+        absent={name: r for name, r in results.items() if isinstance(r, MissingInput)},
+        slowest=slowest,
+    )
+
+
+def _planned(branch: Branch) -> Outcome | Exception:
+    try:
+        _ = branch.frame.frame
+    except RunError as error:
+        return error
+    return branch.bounded.settle()
+
+
+def _missing(branch: Branch) -> MissingInput | None:
+    """What a branch's source lacks; of a function it is known only when it is called."""
+    if branch.source is None:
+        return None
+    try:
+        check_present(branch.node, branch.source)
+    except MissingInput as missing:
+        return missing
+    return None
+
+
+Timed: TypeAlias = "tuple[Outcome | Exception, float, float]"
+
+
+class _SideBySide:
+    """Branches in threads of one application, with a job tag by which all of them can be interrupted."""
+
+    def __init__(self, run: Run, node: str, on_failure: OnFailure) -> None:
+        self._run = run
+        self._tag = f"spark_flow/{run.run_id}/{node}"
+        self._on_failure = on_failure
+        self._stop = threading.Event()
+
+    def do(self, branches: Sequence[Branch], max_in_flight: int) -> dict[str, Timed]:
+        from pyspark import inheritable_thread_target
+
+        # The decorator hands each thread this one's local properties: pool, job group, tags.
+        work = inheritable_thread_target(self._run.spark)(self._work)
+        with ThreadPoolExecutor(max_in_flight, thread_name_prefix=self._tag) as pool:
+            futures = {pool.submit(work, branch): branch for branch in branches}
+            try:
+                return self._gather(futures)
+            except BaseException:
+                self._end(futures)
+                raise
+
+    def _work(self, branch: Branch) -> Timed:
+        began = time.monotonic()
+        if self._stop.is_set():
+            return self._stopped(branch), began, began
+        _tag_jobs(self._run.spark, self._tag)
+        result: Outcome | Exception
+        try:
+            result = branch.bounded.settle()
+        except RunError as error:  # others mean that nothing can be done or recorded at all
+            result = error
+        return result, began, time.monotonic()
+
+    def _gather(self, futures: Mapping[Future[Timed], Branch]) -> dict[str, Timed]:
+        results = {}
+        for future in as_completed(futures):
+            branch = futures[future]
+            result = results[branch.name] = future.result()
+            failed = isinstance(result[0], Exception) and not isinstance(result[0], MissingInput | Interrupted)
+            if failed and self._on_failure == "stop":
+                self._end(futures)
+        return results
+
+    def _end(self, futures: Mapping[Future[Timed], Branch]) -> None:
+        """Interrupt what runs; what has not begun sees the flag and does not begin."""
+        if not self._stop.is_set():
+            self._stop.set()
+            self._run.interrupted.update(b.node for future, b in futures.items() if not future.done())
+            _interrupt_jobs(self._run.spark, self._tag)
+
+    def _stopped(self, branch: Branch) -> Interrupted:
+        stopped = Interrupted(branch.node)
+        self._run.failed(branch.node, "branch", stopped, fingerprint=branch.fingerprint)
+        return stopped
+
+
+def _tag_jobs(spark: SparkSession, tag: str) -> None:
+    """Mark the jobs that this thread will start."""
+    # By the context where there is one: ``interruptTag`` of a classic session finds no running job (Spark 4.2.0).
+    context = getattr(spark, "sparkContext", None)  # Spark Connect has none
+    if context is not None:
+        context.addJobTag(tag)
+    else:
+        spark.addTag(tag)
+
+
+def _interrupt_jobs(spark: SparkSession, tag: str) -> None:
+    context = getattr(spark, "sparkContext", None)
+    if context is not None:
+        context.cancelJobsWithTag(tag)
+    else:
+        spark.interruptTag(tag)
+
+
+def _slowest(times: Mapping[str, tuple[float, float]]) -> str:
+    """The slowest branch, and the share of the wall time in which all the others had ended."""
+    if len(times) < 2:  # noqa: PLR2004 - one alone is not waited for by others
+        return ""
+    slowest = max(times, key=lambda name: times[name][1] - times[name][0])
+    began, ended = times[slowest]
+    wall = max(end for _, end in times.values()) - min(start for start, _ in times.values())
+    alone = max(0.0, ended - max(end for name, (_, end) in times.items() if name != slowest))
+    return f"slowest {slowest} with {ended - began:.1f} s, {alone / wall:.0%} of {wall:.1f} s waited for it alone"
+
+
+def merge_fingerprint(
+    expected: Sequence[str], arrived: Sequence[Branch], merge: Merge | None, *, allow_missing_columns: bool
+) -> str:
+    """What a merge is made of: the branches that arrived, of those expected, and how they are put together."""
+    how = fingerprint.of(merge, name="merge") if merge else ""
+    parts = [[branch.name, branch.fingerprint] for branch in arrived]
+    return fingerprint.combine("merge", list(expected), parts, how, allow_missing_columns)
+
+
+def merged(
+    run: Run,
+    node: str,
+    made_of: str,
+    branches: Sequence[Branch],
+    ended: Ended,
+    *,
+    merge: Merge | None,
+    allow_missing_columns: bool,
+    words: str,
+) -> DataFrame:
+    """The branches that arrived as one frame: one scan over their boundaries, or what ``merge`` makes of them.
+
+    Raises:
+        BranchesFailed: A boundary was lost, and its branch cannot be run again.
+        FrameMismatch: The branches' columns do not go together.
+    """
+    wrong = {**ended.failed, **ended.absent}
+    if wrong:
+        raise BranchesFailed(node, wrong, len(branches))
+    if run.plan:
+        frames = {branch.name: branch.frame.frame for branch in branches}
+        run.once(node, _unreached, kind="merge", fingerprint=made_of, writes=False)
+        return merge(frames) if merge else union_by_name(frames, allow_missing_columns=allow_missing_columns)
+    details = {branch.name: ended.arrived[branch.name].detail for branch in branches}
+    frame = _merge(run, details, merge, allow_missing_columns=allow_missing_columns)
+    check_frame(node, frame)
+
+    def record(_: Intent) -> Written:
+        rows = [outcome.rows or 0 for outcome in ended.arrived.values()]
+        reason = "; ".join(part for part in (words, ended.slowest) if part)
+        return Written(rows=None if merge else sum(rows), reason=reason, detail={"arrived": list(details)})
+
+    run.once(node, record, kind="merge", fingerprint=made_of, writes=False)
+    return frame
+
+
+def _unreached(_: Intent) -> Written:
+    raise AssertionError("a plan runs no action")
+
+
+def _merge(
+    run: Run, details: Mapping[str, Mapping[str, object]], merge: Merge | None, *, allow_missing_columns: bool
+) -> DataFrame:
+    from pyspark.sql.types import StructField, StructType
+
+    if merge is not None:
+        return merge({name: boundaries.read(run.spark, run.state, [detail]) for name, detail in details.items()})
+    columns = common_columns(
+        {name: boundaries.schema(detail) for name, detail in details.items()},
+        allow_missing_columns=allow_missing_columns,
+        case_sensitive=folding(run.spark) is str,
+    )
+    schema = StructType([StructField(name, kind) for name, kind in columns.items()])
+    return boundaries.read(run.spark, run.state, list(details.values()), schema)

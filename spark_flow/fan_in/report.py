@@ -1,0 +1,116 @@
+"""Completeness told outside of the data: a table of it, and a notification of what is partial."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from spark_flow import fingerprint, notify
+from spark_flow.errors import NotNotified
+from spark_flow.fan_in.branches import FanIn
+from spark_flow.ledger.port import now
+from spark_flow.names import check_name
+from spark_flow.storage import delta, files
+from spark_flow.storage.port import Intent, Written, app_id
+
+if TYPE_CHECKING:
+    from spark_flow.completeness import Completeness
+    from spark_flow.frames import LazyFrame
+    from spark_flow.run import Outcome, Run
+
+COLUMNS = pa.schema(
+    [
+        ("dataset", pa.string()),
+        ("key", pa.string()),
+        ("fan_in", pa.string()),
+        ("expected", pa.int32()),
+        ("arrived", pa.int32()),
+        ("ratio", pa.float64()),
+        ("missing", pa.list_(pa.string())),
+        ("is_approximate", pa.bool_()),
+        ("generation", pa.int64()),
+        ("run", pa.string()),
+        ("at", pa.timestamp("us", "UTC")),
+    ]
+)
+
+
+def report_completeness(
+    run: Run,
+    dataset: str,
+    of: FanIn | LazyFrame,
+    *,
+    table: str,
+    notify_by: str = "",
+    name: str = "completeness",
+) -> Outcome:
+    """Record how complete a dataset's key is, after it was written: one row for each fan-in, replaced by the next.
+
+    The table's columns: ``dataset, key, fan_in: string``, ``expected, arrived: int``, ``ratio: double`` (0 to 1),
+    ``missing: array<string>``, ``is_approximate: boolean``, ``generation: bigint``, ``run: string``,
+    ``at: timestamp``. It is written without Spark; its history has the earlier rows.
+
+    Args:
+        run: The run.
+        dataset: What the rows call the dataset.
+        of: A fan-in, or a frame that comes from one or more.
+        table: The Delta table's place, made when it is not there.
+        notify_by: The name of an environment variable with addresses of Apprise (https://github.com/caronc/apprise),
+            which are told once of a partial key. What cannot be sent fails the node ``<name>/notify`` but not the
+            run, and is tried again by a retry.
+        name: The node's name.
+
+    Raises:
+        InvalidName: The dataset's name holds other characters than a folder's name may.
+        ValueError: The frame comes from no fan-in.
+    """
+    check_name("dataset", dataset)
+    parts = (of.completeness,) if isinstance(of, FanIn) else of.completeness
+    if not parts:
+        raise ValueError("the frame comes from no fan-in: there is nothing that it could be incomplete of")
+    node = run.node(name)
+    id_ = app_id(run.pipeline, node, run.key)
+
+    def write(intent: Intent) -> Written:
+        rows = [_row(run, dataset, part) for part in parts]
+        predicate = f"dataset = '{dataset}' AND key = '{run.key}'"  # names, checked
+        version = delta.replace_rows(table, pa.Table.from_pylist(rows, schema=COLUMNS), predicate, intent)
+        reason = "; ".join(str(part) for part in parts)
+        return Written(rows=len(rows), reason=f"{reason}; written at version {version}")
+
+    made_of = fingerprint.combine(dataset, files.absolute(table), [part.facts for part in parts])
+    outcome = run.once(
+        node,
+        write,
+        kind="sink",
+        fingerprint=made_of,
+        remembered=lambda: delta.remembered(table, id_),
+        lack=lambda event: "" if delta.remembered(table, id_) == event.revision else "its row is not there any more",
+    )
+    partial = [part for part in parts if part.is_approximate]
+    if notify_by and partial:
+        _notify(run, f"{node}/notify", dataset, partial, notify_by)
+    return outcome
+
+
+def _row(run: Run, dataset: str, part: Completeness) -> dict[str, object]:
+    facts = part.facts
+    place = {"dataset": dataset, "key": run.key, "fan_in": facts.pop("node")}
+    return {**place, **facts, "generation": run.generation, "run": run.run_id, "at": now()}
+
+
+def _notify(run: Run, node: str, dataset: str, partial: list[Completeness], variable: str) -> None:
+    def send(_: Intent) -> Written:
+        title = f"{dataset} {run.key} is approximate"
+        notify.send(variable, title, "\n".join(str(part) for part in partial))
+        return Written(reason=f"told the services in {variable}")
+
+    made_of = fingerprint.combine(dataset, variable, [part.facts for part in partial])
+    if not notify.is_set(variable):
+        run.skip(node, "marker", f"{variable} is not set", made_of)
+        return
+    try:
+        run.once(node, send, kind="marker", fingerprint=made_of, writes=False)
+    except NotNotified:
+        return  # recorded and shown as failed, sent again by a retry; the data is there and must not wait for it

@@ -1,0 +1,68 @@
+"""Private staging: a partial key stays in a table of its own until it is complete (the book's section 3.2)."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spark_flow import fingerprint
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from spark_flow.storage.port import Intent, Sink, Written
+
+
+@dataclass(frozen=True)
+class StagedSink:
+    """A public sink for complete keys and a private one for partial keys; make one with ``spark_flow.staged``."""
+
+    public: Sink
+    private: Sink
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Both places."""
+        return (*self.public.paths, *self.private.paths)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of both sinks' settings."""
+        return fingerprint.combine("staged", self.public.fingerprint, self.private.fingerprint)
+
+    def remembered(self, app_id: str, key: str) -> int:
+        """The newer of the revisions that both remember."""
+        return max(sink.remembered(app_id, key) for sink in (self.public, self.private))
+
+    def admit(self, intent: Intent) -> None:
+        """Refuse what either would refuse."""
+        self.public.admit(intent)
+        self.private.admit(intent)
+
+    def write(self, frame: DataFrame, intent: Intent) -> Written:
+        """A partial key to the private sink; a complete one to the public sink in one commit, the private then emptied.
+
+        Killed between the two, the retry finds the public commit and empties the private sink.
+        """
+        if intent.is_approximate:
+            written = self.private.write(frame, intent)
+            reason = f"kept in staging until complete; {written.reason}"
+            return dataclasses.replace(written, reason=reason, detail={**written.detail, "staged": True})
+        written = self.public.write(frame, intent)
+        if self.private.remembered(intent.app_id, intent.key):
+            self.private.write(frame.limit(0), intent)
+        return written
+
+
+def staged(public: Sink, private: Sink) -> StagedSink:
+    """A sink whose partial keys are kept private: readers of ``public`` see a key only when all branches arrived.
+
+    >>> write(run, "lake", cube, staged(delta("out/cube", partition_by="date"),
+    ...                                 delta("private/cube", partition_by="date")))  # doctest: +SKIP
+
+    Args:
+        public: Where complete keys go.
+        private: Where a key stays while a branch is missing.
+    """
+    return StagedSink(public, private)
