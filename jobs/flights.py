@@ -174,6 +174,25 @@ def daily(frame: DataFrame) -> DataFrame:
     )
 
 
+def cube(frame: DataFrame) -> DataFrame:
+    """A date's flights by carrier and origin, with all subtotals (the book's example 6-10).
+
+    Args:
+        frame: The rows of `clean`.
+
+    Returns:
+        `date` (date), `carrier`, `origin` (string; null in both stands for all), `flights` (long),
+        `cancelled` (long), `mean_dep_delay` (double, minutes, 2 decimals, of flights that left).
+    """
+    delay = F.when(~F.col("cancelled"), F.col("dep_delay"))
+    sets = [["date", "carrier", "origin"], ["date", "carrier"], ["date", "origin"], ["date"]]
+    return frame.groupingSets(sets, "date", "carrier", "origin").agg(
+        F.count("*").alias("flights"),
+        F.count_if("cancelled").alias("cancelled"),
+        F.round(F.mean(delay), 2).alias("mean_dep_delay"),
+    )
+
+
 def _one_per_key(table: DataFrame, key: list[str], columns: dict[str, Column]) -> DataFrame:
     # dropDuplicates would keep whichever row comes first, which differs from run to run.
     values = F.struct(*(column.alias(name) for name, column in columns.items()))

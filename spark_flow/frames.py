@@ -55,6 +55,7 @@ class LazyFrame:
     inputs: Sequence[LazyFrame]
     _build: Callable[[], DataFrame]
     completeness: tuple[Completeness, ...] = ()
+    _gathers: bool = False  # it asks for its inputs itself, to tell all that is wrong with them at once
     _frame: DataFrame | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
@@ -76,7 +77,7 @@ class LazyFrame:
             return self._frame
 
     def _make(self) -> DataFrame:
-        for needed in self.inputs:
+        for needed in () if self._gathers else self.inputs:
             _ = needed.frame
         began = time.monotonic()
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spark_flow import config as files
-from spark_flow.errors import SparkFlowError, UsageError
+from spark_flow.errors import NotAllArrived, NotNow, SparkFlowError, UnknownBranch, UsageError
+from spark_flow.fan_in import aligned_fan_in, error_table, report_completeness, unaligned_fan_in
+from spark_flow.fan_in.require import parse
 from spark_flow.frames import LazyFrame, Scope, read, write
 from spark_flow.run import Run
 from spark_flow.sequence import Step, local_sequencer, step, transaction
@@ -19,13 +22,15 @@ from spark_flow.session import session
 from spark_flow.storage.delta import delta
 from spark_flow.storage.folders import FolderSink
 from spark_flow.storage.sources import Source, source
-from spark_flow.transforms import sql
+from spark_flow.storage.staged import staged
+from spark_flow.transforms import join_all, sql, with_completeness
 from spark_flow.view.progress import Progress
 from spark_flow.view.tables import print_rows
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from spark_flow.fan_in.unaligned import Fallback
     from spark_flow.run import Observer
     from spark_flow.storage.port import Sink
 
@@ -40,11 +45,12 @@ class Flow:
         self._config = config
         self._beside = beside
 
-    def source(self, name: str) -> Source:
-        """The source that a name in the file stands for."""
+    def source(self, name: str, branches: Sequence[str] = ()) -> Source:
+        """The source that a name in the file stands for, with branches of its own or those of a fan-in."""
         model = self._config.sources[name]
         schema = self.resolve(model.schema_) if model.schema_ and files.is_reference(model.schema_) else model.schema_
-        options = {"schema": schema, "branches": model.branch_names(), "options": _texts(model.options)}
+        names = branches or model.branch_names()
+        options = {"schema": schema, "branches": names, "options": _texts(model.options)}
         policy = model.bad_records or "fail"
         return source(model.format, model.path, bad_records=policy, version=model.version, **options)  # type: ignore[arg-type]
 
@@ -55,6 +61,21 @@ class Flow:
         frames = {argument: read(self.run, name, self.source(name)) for argument, name in named.items()}
         settings = {"name": model.name, "restart": model.restart, "version": model.version or ""}
         return step(transform, **settings, **plain, **frames)  # type: ignore[arg-type]
+
+    def inputs(self, model: files.FanInModel, frame: LazyFrame | None) -> Source | dict[str, Source | LazyFrame]:
+        """A fan-in's branches: of one source, or several sources; a join's first is the frame so far."""
+        if model.source is not None:
+            return self.source(model.source, model.branches or ())
+        first = {"frame": frame} if frame is not None and getattr(model, "join", None) else {}
+        return {**first, **{name: self.source(name) for name in model.sources}}
+
+    def fallback(self, model: files.FallbackModel | None) -> Fallback | None:
+        """What the file says to do when no branch arrived."""
+        if model is None:
+            return None
+        if model.error_table is not None:
+            return error_table(model.error_table)
+        return self.source(model.source) if model.source is not None else self.resolve(str(model.run))
 
     def resolve(self, reference: str) -> Any:
         """What ``module:name`` stands for."""
@@ -94,17 +115,73 @@ def _transaction(flow: Flow, entry: files.TransactionModel, scope: Scope, frame:
         return _walk(flow, entry.flow, within, frame)
 
 
-ENTRIES: Mapping[str, Entry] = {"read": _read, "step": _step, "write": _write, "transaction": _transaction}
+def _aligned(flow: Flow, entry: files.AlignedFanInModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame:
+    merge = functools.partial(join_all, **entry.join.arguments) if entry.join else None
+    return aligned_fan_in(
+        scope.run,
+        entry.name,
+        flow.inputs(entry, frame),
+        each=flow.resolve(entry.each) if entry.each else None,
+        merge=merge,
+        restart=entry.restart,
+        max_in_flight=entry.max_in_flight,
+        on_failure=entry.on_failure,
+        allow_missing_columns=entry.allow_missing_columns,
+    ).frame
+
+
+def _unaligned(flow: Flow, entry: files.UnalignedFanInModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame:
+    return unaligned_fan_in(
+        scope.run,
+        entry.name,
+        flow.inputs(entry, frame),
+        require=parse(entry.require),
+        each=flow.resolve(entry.each) if entry.each else None,
+        max_in_flight=entry.max_in_flight,
+        on_all_failed=flow.fallback(entry.on_all_failed),
+        allow_missing_columns=entry.allow_missing_columns,
+    ).frame
+
+
+def _with_completeness(_: Flow, entry: files.WithCompletenessModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame:
+    parts = _needed(frame).completeness
+    expected = [f"{part.node}/{name}" for part in parts for name in part.expected]
+    arrived = [f"{part.node}/{name}" for part in parts for name in part.arrived]
+    flag = step(with_completeness, name=entry.name, expected=expected, arrived=arrived, column=entry.column)
+    return local_sequencer(scope.run, _needed(frame), [flag])
+
+
+def _report(_: Flow, entry: files.ReportCompletenessModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame:
+    to = {"table": entry.table, "notify_by": entry.notify or "", "name": entry.name}
+    report_completeness(scope.run, entry.dataset, _needed(frame), **to)
+    return _needed(frame)
+
+
+ENTRIES: Mapping[str, Entry] = {
+    "read": _read,
+    "aligned_fan_in": _aligned,
+    "unaligned_fan_in": _unaligned,
+    "step": _step,
+    "with_completeness": _with_completeness,
+    "write": _write,
+    "transaction": _transaction,
+    "report_completeness": _report,
+}
 """What each pattern of a file does; the models that describe them are in ``spark_flow.config``."""
 
 
 def _sink(model: files.WriteModel) -> Sink:
+    public = _sink_at(model, model.path)
+    return staged(public, _sink_at(model, model.staging)) if model.staging else public
+
+
+def _sink_at(model: files.WriteModel, path: str) -> Sink:
     options = _texts(model.options)
     if model.format == "delta":
         settings = {"replace_where": model.replace_where, "properties": _texts(model.properties)}
-        return delta(model.path, partition_by=model.partition_by, mode=model.mode, options=options, **settings)  # type: ignore[arg-type]
+        return delta(path, partition_by=model.partition_by, mode=model.mode, options=options, **settings)  # type: ignore[arg-type]
     defaults = {"header": "true"} if model.format == "csv" else {}
-    return FolderSink(model.format, model.path, model.partition_by, {**defaults, **options})
+    return FolderSink(model.format, path, model.partition_by, {**defaults, **options})
 
 
 def _texts(options: Mapping[str, Any]) -> dict[str, str]:
@@ -128,7 +205,7 @@ def main(argv: Sequence[str] | None = None, *, job: str, observers: Sequence[Obs
         observers: Told of the run's progress (crash injection in tests).
 
     Returns:
-        0 done (also when all was reused), 1 failed, 2 bad config or usage.
+        0 done (also when all was reused), 1 failed, 2 bad config or usage, 75 not now: branches have not arrived.
     """
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(help=_help(job))(_command(Path(job).resolve(), observers))
@@ -160,6 +237,10 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
         config: Annotated[Path, typer.Option(help="The job's YAML file.")] = default,
         plan: Annotated[bool, typer.Option("--plan", help="Show what would run or be reused; run no action.")] = False,
         rerun: Annotated[bool, typer.Option("--rerun", help="Do all of it anew and replace the key's rows.")] = False,
+        only: Annotated[
+            list[str] | None,
+            typer.Option(help="Of its fan-in run this branch alone, as hours/07; may be repeated.", metavar="NODE"),
+        ] = None,
         show: Annotated[int, typer.Option(help="Print this many rows of each table written.")] = 0,
         summary_json: Annotated[Path | None, typer.Option(help="Write the run's summary to this file.")] = None,
     ) -> int:
@@ -171,14 +252,20 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
                 observers,
                 plan=plan,
                 rerun=rerun,
+                only=only or [],
                 show=show,
                 summary=summary_json,
             )
         except SparkFlowError as error:
-            typer.echo(f"{'usage' if isinstance(error, UsageError) else 'failed'}: {error}", err=True)
-            return error.exit_code
+            typer.echo(f"{_said(error)}: {error}", err=True)
+            done = isinstance(error, NotAllArrived) and not error.asked
+            return 0 if done else error.exit_code
 
     return command
+
+
+def _said(error: SparkFlowError) -> str:
+    return "usage" if isinstance(error, UsageError) else "waiting" if isinstance(error, NotNow) else "failed"
 
 
 def _run(
@@ -189,10 +276,14 @@ def _run(
     *,
     plan: bool,
     rerun: bool,
+    only: Sequence[str],
     show: int,
     summary: Path | None,
 ) -> int:
     config = files.load(path, overrides, beside=job.parent)
+    for node in only:
+        if node not in config.branch_nodes():
+            raise UnknownBranch(node, config.branch_nodes())
     holder: list[SparkSession] = []
 
     def spark() -> SparkSession:
@@ -207,6 +298,7 @@ def _run(
         spark=spark,
         rerun=rerun,
         plan=plan,
+        only=only,
         observers=[progress, *observers],
         retention=dt.timedelta(days=config.retention_days),
     )

@@ -334,7 +334,7 @@ def test_a_missing_value_deep_in_the_file(job):
         ("{format: json, path: 5}", "sources.s.path"),
         ("{format: json, path: ''}", "sources.s.path"),
         ("{format: json, path: x, branches: '05..06'}", "sources.s.branches"),
-        ("{format: json, path: 'x/{branch}'}", "sources.s.branches"),
+        ("{format: json, path: 'x/{branch}'}", "flow[0].read"),
         ("{format: json, path: x, schema: SCHEMA}", "sources.s.schema"),
         ("{format: json, path: x, schema: 'cfg_flights:SCHEM'}", "sources.s.schema"),
         ("{format: json, path: x, schema: 'cfg_flights:NUMBER'}", "sources.s.schema"),

@@ -1,17 +1,18 @@
 """What all models of the YAML file share."""
 # Read by pydantic at run time, so the modules of models do without `from __future__ import annotations`.
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo
 
-from spark_flow.config.fields import option, valid_name
+from spark_flow.config.fields import option, source_name, valid_name
 from spark_flow.config.problems import refuse
 
 PATTERN = "<pattern>"  # a key that nobody writes: an entry's own name, moved inside for pydantic to choose by
 
 Name = Annotated[str, AfterValidator(valid_name)]
 Text = Annotated[str, Field(min_length=1)]
+SourceName = Annotated[Text, AfterValidator(source_name)]
 Options = dict[str, Annotated[str | int | bool, PlainValidator(option)]]
 Format = Literal["delta", "json", "csv", "parquet"]
 
@@ -26,6 +27,27 @@ class Model(BaseModel):
         """The keys that may be written, by their names in the file."""
         names = (field.alias or name for name, field in cls.model_fields.items())
         return tuple(name for name in names if name != PATTERN)
+
+
+class FlowModel(Model):
+    """The body of one entry of a flow."""
+
+    short: ClassVar[tuple[str, type] | None] = None  # `step: x` is `step: {run: x}` if x is of this type
+    in_transaction: ClassVar[bool] = False  # whether it may stand in a transaction
+    pattern: str = Field(alias=PATTERN)
+
+    @property
+    def starts_chain(self) -> bool:
+        """Whether it needs no frame before it."""
+        return False
+
+    def nodes(self) -> tuple[str, ...]:
+        """The names that the entry takes in its run."""
+        return ()
+
+    def reads(self) -> tuple[str, ...]:
+        """Names of sources that it reads whole; other names may be among them."""
+        return ()
 
 
 def only_delta(key: str, value: object, info: ValidationInfo) -> object:

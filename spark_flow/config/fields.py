@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from spark_flow.config.problems import nearest, one_of, refuse, show
 from spark_flow.config.references import is_reference, resolve
-from spark_flow.errors import ConfigError, InvalidName
+from spark_flow.errors import ConfigError, InvalidName, InvalidRule
+from spark_flow.fan_in.require import RULES, parse
 from spark_flow.names import check_name
 
 if TYPE_CHECKING:
@@ -28,6 +29,30 @@ def valid_name(value: str) -> str:
         return check_name("name", value)
     except InvalidName as error:
         raise refuse(show(value), _NAME_RULE) from error
+
+
+def source_name(value: str, info: ValidationInfo) -> str:
+    """The name of one of the file's sources."""
+    sources = (info.context or {}).get("sources")
+    if sources is not None and value not in sources:
+        raise refuse(show(value), one_of(sources) if sources else "a name under sources", nearest(value, sources))
+    return value
+
+
+def rule_text(value: str) -> str:
+    """A rule of how many branches must arrive, as ``at_least(0.5)``."""
+    try:
+        parse(value)
+    except InvalidRule as error:
+        raise refuse(show(value), RULES) from error
+    return value
+
+
+def variable_name(value: str) -> str:
+    """The name of an environment variable; an address itself would stand in the file with its secret."""
+    if not value.isidentifier():
+        raise refuse("something else", "the name of an environment variable that holds the addresses")
+    return value
 
 
 def name_of(reference: str) -> str:

@@ -5,7 +5,7 @@ To add one: write a ``FlowModel`` whose ``pattern`` is its name in the file, and
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -19,7 +19,13 @@ from pydantic import (
     model_validator,
 )
 
-from spark_flow.config.base import PATTERN, Format, Model, Name, Options, Text, only_delta
+from spark_flow.config.base import PATTERN, FlowModel, Format, Name, Options, SourceName, Text, only_delta
+from spark_flow.config.fan_in import (
+    AlignedFanInModel,
+    ReportCompletenessModel,
+    UnalignedFanInModel,
+    WithCompletenessModel,
+)
 from spark_flow.config.fields import (
     argument_names,
     name_of,
@@ -31,32 +37,21 @@ from spark_flow.config.fields import (
 from spark_flow.config.problems import Finding, findings, nearest, one_of, refuse, show
 
 
-class FlowModel(Model):
-    """The body of one entry of a flow."""
-
-    short: ClassVar[tuple[str, type] | None] = None  # `step: x` is `step: {run: x}` if x is of this type
-    in_transaction: ClassVar[bool] = False  # whether it may stand in a transaction
-    pattern: str = Field(alias=PATTERN)
-
-    def nodes(self) -> tuple[str, ...]:
-        """The names that the entry takes in its run."""
-        return ()
-
-
 class ReadModel(FlowModel):
     """Start a chain from a source; ``read: flights`` is short for ``read: {source: flights}``."""
 
     short = ("source", str)
     pattern: Literal["read"] = Field("read", alias=PATTERN)
-    source: Text
+    source: SourceName
 
-    @field_validator("source")
-    @classmethod
-    def _source_is_one_of_the_file(cls, value: str, info: ValidationInfo) -> str:
-        sources = (info.context or {}).get("sources")
-        if sources is not None and value not in sources:
-            raise refuse(show(value), one_of(sources) if sources else "a name under sources", nearest(value, sources))
-        return value
+    @property
+    def starts_chain(self) -> bool:
+        """A read needs no frame."""
+        return True
+
+    def reads(self) -> tuple[str, ...]:
+        """The source."""
+        return (self.source,)
 
 
 class StepModel(FlowModel):
@@ -86,6 +81,10 @@ class StepModel(FlowModel):
         """The step's name."""
         return (self.name,)
 
+    def reads(self) -> tuple[str, ...]:
+        """Arguments that may be sources."""
+        return tuple(value for value in self.with_.values() if isinstance(value, str))
+
     @model_validator(mode="before")
     @classmethod
     def _name_defaults_to_the_functions(cls, body: Any) -> Any:
@@ -113,6 +112,7 @@ class WriteModel(FlowModel):
     name: Name
     format: Format
     path: Text
+    staging: Text | None = None
     partition_by: Annotated[tuple[Text, ...], BeforeValidator(one_or_many)] = ()
     mode: Literal["replace", "append", "overwrite"] = "replace"
     replace_where: Text | None = None
@@ -127,6 +127,13 @@ class WriteModel(FlowModel):
     @classmethod
     def _only_delta_has_it(cls, value: object, info: ValidationInfo) -> object:
         return only_delta(str(info.field_name), value, info)
+
+    @field_validator("staging")
+    @classmethod
+    def _staging_is_elsewhere(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and value.rstrip("/") == info.data.get("path", "").rstrip("/"):
+            raise refuse(show(value), "another place than path", "Partial keys are kept there until they are complete.")
+        return value
 
     @field_validator("mode")
     @classmethod
@@ -202,12 +209,25 @@ def _fold(entry: FlowModel, handler: SerializerFunctionWrapHandler) -> dict[str,
     return {entry.pattern: {key: value for key, value in handler(entry).items() if key not in {"pattern", PATTERN}}}
 
 
-_ANY_ENTRY = ReadModel | StepModel | WriteModel | TransactionModel
+_ANY_ENTRY = (
+    ReadModel
+    | AlignedFanInModel
+    | UnalignedFanInModel
+    | StepModel
+    | WithCompletenessModel
+    | WriteModel
+    | TransactionModel
+    | ReportCompletenessModel
+)
 PATTERNS: Mapping[str, type[FlowModel]] = {
     "read": ReadModel,
+    "aligned_fan_in": AlignedFanInModel,
+    "unaligned_fan_in": UnalignedFanInModel,
     "step": StepModel,
+    "with_completeness": WithCompletenessModel,
     "write": WriteModel,
     "transaction": TransactionModel,
+    "report_completeness": ReportCompletenessModel,
 }
 FlowEntry = Annotated[
     Annotated[_ANY_ENTRY, Field(discriminator="pattern")], BeforeValidator(_unfold), WrapSerializer(_fold)
@@ -217,11 +237,16 @@ FlowEntry = Annotated[
 def flow_findings(flow: Sequence[FlowModel | None]) -> list[Finding]:
     """What is wrong with a flow as a whole; ``None`` stands for an entry that is wrong in itself."""
     found = []
-    if not flow or (flow[0] is not None and not isinstance(flow[0], ReadModel)):
-        first = flow[0].pattern if flow and flow[0] else None
-        found.append(
-            Finding(("flow", 0) if flow else ("flow",), show(first), "a read first", "For example - read: flights")
-        )
+    if not flow or (flow[0] is not None and not flow[0].starts_chain):
+        first = show(flow[0].pattern if flow and flow[0] else None)
+        place = ("flow", 0)[: 1 + bool(flow)]
+        found.append(Finding(place, first, "a read or a fan-in first", "For example - read: flights"))
+    found += [
+        Finding(("flow", at, entry.pattern), "no fan-in before it", "an aligned_fan_in or unaligned_fan_in before it")
+        for at, entry in enumerate(flow)
+        if isinstance(entry, WithCompletenessModel | ReportCompletenessModel)
+        and not any(isinstance(before, AlignedFanInModel | UnalignedFanInModel) for before in flow[:at])
+    ]
     taken: dict[str, int] = {}
     for at, entry in enumerate(flow):
         for node in entry.nodes() if entry else ():

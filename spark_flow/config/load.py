@@ -10,7 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
-from spark_flow.config.flow import PATTERNS, FlowEntry, FlowModel, flow_findings
+from spark_flow.config.fan_in import NESTED
+from spark_flow.config.flow import PATTERNS, FlowEntry, flow_findings
 from spark_flow.config.interpolation import as_written, plain
 from spark_flow.config.models import JobConfig, SourceModel
 from spark_flow.config.overrides import TEXT_KEYS, override
@@ -20,6 +21,8 @@ from spark_flow.names import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from spark_flow.config.base import FlowModel
 
 _ENTRY: TypeAdapter[FlowModel] = TypeAdapter(FlowEntry)
 _ROOTS = ("state", "output")  # what a file may interpolate without giving it
@@ -133,5 +136,5 @@ def _keys(loc: tuple[str | int, ...]) -> tuple[str, ...]:
         return JobConfig.keys()
     if loc[:1] == ("sources",):
         return SourceModel.keys()
-    model = PATTERNS.get(str(loc[-2])) if len(loc) > 1 else None
+    model = {**PATTERNS, **NESTED}.get(str(loc[-2])) if len(loc) > 1 else None
     return model.keys() if model else ()

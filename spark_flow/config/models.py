@@ -15,9 +15,10 @@ from pydantic import (
 from typing_extensions import Self
 
 from spark_flow.config.base import Format, Model, Name, Options, Text, only_delta
+from spark_flow.config.fan_in import AlignedFanInModel, UnalignedFanInModel
 from spark_flow.config.fields import branch_names, references_schema
 from spark_flow.config.flow import FlowEntry, flow_findings
-from spark_flow.config.problems import findings, refuse
+from spark_flow.config.problems import Finding, findings, refuse
 from spark_flow.names import check_name
 
 
@@ -40,8 +41,6 @@ class SourceModel(Model):
     @classmethod
     def _branches_are_in_the_path(cls, value: object, info: ValidationInfo) -> object:
         path = info.data.get("path")
-        if path is not None and value is None and "{branch}" in path:
-            raise refuse("nothing", "the branches of {branch} in path", 'For example branches: "05..23".')
         if path is not None and value is not None and "{branch}" not in path:
             raise refuse(
                 f"branches, and path {path!r}",
@@ -79,7 +78,45 @@ class JobConfig(Model):
 
     @model_validator(mode="after")
     def _flow_is_whole(self) -> Self:
-        wrong = flow_findings(self.flow)
+        wrong = flow_findings(self.flow) + self._branch_findings()
         if wrong:
             raise findings(*wrong)
         return self
+
+    def branches_of(self, entry: AlignedFanInModel | UnalignedFanInModel) -> tuple[str, ...]:
+        """The names of a fan-in's branches in the file; the frame so far, which a join takes as well, is ``frame``."""
+        if entry.source is None:
+            first = () if entry.starts_chain and self.flow[0] is entry else ("frame",) * (entry.join is not None)
+            return (*first, *entry.sources)
+        return entry.branches or self.sources[entry.source].branch_names()
+
+    def branch_nodes(self) -> list[str]:
+        """What ``--only`` may name: fan-ins and their branches."""
+        fan_ins = [entry for entry in self.flow if isinstance(entry, AlignedFanInModel | UnalignedFanInModel)]
+        return [node for e in fan_ins for node in (e.name, *(f"{e.name}/{b}" for b in self.branches_of(e)))]
+
+    def _branch_findings(self) -> list[Finding]:
+        """Whether ``{branch}`` in a source's path, and the branches of who reads it, go together."""
+        found = []
+        for at, entry in enumerate(self.flow):
+            place = ("flow", at, entry.pattern)
+            for name in entry.reads():
+                source = self.sources.get(name)
+                if source is not None and "{branch}" in source.path and not source.branches:
+                    fix = 'For example branches: "05..23", in the source or in a fan-in over it.'
+                    found.append(Finding(place, f"source {name!r} without branches", "the branches of {branch}", fix))
+            if isinstance(entry, AlignedFanInModel | UnalignedFanInModel) and entry.source in self.sources:
+                found += _fan_in_findings((*place, "branches"), entry, self.sources[entry.source])
+        return found
+
+
+def _fan_in_findings(
+    place: tuple[str | int, ...], entry: AlignedFanInModel | UnalignedFanInModel, source: SourceModel
+) -> list[Finding]:
+    if "{branch}" not in source.path:
+        return [Finding(place, f"path {source.path!r} of source {entry.source!r}", "{branch} in it")]
+    if entry.branches and source.branches:
+        return [Finding(place, "branches here and in the source", "them in one place", "Leave them out here.")]
+    if not entry.branches and not source.branches:
+        return [Finding(place, "nothing", "the branches of {branch} in path", 'For example branches: "05..23".')]
+    return []

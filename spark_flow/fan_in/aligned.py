@@ -10,7 +10,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from spark_flow.completeness import Completeness, together
-from spark_flow.errors import BranchesFailed, NotAllArrived, describe
+from spark_flow.errors import BranchesFailed, Interrupted, NotAllArrived
 from spark_flow.fan_in.branches import (
     IN_FLIGHT,
     Branch,
@@ -20,11 +20,14 @@ from spark_flow.fan_in.branches import (
     Inputs,
     Merge,
     OnFailure,
+    by_result,
     chosen,
+    completeness_of,
     declare,
     is_asked,
     merge_fingerprint,
     merged,
+    planned,
     settle,
 )
 from spark_flow.frames import LazyFrame
@@ -91,6 +94,7 @@ def aligned_fan_in(
     upstream = together([*(part for branch in declared for part in branch.frame.completeness), complete])
 
     def stacked() -> DataFrame:
+        _check_all_arrived(run, node, declared, by_result({branch.name: planned(branch) for branch in declared}))
         frames = {branch.name: branch.frame.frame for branch in declared}
         return merge(frames) if merge else union_by_name(frames, allow_missing_columns=allow_missing_columns)
 
@@ -102,32 +106,32 @@ def aligned_fan_in(
     if restart:
         return FanIn(LazyFrame(run, node, "merge", made_of, (), scanned, upstream), complete)
     inputs = [branch.frame for branch in declared]
-    return FanIn(LazyFrame(run, node, "merge", made_of, inputs, stacked, upstream), complete)
+    return FanIn(LazyFrame(run, node, "merge", made_of, inputs, stacked, upstream, _gathers=True), complete)
 
 
 def _all_of(run: Run, node: str, branches: Sequence[Branch], max_in_flight: int, on_failure: OnFailure) -> Ended:
     """All branches settled, or the error that says which are not."""
     mine = chosen(run, branches)
     ended = settle(run, node, mine, max_in_flight=max_in_flight, on_failure=on_failure)
-    others = [branch for branch in branches if branch not in mine]
-    left = [branch.name for branch in others if not run.recorded(branch.node, branch.fingerprint)]
-    names = tuple(branch.name for branch in branches)
-    missing = [name for name in names if name in ended.absent or name in left]
-    if ended.failed or missing:
-        run.measure(
-            Completeness(
-                node=node,
-                expected=names,
-                arrived=tuple(n for n in names if n not in ended.failed and n not in missing),
-                failed={name: describe(error) for name, error in ended.failed.items()},
-                absent={n: ", ".join(ended.absent[n].missing) if n in ended.absent else "not run" for n in missing},
-            )
-        )
-    if ended.failed:
-        raise BranchesFailed(node, ended.failed, len(branches))
-    if missing:
-        raise NotAllArrived(node, missing, len(branches), asked=is_asked(run, node) or bool(ended.absent))
-    if not others:
+    _check_all_arrived(run, node, branches, ended)
+    if mine == list(branches):
         return ended
     everything = settle(run, node, branches, max_in_flight=max_in_flight, on_failure=on_failure)
     return dataclasses.replace(everything, slowest=ended.slowest)
+
+
+def _check_all_arrived(run: Run, node: str, branches: Sequence[Branch], ended: Ended) -> None:
+    """Raise if not all branches are there, those that were not run in this attempt included.
+
+    Raises:
+        BranchesFailed: Some failed.
+        NotAllArrived: None failed, some are not there.
+    """
+    measured = completeness_of(run, node, branches, ended)
+    if not measured.missing:
+        return
+    run.measure(measured)
+    failed = {name: error for name, error in ended.failed.items() if not isinstance(error, Interrupted)}
+    if failed:
+        raise BranchesFailed(node, failed, len(branches))
+    raise NotAllArrived(node, measured.missing, len(branches), asked=is_asked(run, node) or bool(ended.absent))

@@ -20,9 +20,11 @@ from spark_flow.errors import (
     NoBranches,
     RunError,
     UnknownBranch,
+    describe,
 )
 from spark_flow.frames import Bounded, LazyFrame, read_now
 from spark_flow.names import check_name
+from spark_flow.run import Outcome
 from spark_flow.storage import boundaries
 from spark_flow.storage.port import Intent, Written
 from spark_flow.storage.sources import Source, as_missing_input, check_present
@@ -33,7 +35,7 @@ from spark_flow.transforms.union import common_columns, union_by_name
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from spark_flow.run import Outcome, Run
+    from spark_flow.run import Run
 
 Input: TypeAlias = "Callable[[], DataFrame] | Source | LazyFrame"
 Inputs: TypeAlias = "Mapping[str, Input] | Sequence[tuple[str, Input]] | Source"
@@ -174,7 +176,7 @@ def settle(
         UsageError, StateError: Nothing can be done or recorded at all.
     """
     if run.plan:
-        return _sorted({branch.name: _planned(branch) for branch in branches})
+        return by_result({branch.name: planned(branch) for branch in branches})
     results: dict[str, Outcome | Exception] = {}
     ready = []
     for branch in branches:
@@ -189,10 +191,11 @@ def settle(
         found = _SideBySide(run, node, on_failure).do(ready, max_in_flight)
         results |= {name: result for name, (result, _, _) in found.items()}
         times = {n: (began, end) for n, (r, began, end) in found.items() if getattr(r, "state", "") == "succeeded"}
-    return _sorted({branch.name: results[branch.name] for branch in branches}, _slowest(times))
+    return by_result({branch.name: results[branch.name] for branch in branches}, _slowest(times))
 
 
-def _sorted(results: Mapping[str, Outcome | Exception], slowest: str = "") -> Ended:
+def by_result(results: Mapping[str, Outcome | Exception], slowest: str = "") -> Ended:
+    """Branches by what became of them."""
     return Ended(
         arrived={name: r for name, r in results.items() if not isinstance(r, Exception)},
         failed={n: r for n, r in results.items() if isinstance(r, Exception) and not isinstance(r, MissingInput)},
@@ -201,12 +204,34 @@ def _sorted(results: Mapping[str, Outcome | Exception], slowest: str = "") -> En
     )
 
 
-def _planned(branch: Branch) -> Outcome | Exception:
+def completeness_of(run: Run, node: str, branches: Sequence[Branch], ended: Ended) -> Completeness:
+    """Which of the branches are there: those that ended well now, and those that an earlier attempt recorded."""
+    lacking = {branch.name: "not run" for branch in branches if not _is_there(run, branch, ended)}
+    absent = {
+        name: ", ".join(ended.absent[name].missing) if name in ended.absent else why for name, why in lacking.items()
+    }
+    return Completeness(
+        node=node,
+        expected=tuple(branch.name for branch in branches),
+        arrived=tuple(branch.name for branch in branches if branch.name not in lacking),
+        failed={name: describe(error) for name, error in ended.failed.items()},
+        absent={name: why for name, why in absent.items() if name not in ended.failed},
+    )
+
+
+def _is_there(run: Run, branch: Branch, ended: Ended) -> bool:
+    if branch.name in ended.failed or branch.name in ended.absent:
+        return False
+    return branch.name in ended.arrived or run.recorded(branch.node, branch.fingerprint) is not None
+
+
+def planned(branch: Branch) -> Outcome | Exception:
+    """Make a branch's plan and run nothing; what was wrong with it is told."""
     try:
         _ = branch.frame.frame
     except RunError as error:
         return error
-    return branch.bounded.settle()
+    return Outcome(node=branch.node, kind="branch", state="would run")
 
 
 def _missing(branch: Branch) -> MissingInput | None:

@@ -10,7 +10,7 @@ from fractions import Fraction
 from spark_flow.errors import InvalidRule
 
 _AT_LEAST = re.compile(r"at_least\(\s*([0-9]+|[0-9]*\.[0-9]+|[0-9]+\.)\s*\)")
-_EXPECTED = "all_succeeded, any_succeeded, all_done, at_least(n) or at_least(share), as at_least(12) or at_least(0.5)"
+RULES = "all_succeeded, any_succeeded, all_done, at_least(n) or at_least(share), as at_least(12) or at_least(0.5)"
 
 
 @dataclass(frozen=True)
@@ -84,5 +84,5 @@ def parse(text: str) -> Require:
         return _NAMED[text]
     found = _AT_LEAST.fullmatch(text)
     if found is None:
-        raise InvalidRule(text, repr(text), _EXPECTED)
+        raise InvalidRule(text, repr(text), RULES)
     return at_least(float(found[1]) if "." in found[1] else int(found[1]))

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from spark_flow import fingerprint
 from spark_flow.completeness import Completeness, together
-from spark_flow.errors import DuplicateNode, NotAllArrived, NotEnoughBranches, TookFallback, describe
+from spark_flow.errors import DuplicateNode, NotAllArrived, NotEnoughBranches, TookFallback
 from spark_flow.fan_in.branches import (
     IN_FLIGHT,
     Each,
@@ -25,6 +25,7 @@ from spark_flow.fan_in.branches import (
     Inputs,
     Merge,
     chosen,
+    completeness_of,
     declare,
     is_asked,
     merge_fingerprint,
@@ -124,19 +125,8 @@ def unaligned_fan_in(
     recorded = [branch for branch in declared if run.recorded(branch.node, branch.fingerprint)]
     pending = [branch for branch in chosen(run, declared) if branch not in recorded]
     ended = settle(run, node, pending, max_in_flight=max_in_flight)
-    arrived = [branch for branch in declared if branch in recorded or branch.name in ended.arrived]
-    there = {branch.name for branch in arrived}
-    completeness = Completeness(
-        node=node,
-        expected=names,
-        arrived=tuple(n for n in names if n in there),
-        failed={n: describe(error) for n, error in ended.failed.items()},
-        absent={
-            n: ", ".join(ended.absent[n].missing) if n in ended.absent else "not run"
-            for n in names
-            if n not in there and n not in ended.failed
-        },
-    )
+    completeness = completeness_of(run, node, declared, ended)
+    arrived = [branch for branch in declared if branch.name in completeness.arrived]
     run.measure(completeness)
     if completeness.missing and not is_asked(run, node):
         waiting = NotAllArrived(node, completeness.missing, len(names), asked=bool(ended.absent or ended.failed))

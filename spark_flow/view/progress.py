@@ -23,10 +23,12 @@ class Progress:
         self._console = console or Console(soft_wrap=True, highlight=False)
         self._running: dict[str, None] = {}
         self._status: Status | None = None
+        self._run: Run | None = None
         self._lock = threading.Lock()
 
     def begin(self, run: Run) -> None:
         """Say which run this is."""
+        self._run = run
         what = "plan of " if run.plan else ""
         self._console.print(
             f"[bold]{what}{run.pipeline} {run.key}[/] generation {run.generation}, attempt {run.attempt}"
@@ -39,7 +41,7 @@ class Progress:
                 self._running[node] = None
             elif point == "ended" and outcome is not None:
                 self._running.pop(node, None)
-                self._console.print(line(outcome))
+                self._console.print(line(outcome) + self._place(outcome))
             else:
                 return
             self._show()
@@ -51,6 +53,20 @@ class Progress:
         states = [o.state for o in run.outcomes]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
         self._console.print(f"[bold]{run.summary()['state']}[/]: {counts or 'no nodes'}")
+        for part in run.completeness:
+            if part.is_approximate:
+                self._console.print(f"[yellow]incomplete[/]: {escape(str(part))}")
+
+    def _place(self, outcome: Outcome) -> str:
+        """How many branches of the node's fan-in have ended, failures included."""
+        if self._run is None or outcome.kind != "branch":
+            return ""
+        for nodes in self._run.fan_ins.values():
+            if outcome.node in nodes:
+                ended = [o for node in nodes if (o := self._run.outcome(node)) is not None]
+                failed = sum(o.state == "failed" for o in ended)
+                return f" ({len(ended)} of {len(nodes)}{f', {failed} failed' if failed else ''})"
+        return ""
 
     def _show(self) -> None:
         if not self._console.is_terminal:
@@ -58,7 +74,20 @@ class Progress:
         if self._status is None:
             self._status = self._console.status("")
             self._status.start()
-        self._status.update(f"running {', '.join(self._running)}" if self._running else "")
+        self._status.update(
+            "; ".join([*self._fan_ins(), f"running {', '.join(self._running)}"] if self._running else [])
+        )
+
+    def _fan_ins(self) -> list[str]:
+        """Each fan-in at work, as ``hours: 7 of 19 done, 4 running, 1 failed``."""
+        words = []
+        for name, nodes in self._run.fan_ins.items() if self._run else ():
+            running = sum(node in self._running for node in nodes)
+            states = [o.state for node in nodes if self._run and (o := self._run.outcome(node)) is not None]
+            if running:
+                failed = f", {states.count('failed')} failed" if "failed" in states else ""
+                words.append(f"{name}: {len(states)} of {len(nodes)} done, {running} running{failed}")
+        return words
 
 
 def line(outcome: Outcome) -> str:
