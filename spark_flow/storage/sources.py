@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import operator
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from spark_flow import fingerprint
 from spark_flow.errors import BadRecords, MissingInput, describe
-from spark_flow.names import quote_identifier
+from spark_flow.names import quote_identifier, quote_literal
 from spark_flow.storage import files
 from spark_flow.storage.delta import open_table
 
@@ -193,14 +191,15 @@ def _malformed_reason(source: Source) -> Column:
 
 def _require(frame: DataFrame, name: str, columns: Sequence[str]) -> DataFrame:
     """The frame, failing where a required column is null: a reader fills a missing one with null."""
-    from pyspark.sql import functions as F
-
     if not columns:
         return frame
-    missing = F.concat_ws(", ", *[F.when(F.col(quote_identifier(c)).isNull(), F.lit(c)) for c in columns])
-    where = F.concat(F.lit(f"{_MARK} [{name}] ["), F.col("_metadata.file_path"), F.lit("] missing or null: "), missing)
-    any_null = functools.reduce(operator.or_, (F.col(quote_identifier(c)).isNull() for c in columns))
-    return frame.where(F.when(any_null, F.raise_error(where)).otherwise(F.lit("true").cast("boolean")))
+    # As one text: built of Column objects it would take 0.1 s of calls to the JVM, for each branch of a fan-in.
+    null = {column: f"{quote_identifier(column)} IS NULL" for column in columns}
+    missing = ", ".join(f"IF({test}, {quote_literal(column)}, NULL)" for column, test in null.items())
+    file, begin = "_metadata.file_path", quote_literal(f"{_MARK} [{name}] [")
+    message = f"concat({begin}, {file}, '] missing or null: ', concat_ws(', ', {missing}))"
+    wrong = " OR ".join(null.values())
+    return frame.where(f"CASE WHEN {wrong} THEN raise_error({message}) ELSE CAST('true' AS BOOLEAN) END")
 
 
 def as_missing_input(name: str, error: BaseException) -> MissingInput | None:
