@@ -245,7 +245,7 @@ def write(scope: Scope, name: str, frame: DataFrame | LazyFrame, sink: Sink) -> 
     id_ = app_id(run.pipeline, node, run.key)
 
     def lack(event: Event) -> str:
-        known = sink.remembered(id_, run.key)
+        known = sink.remembered(id_, run.key, event.detail)
         return "" if known == event.revision else f"its target remembers revision {known}, not {event.revision}"
 
     outcome = run.once(

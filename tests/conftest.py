@@ -1,5 +1,9 @@
 """What several test files share: a small flow with every kind of node, and its frame."""
 
+import http.server
+import json
+import threading
+
 import pytest
 from pyspark.sql import functions as F
 
@@ -23,6 +27,28 @@ def killing(point, node):
             raise Killed
 
     return observer
+
+
+@pytest.fixture
+def webhook():
+    """A service on loopback that Apprise can tell: its address, with a secret in it, and what it was told."""
+    told = []
+
+    class Hook(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"json://user:secret@127.0.0.1:{server.server_port}/", told
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture

@@ -17,7 +17,9 @@ ROOT = Path(__file__).parent.parent
 JOB, CRASH = "jobs/daily_flights.py", "spark_flow/testing/crash.py"
 KEY = "2013-01-02"
 CRASHES = [
-    ("during_action", "enrich"),  # inside the steps before the boundary
+    ("during_action", "hours/13"),  # in the middle of the branches
+    ("before_event", "hours/13"),  # a branch's boundary written, not recorded
+    ("after_event", "hours"),  # all branches merged
     ("after_commit", "enrich"),  # after the boundary's files
     ("after_event", "enrich"),
     ("before_commit", "publish/lake"),
@@ -26,6 +28,7 @@ CRASHES = [
     ("before_commit", "publish/legacy"),  # staged, not swapped in
     ("after_commit", "publish/legacy"),
     ("before_event", "publish"),  # all tables committed, the set not visible
+    ("before_action", "completeness"),  # the day published, its completeness not told
 ]
 
 
@@ -69,7 +72,9 @@ def test_killed_and_repeated_equals_never_killed(tmp_path, never_killed, point, 
     code, output = submit(tmp_path, f"key={KEY}", "--summary-json", f"{tmp_path}/s.json")
     assert code == 0, output
     assert result(tmp_path) == never_killed
-    boundary_done = node != "enrich" or point == "after_event"
+    report = DeltaTable(f"{tmp_path}/out/completeness").to_pyarrow_table().to_pylist()
+    assert [(r["key"], r["arrived"], r["is_approximate"]) for r in report] == [(KEY, 19, False)]
+    boundary_done = not node.startswith("hours") and (node != "enrich" or point == "after_event")
     nodes = {n["node"]: n["state"] for n in json.loads((tmp_path / "s.json").read_text())["nodes"]}
     assert (nodes["clean"], nodes["enrich"]) == (("reused", "reused") if boundary_done else ("succeeded", "succeeded"))
     assert (successes(tmp_path, "clean"), successes(tmp_path, "enrich")) == (1, 1)

@@ -1,8 +1,7 @@
 """The unaligned fan-in: enough branches, and it says what is missing, in five ways."""
 
-import http.server
 import json
-import threading
+import shutil
 from functools import partial
 
 import pytest
@@ -48,27 +47,11 @@ def away(hours, tmp_path):
 
 
 @pytest.fixture
-def webhook(monkeypatch):
-    """A service on loopback that Apprise can tell; returns what it was told."""
-    told = []
-
-    class Hook(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Hook)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    monkeypatch.setenv("FLOW_NOTIFY", f"json://user:secret@127.0.0.1:{server.server_port}/")
-    yield told
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def notified(webhook, monkeypatch):
+    """What the services in FLOW_NOTIFY were told."""
+    address, told = webhook
+    monkeypatch.setenv("FLOW_NOTIFY", address)
+    return told
 
 
 @pytest.fixture
@@ -104,7 +87,7 @@ def branches(run):
     return {o.node.removeprefix("hours/"): o.state for o in run.outcomes if o.kind == "branch"}
 
 
-def test_a_partial_key_says_so_and_the_gap_is_filled_by_the_same_command(day, away, webhook, tmp_path):
+def test_a_partial_key_says_so_and_the_gap_is_filled_by_the_same_command(day, away, notified, tmp_path):
     away("06", "07")
     run = day()
     assert branches(run) == {"05": "succeeded", "06": "skipped", "07": "skipped", "08": "succeeded"}
@@ -115,8 +98,8 @@ def test_a_partial_key_says_so_and_the_gap_is_filled_by_the_same_command(day, aw
     assert {name: row[name] for name in expected} == expected
     tag = json.loads(DeltaTable(str(tmp_path / "lake")).history()[0]["userMetadata"])["spark_flow"]
     assert tag["completeness"][0]["missing"] == ["06", "07"]
-    assert [told["title"] for told in webhook] == ["days k is approximate"]
-    assert "2 of 4 = 50%" in webhook[0]["message"]
+    assert [told["title"] for told in notified] == ["days k is approximate"]
+    assert "2 of 4 = 50%" in notified[0]["message"]
     assert run.summary()["state"] == "succeeded"
     assert run.summary()["completeness"][0]["ratio"] == 0.5
 
@@ -126,17 +109,17 @@ def test_a_partial_key_says_so_and_the_gap_is_filled_by_the_same_command(day, aw
     assert day.lake() == [("05", 0, False), ("06", 1, False), ("07", 2, False), ("08", 3, False)]
     (row,) = day.report()
     assert (row["ratio"], row["missing"], row["is_approximate"]) == (1.0, [], False)
-    assert len(webhook) == 1
+    assert len(notified) == 1
     assert DeltaTable(str(tmp_path / "lake")).version() == 1
 
 
-def test_the_same_partial_key_again_reuses_all_and_needs_no_spark(day, away, webhook):
+def test_the_same_partial_key_again_reuses_all_and_needs_no_spark(day, away, notified):
     away("06")
     day()
     run = day(run_options={"spark": lambda: pytest.fail("no session is needed")})
     assert run.summary()["state"] == "reused"
     assert {n: s for n, s in states(run).items() if s != "reused"} == {"hours/06": "skipped"}
-    assert len(webhook) == 1
+    assert len(notified) == 1
 
 
 def test_what_failed_and_what_has_not_arrived_are_told_apart(day, away, tmp_path):
@@ -289,6 +272,17 @@ def test_killed_between_the_public_commit_and_the_emptying_of_staging(day, away,
     assert (len(day.lake()), day.lake("private"), DeltaTable(str(tmp_path / "lake")).version()) == (4, [], 0)
 
 
+def test_a_public_table_that_was_lost_is_written_again_though_staging_remembers(day, away, tmp_path):
+    sink = sf.staged(*(sf.delta(str(tmp_path / name), partition_by="key") for name in ("lake", "private")))
+    away("06")
+    day(sink=sink)
+    away("06", back=True)
+    day(sink=sink)
+    shutil.rmtree(tmp_path / "lake")
+    assert states(day(sink=sink))["lake"] == "succeeded"
+    assert len(day.lake()) == 4
+
+
 def test_a_set_with_a_staged_table_is_not_visible_before_it_is_complete(spark, state, hours, away, tmp_path):
     def publish():
         with sf.Run.open("p", "k", state=state, spark=spark) as run:
@@ -316,7 +310,7 @@ def test_a_plain_folder_has_its_completeness_beside_the_data(day, away, tmp_path
 
 
 def test_what_cannot_be_notified_fails_no_run_tells_no_secret_and_is_tried_again(
-    day, away, webhook, monkeypatch, capfd, caplog, state
+    day, away, notified, monkeypatch, capfd, caplog, state
 ):
     import os
 
@@ -328,7 +322,7 @@ def test_what_cannot_be_notified_fails_no_run_tells_no_secret_and_is_tried_again
     assert run.outcome("completeness/notify").state == "failed"
     monkeypatch.setenv("FLOW_NOTIFY", good)
     assert day().outcome("completeness/notify").state == "succeeded"
-    assert len(webhook) == 1
+    assert len(notified) == 1
     events = DeltaTable(f"{state}/ledger").to_pyarrow_table().to_pylist()
     said = "".join([*capfd.readouterr(), caplog.text, json.dumps(events, default=str), json.dumps(run.summary())])
     assert "completeness/notify" in said
@@ -342,8 +336,6 @@ def test_an_address_that_is_not_set_is_told(day, away, monkeypatch):
 
 
 def test_a_lost_row_of_the_report_is_written_again(day, tmp_path):
-    import shutil
-
     day()
     shutil.rmtree(tmp_path / "completeness")
     run = day()
@@ -364,7 +356,7 @@ def test_a_lost_row_of_the_report_is_written_again(day, tmp_path):
         ("before_event", "completeness/notify"),
     ],
 )
-def test_killed_anywhere_and_repeated_equals_never_killed(day, away, webhook, point, node):
+def test_killed_anywhere_and_repeated_equals_never_killed(day, away, notified, point, node):
     away("08")
     with pytest.raises(Killed):
         day(run_options={"observers": [killing(point, node)]})
@@ -372,7 +364,7 @@ def test_killed_anywhere_and_repeated_equals_never_killed(day, away, webhook, po
     assert day.lake() == [("05", 0, True), ("06", 1, True), ("07", 2, True)]
     assert [(r["arrived"], r["missing"]) for r in day.report()] == [(3, ["08"])]
     # A notification is sent at least once: the service cannot be asked whether it got one.
-    assert len(webhook) == (2 if node == "completeness/notify" else 1)
+    assert len(notified) == (2 if node == "completeness/notify" else 1)
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -27,7 +27,6 @@ _EXPECTED = {
     "model_type": "a mapping",
     "tuple_type": "a list",
     "list_type": "a list",
-    "greater_than_equal": "0 or more",
     "invalid_key": "text as a key",
 }
 
@@ -89,6 +88,8 @@ def from_pydantic(detail: Mapping[str, Any], valid: Sequence[str]) -> list[Findi
     if kind == "literal_error":
         choices = [choice.strip("'") for choice in context["expected"].replace(" or ", ", ").split(", ")]
         return [Finding(loc, found, one_of(choices), nearest(detail["input"], choices))]
+    if kind == "greater_than_equal":
+        return [Finding(loc, found, f"{context['ge']} or more")]
     return [Finding(loc, found, _EXPECTED.get(kind, detail["msg"]))]
 
 

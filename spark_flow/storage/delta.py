@@ -87,7 +87,7 @@ class DeltaSink:
             return self.replace_where
         return f"{quote_identifier(self.partition_by[0])} = {quote_literal(key)}" if self.partition_by else None
 
-    def remembered(self, app_id: str, key: str) -> int:  # noqa: ARG002 - the port's; a Delta id holds the key
+    def remembered(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:  # noqa: ARG002 - the port's; an id holds the key
         """The transaction id that the table remembers, 0 for none."""
         return remembered(self.path, app_id)
 

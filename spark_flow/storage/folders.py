@@ -49,7 +49,7 @@ class FolderSink:
         """The key's folder."""
         return files.join(files.absolute(self.path), f"{self.partition_by[0] if self.partition_by else 'key'}={key}")
 
-    def remembered(self, app_id: str, key: str) -> int:
+    def remembered(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:  # noqa: ARG002 - the port's
         """The revision in the manifest, 0 when there is none or its files are not all there."""
         manifest = read_manifest(self.folder(key))
         return manifest["revision"] if manifest.get("app_id") == app_id and not lacking(self.folder(key)) else 0

@@ -89,8 +89,14 @@ class Sink(Protocol):
     def fingerprint(self) -> str:
         """A hash of the sink's settings."""
 
-    def remembered(self, app_id: str, key: str) -> int:
-        """The last revision that the target itself remembers of this id, 0 for none."""
+    def remembered(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:
+        """The last revision that the target itself remembers of this id, 0 for none.
+
+        Args:
+            app_id: Of the pipeline, node and key.
+            key: The run's key.
+            written: A recorded write's detail: where a sink has several places, only the one that it went to is asked.
+        """
 
     def admit(self, intent: Intent) -> None:
         """Refuse a write that could duplicate rows, before any work is done.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spark_flow import fingerprint
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pyspark.sql import DataFrame
 
     from spark_flow.storage.port import Intent, Sink, Written
@@ -31,8 +33,11 @@ class StagedSink:
         """A hash of both sinks' settings."""
         return fingerprint.combine("staged", self.public.fingerprint, self.private.fingerprint)
 
-    def remembered(self, app_id: str, key: str) -> int:
-        """The newer of the revisions that both remember."""
+    def remembered(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:
+        """The newer of the revisions that both remember; of a recorded write, what its own place remembers."""
+        if written is not None:  # staging that was emptied remembers the revision as well: it proves nothing
+            sink = self.private if written.get("staged") else self.public
+            return sink.remembered(app_id, key, written)
         return max(sink.remembered(app_id, key) for sink in (self.public, self.private))
 
     def admit(self, intent: Intent) -> None:
