@@ -65,6 +65,12 @@ def test_public_dataframe_api_only():
     assert re.findall(r"\._jvm|\._jdf|\.sparkContext|\.rdd\b|DeltaTable\.forPath", text) == []
 
 
+def test_no_read_that_aborts_a_process_at_its_exit():
+    """See ``storage.delta.query``: ``spark-flow status`` ended with 134, two times of 25."""
+    text = "\n".join(p.read_text() for p in (ROOT / "spark_flow").rglob("*.py"))
+    assert re.findall(r"\.to_pyarrow_(?:table|dataset)\(", text) == []
+
+
 @pytest.mark.spark
 def test_the_readmes_python_runs(spark, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

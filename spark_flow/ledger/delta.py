@@ -15,6 +15,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from spark_flow.errors import StateNotWritable, StateTooNew, describe
 from spark_flow.ledger.port import FORMAT, Event
 from spark_flow.storage import files
+from spark_flow.storage.delta import query
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,9 +107,10 @@ class DeltaLedger:
             return []
         with self._lock:
             self._table.update_incremental()
-            wanted = [("pipeline", "=", pipeline)] if pipeline is not None else []
-            wanted += [("key", "=", key)] if key is not None else []
-            rows = self._table.to_pyarrow_table(filters=wanted or None).to_pylist()
+            named = {name: value for name, value in (("pipeline", pipeline), ("key", key)) if value is not None}
+            quoted = {name: value.replace("'", "''") for name, value in named.items()}
+            wanted = " AND ".join(f"{name} = '{value}'" for name, value in quoted.items())
+            rows = query(self._table, "*", wanted or None).to_pylist()
         return sorted((_to_event(r) for r in rows), key=lambda e: (e.pipeline, e.key, *e.order))
 
     def maintain(self) -> None:

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.status import Status
 
     from spark_flow.run import Outcome, Run
@@ -22,6 +24,7 @@ class Progress:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(soft_wrap=True, highlight=False)
         self._running: dict[str, None] = {}
+        self._ended: dict[str, str] = {}
         self._status: Status | None = None
         self._run: Run | None = None
         self._lock = threading.Lock()
@@ -41,6 +44,7 @@ class Progress:
                 self._running[node] = None
             elif point == "ended" and outcome is not None:
                 self._running.pop(node, None)
+                self._ended[node] = outcome.state
                 self._console.print(line(outcome) + self._place(outcome))
             else:
                 return
@@ -63,9 +67,7 @@ class Progress:
             return ""
         for nodes in self._run.fan_ins.values():
             if outcome.node in nodes:
-                ended = [o for node in nodes if (o := self._run.outcome(node)) is not None]
-                failed = sum(o.state == "failed" for o in ended)
-                return f" ({len(ended)} of {len(nodes)}{f', {failed} failed' if failed else ''})"
+                return f" ({self._done(nodes)})"
         return ""
 
     def _show(self) -> None:
@@ -79,15 +81,19 @@ class Progress:
         )
 
     def _fan_ins(self) -> list[str]:
-        """Each fan-in at work, as ``hours: 7 of 19 done, 4 running, 1 failed``."""
+        """Each fan-in at work, as ``hours: 7 of 19, 1 failed, 4 running``."""
         words = []
         for name, nodes in self._run.fan_ins.items() if self._run else ():
             running = sum(node in self._running for node in nodes)
-            states = [o.state for node in nodes if self._run and (o := self._run.outcome(node)) is not None]
             if running:
-                failed = f", {states.count('failed')} failed" if "failed" in states else ""
-                words.append(f"{name}: {len(states)} of {len(nodes)} done, {running} running{failed}")
+                words.append(f"{name}: {self._done(nodes)}, {running} running")
         return words
+
+    def _done(self, nodes: Sequence[str]) -> str:
+        """As ``7 of 19, 1 failed``."""
+        states = [self._ended[node] for node in nodes if node in self._ended]
+        failed = states.count("failed")
+        return f"{len(states)} of {len(nodes)}" + (f", {failed} failed" if failed else "")
 
 
 def line(outcome: Outcome) -> str:
