@@ -1,6 +1,6 @@
 """What a fan-in costs: planning a union, keeping both cores at work, boundaries, and a retry.
 
-    python benchmarks/fan_in.py                    # all four, five rounds each (about 20 minutes)
+    python benchmarks/fan_in.py                    # all four, five rounds each (about 25 minutes)
     python benchmarks/fan_in.py retry --rounds 3   # one of: planning, cores, boundaries, retry
 
 Everything runs in one session of two cores, sides alternating, after one unmeasured round. Results are checked:
@@ -76,7 +76,7 @@ def compare(title: str, sides: Mapping[str, Callable[[], object]], rounds: int, 
 
 
 def planning(spark: SparkSession, rounds: int) -> None:
-    """N lazy frames of 19 columns to one plan, by a left chain of ``unionByName`` and by ``union_by_name``."""
+    """N lazy frames of 5 columns to one plan, by a left chain of ``unionByName`` and by ``union_by_name``."""
     for count in (24, 300, 1500):
         frames = [spark.range(1).select(F.lit(n).alias("n"), *[F.lit(c).alias(f"c{c}") for c in range(18)])
                   for n in range(count)]  # fmt: skip
