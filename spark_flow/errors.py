@@ -11,6 +11,9 @@
     │   ├── CannotReplace           a sink that cannot replace a key's rows was asked to
     │   ├── NoBranches              a fan-in without branches
     │   ├── UnknownBranch           a branch was named that the fan-in does not have
+    │   ├── UnknownFormat           a sink's format that neither we nor an installed package has
+    │   ├── InvalidCondition        a condition of a choice that cannot be asked
+    │   ├── OtherCheckpoint         a stream's name was used with another checkpoint
     │   ├── InvalidRule             a rule of how many branches must arrive that cannot be met
     │   └── EnvironmentTooOld       Java, Python or Delta's library missing or too old
     ├── StateError                  exit code 1: the state folder
@@ -29,8 +32,10 @@
         │   ├── ColumnClash         a name stands for a column of each
         │   └── AmbiguousColumns    a name stands for two columns of one frame
         ├── DuplicateKeys           a join would multiply rows
-        ├── BranchesFailed          branches of a fan-in failed; holds each one's error
+        ├── BranchesFailed          branches of a fan-in or a split failed; holds each one's error
+        ├── ApplicationFailed       an application of a branch's own did not end well
         ├── NotEnoughBranches       fewer branches arrived than the fan-in's rule requires
+        ├── NotExclusive            of a choice's routes not exactly one can be taken
         ├── Interrupted             a branch was stopped because another one failed
         ├── TookFallback            a fan-in had nothing to merge, and its fallback ran instead
         ├── NotNotified             a notification could not be sent
@@ -153,12 +158,44 @@ class UnknownBranch(UsageError):
         super().__init__(f"no branch {node!r}; expected {some(self.known)}.")
 
 
+class UnknownFormat(UsageError):
+    """A format that neither we nor an installed package has."""
+
+    def __init__(self, format: str, known: Sequence[str]) -> None:  # noqa: A002 - Spark's own word
+        self.format = format
+        self.known = tuple(known)
+        super().__init__(f"found format {format!r}, expected one of: {', '.join(self.known)}.")
+
+
 class InvalidRule(UsageError):
     """A rule of how many branches must arrive that no number of branches, or not this one, can meet."""
 
     def __init__(self, rule: str, found: str, expected: str) -> None:
         self.rule = rule
         super().__init__(f"require {rule}: found {found}, expected {expected}.")
+
+
+class InvalidCondition(UsageError):
+    """A condition of a choice that cannot be asked."""
+
+    def __init__(self, condition: str, found: str, expected: str) -> None:
+        self.condition = condition
+        self.found = found
+        super().__init__(f"{condition}: found {found}, expected {expected}.")
+
+
+class OtherCheckpoint(UsageError):
+    """A stream's name was used with another checkpoint: its batches are numbered anew, and Delta would drop them."""
+
+    def __init__(self, path: str, app_id: str, known: int, batch: int) -> None:
+        self.path = path
+        self.app_id = app_id
+        self.known = known
+        self.batch = batch
+        super().__init__(
+            f"{path} has batch {known} of {app_id!r} from another checkpoint; found batch {batch} of this one, which "
+            "Delta would drop without a word. Give the stream a new app_id, or go on from its own checkpoint."
+        )
 
 
 class EnvironmentTooOld(UsageError):
@@ -329,7 +366,7 @@ class DuplicateKeys(RunError):
 
 
 class BranchesFailed(RunError):
-    """Branches of a fan-in failed; ``errors`` holds each one's. The others are recorded, and are not run again."""
+    """Branches of a fan-in or a split failed; ``errors`` holds each one's. The others are recorded, and reused."""
 
     def __init__(self, node: str, errors: Mapping[str, BaseException], expected: int) -> None:
         self.node = node
@@ -337,6 +374,15 @@ class BranchesFailed(RunError):
         self.expected = expected
         each = "; ".join(f"{name}: {describe(error)}" for name, error in self.errors.items())
         super().__init__(f"{node}: {len(self.errors)} of {expected} branches failed: {each}")
+
+
+class ApplicationFailed(RunError):
+    """A branch that is an application of its own did not end well."""
+
+    def __init__(self, node: str, reason: str) -> None:
+        self.node = node
+        self.reason = reason
+        super().__init__(f"{node}: its application failed: {reason}")
 
 
 class NotEnoughBranches(RunError):
@@ -356,6 +402,18 @@ class NotEnoughBranches(RunError):
         super().__init__(
             f"{node}: {arrived} of {expected} branches arrived, expected {rule}; nothing was merged. {'; '.join(why)}"
         )
+
+
+class NotExclusive(RunError):
+    """Of the routes of a choice not exactly one has a condition that holds; ``conditions`` tells what was found."""
+
+    def __init__(self, node: str, holding: Sequence[str], conditions: Mapping[str, str]) -> None:
+        self.node = node
+        self.holding = tuple(holding)
+        self.conditions = dict(conditions)
+        found = f"{', '.join(self.holding)} hold" if self.holding else "no condition holds"
+        told = "".join(f"\n  {route}: {words}" for route, words in self.conditions.items())
+        super().__init__(f"{node}: {found}, expected exactly one; name a default, or mend the conditions:{told}")
 
 
 class Interrupted(RunError):

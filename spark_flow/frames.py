@@ -225,6 +225,81 @@ def _quarantine(run: Run, node: str, source: Source, bad: DataFrame) -> None:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Writing:
+    """A write as a node of its run; made by ``writing``."""
+
+    scope: Scope
+    node: str
+    data: LazyFrame
+    sink: Sink
+
+    @property
+    def fingerprint(self) -> str:
+        """What is written, and where to."""
+        return fingerprint.combine(self.data.fingerprint, self.sink.fingerprint)
+
+    @property
+    def stands(self) -> bool:
+        """Whether it was done, and its target still holds it."""
+        return self.scope.run.stands(self.node, self.fingerprint, self._lack)
+
+    def settle(self, do: Callable[[Intent], Written] | None = None) -> Outcome:
+        """Write, unless it stands.
+
+        Args:
+            do: Writes in place of the sink, under the intent that it is given. The frame's plan is made here all the
+                same, so that what is wrong with it is known before.
+
+        Raises:
+            SparkFlowError: As ``write`` does.
+        """
+        run, completeness = self.scope.run, self.data.completeness
+
+        def action(intent: Intent) -> Written:
+            told = dataclasses.replace(intent, completeness=completeness)
+            return do(told) if do else self.sink.write(self.data.frame, told)
+
+        outcome = run.once(
+            self.node,
+            action,
+            kind="sink",
+            fingerprint=self.fingerprint,
+            inputs=(self.data,),
+            remembered=lambda: self.sink.remembered(self._id, run.key),
+            lack=self._lack,
+            admit=self.sink.admit,
+        )
+        self.scope.wrote(outcome)
+        return outcome
+
+    @property
+    def _id(self) -> str:
+        return app_id(self.scope.run.pipeline, self.node, self.scope.run.key)
+
+    def _lack(self, event: Event) -> str:
+        known = self.sink.remembered(self._id, self.scope.run.key, event.detail)
+        return "" if known == event.revision else f"its target remembers revision {known}, not {event.revision}"
+
+
+def writing(scope: Scope, name: str, frame: DataFrame | LazyFrame, sink: Sink) -> Writing:
+    """A write as a node of its run; nothing is written.
+
+    Raises:
+        DuplicateNode: Another node writes to the same place, within it or around it.
+    """
+    run, node = scope.run, scope.node(name)
+    for path in sink.paths:
+        place = files.absolute(path).rstrip("/")
+        for taken, other in run.targets.items():
+            if other != node and f"{place}/".startswith(f"{taken}/"):
+                raise DuplicateNode(node, f"{other} writes to {taken} too")
+            if other != node and f"{taken}/".startswith(f"{place}/"):
+                raise DuplicateNode(node, f"{other} writes to {taken}, which lies within {path}")
+        run.targets[place] = node
+    return Writing(scope, node, lazy(run, frame), sink)
+
+
 def write(scope: Scope, name: str, frame: DataFrame | LazyFrame, sink: Sink) -> Outcome:
     """Write a frame to a sink, once: a repeated run reuses the write, a rerun replaces the key's rows.
 
@@ -233,30 +308,9 @@ def write(scope: Scope, name: str, frame: DataFrame | LazyFrame, sink: Sink) -> 
 
     Raises:
         CannotReplace: The sink can only append, and the key's rows may be there already.
+        DuplicateNode: Another node writes to the same place, within it or around it.
         NodeFailed: The write raised; it was recorded.
         OutsideKey: The frame holds rows of another key.
         WriteNotProved: The target does not hold what was written.
     """
-    run, node = scope.run, scope.node(name)
-    for path in sink.paths:
-        if run.targets.setdefault(files.absolute(path), node) != node:
-            raise DuplicateNode(node, f"{run.targets[files.absolute(path)]} writes to {path} too")
-    data = lazy(run, frame)
-    id_ = app_id(run.pipeline, node, run.key)
-
-    def lack(event: Event) -> str:
-        known = sink.remembered(id_, run.key, event.detail)
-        return "" if known == event.revision else f"its target remembers revision {known}, not {event.revision}"
-
-    outcome = run.once(
-        node,
-        lambda intent: sink.write(data.frame, dataclasses.replace(intent, completeness=data.completeness)),
-        kind="sink",
-        fingerprint=fingerprint.combine(data.fingerprint, sink.fingerprint),
-        inputs=(data,),
-        remembered=lambda: sink.remembered(id_, run.key),
-        lack=lack,
-        admit=sink.admit,
-    )
-    scope.wrote(outcome)
-    return outcome
+    return writing(scope, name, frame, sink).settle()

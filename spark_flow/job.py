@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,12 +16,20 @@ from spark_flow import config as files
 from spark_flow.errors import NotAllArrived, NotNow, SparkFlowError, UnknownBranch, UsageError
 from spark_flow.fan_in import aligned_fan_in, error_table, report_completeness, unaligned_fan_in
 from spark_flow.fan_in.require import parse
+from spark_flow.fan_out import (
+    by_data,
+    by_date,
+    by_parameter,
+    by_schema,
+    by_share,
+    exclusive_choice,
+    parallel_split,
+)
 from spark_flow.frames import LazyFrame, Scope, read, write
 from spark_flow.run import Run
 from spark_flow.sequence import Step, local_sequencer, step, transaction
 from spark_flow.session import session
-from spark_flow.storage.delta import delta
-from spark_flow.storage.folders import FolderSink
+from spark_flow.storage.sinks import sink
 from spark_flow.storage.sources import Source, source
 from spark_flow.storage.staged import staged
 from spark_flow.transforms import join_all, sql, with_completeness
@@ -31,6 +40,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from spark_flow.fan_in.unaligned import Fallback
+    from spark_flow.fan_out import Condition
     from spark_flow.run import Observer
     from spark_flow.storage.port import Sink
 
@@ -76,6 +86,23 @@ class Flow:
         if model.error_table is not None:
             return error_table(model.error_table)
         return self.source(model.source) if model.source is not None else self.resolve(str(model.run))
+
+    def condition(self, model: files.WhenModel | None, frame: LazyFrame) -> Condition | None:
+        """What a route of the file asks."""
+        if model is None:
+            return None
+        if model.by_parameter is not None:
+            name, parameter = model.by_parameter.name, self._config.parameters[model.by_parameter.name]
+            return by_parameter(name, str(parameter.value), model.by_parameter.equals, allowed=parameter.values)
+        if model.by_date is not None:
+            return by_date(since=model.by_date.since, before=model.by_date.before)
+        if model.by_share is not None:
+            return by_share(model.by_share.share, salt=model.by_share.salt)
+        if model.by_schema is not None:
+            asked = model.by_schema
+            data = self.source(asked.source) if asked.source else frame
+            return by_schema(data, has=asked.has, types=asked.types, fields=asked.fields)
+        return by_data(frame, **model.by_data.model_dump() if model.by_data else {})
 
     def resolve(self, reference: str) -> Any:
         """What ``module:name`` stands for."""
@@ -151,6 +178,35 @@ def _with_completeness(_: Flow, entry: files.WithCompletenessModel, scope: Scope
     return local_sequencer(scope.run, _needed(frame), [flag])
 
 
+def _choice(flow: Flow, entry: files.ExclusiveChoiceModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame | None:
+    before = _needed(frame)
+    routes = {
+        name: (flow.condition(route.when, before), functools.partial(_walk, flow, route.flow, scope, before))
+        for name, route in entry.routes.items()
+    }
+    choice = exclusive_choice(scope.run, entry.name, routes, default=entry.default)
+    return choice.result if choice.route else before
+
+
+def _split(flow: Flow, entry: files.ParallelSplitModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame:
+    branches = {
+        name: (flow.step(model.step), _sink(model)) if model.step else _sink(model)
+        for name, model in entry.sinks.items()
+    }
+    parallel_split(
+        scope,
+        _needed(frame),
+        branches,
+        name=entry.name,
+        share=entry.share,
+        loading_time=entry.loading_time or "",
+        max_in_flight=entry.max_in_flight,
+        mode=entry.mode,
+        spark={name: _texts(model.spark) for name, model in entry.sinks.items()},
+    )
+    return _needed(frame)
+
+
 def _report(_: Flow, entry: files.ReportCompletenessModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame:
     to = {"table": entry.table, "notify_by": entry.notify or "", "name": entry.name}
     report_completeness(scope.run, entry.dataset, _needed(frame), **to)
@@ -164,24 +220,24 @@ ENTRIES: Mapping[str, Entry] = {
     "step": _step,
     "with_completeness": _with_completeness,
     "write": _write,
+    "parallel_split": _split,
+    "exclusive_choice": _choice,
     "transaction": _transaction,
     "report_completeness": _report,
 }
 """What each pattern of a file does; the models that describe them are in ``spark_flow.config``."""
 
 
-def _sink(model: files.WriteModel) -> Sink:
+def _sink(model: files.SinkModel) -> Sink:
     public = _sink_at(model, model.path)
     return staged(public, _sink_at(model, model.staging)) if model.staging else public
 
 
-def _sink_at(model: files.WriteModel, path: str) -> Sink:
-    options = _texts(model.options)
-    if model.format == "delta":
-        settings = {"replace_where": model.replace_where, "properties": _texts(model.properties)}
-        return delta(path, partition_by=model.partition_by, mode=model.mode, options=options, **settings)  # type: ignore[arg-type]
-    defaults = {"header": "true"} if model.format == "csv" else {}
-    return FolderSink(model.format, path, model.partition_by, {**defaults, **options})
+def _sink_at(model: files.SinkModel, path: str) -> Sink:
+    given: dict[str, Any] = {"options": _texts(model.options), "properties": _texts(model.properties)}
+    given |= {"partition_by": model.partition_by, "replace_where": model.replace_where}
+    given |= {"mode": model.mode if model.mode != "replace" else None}
+    return sink(model.format, path, **{name: value for name, value in given.items() if value})
 
 
 def _texts(options: Mapping[str, Any]) -> dict[str, str]:
@@ -207,10 +263,11 @@ def main(argv: Sequence[str] | None = None, *, job: str, observers: Sequence[Obs
     Returns:
         0 done (also when all was reused), 1 failed, 2 bad config or usage, 75 not now: branches have not arrived.
     """
+    given = sys.argv[1:] if argv is None else argv
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(help=_help(job))(_command(Path(job).resolve(), observers))
     try:
-        code = app(list(argv) if argv is not None else None, prog_name=Path(job).name, standalone_mode=False)
+        code = app(_with_parameters(given, _default(Path(job))), prog_name=Path(job).name, standalone_mode=False)
     except typer.Exit as leave:
         code = leave.exit_code
     except Exception as error:
@@ -222,12 +279,33 @@ def main(argv: Sequence[str] | None = None, *, job: str, observers: Sequence[Obs
     return int(code or 0)
 
 
+def _default(job: Path) -> Path:
+    return job.resolve().parent.parent / "conf" / f"{job.stem}.yaml"
+
+
+def _with_parameters(argv: Sequence[str], config: Path) -> list[str]:
+    """The arguments, with ``--output-type csv`` of a parameter of the file as the override that it is short for."""
+    left = list(argv)
+    for at, argument in enumerate(left):
+        if argument.startswith("--config"):
+            config = Path(argument.partition("=")[2] or (left[at + 1] if at + 1 < len(left) else config))
+    names = {f"--{name.replace('_', '-')}": name for name in files.parameter_names(config)}
+    rewritten = []
+    while left:
+        option, sign, value = left.pop(0).partition("=")
+        if option in names and (sign or left):
+            rewritten.append(f"parameters.{names[option]}.value={value if sign else left.pop(0)}")
+        else:
+            rewritten.append(f"{option}{sign}{value}")
+    return rewritten
+
+
 def _help(job: str) -> str:
     return f"Run {Path(job).stem}. Give the key as key=2013-01-02; any value of the file can be set as name=value."
 
 
 def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
-    default = job.parent.parent / "conf" / f"{job.stem}.yaml"
+    default = _default(job)
 
     def command(
         overrides: Annotated[
@@ -287,7 +365,7 @@ def _run(
     holder: list[SparkSession] = []
 
     def spark() -> SparkSession:
-        holder.append(session(f"{config.pipeline} {config.key}"))
+        holder.append(session(f"{config.pipeline} {config.key}", delta=config.needs_delta))
         return holder[0]
 
     progress = Progress()

@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from spark_flow.ledger import Event, Kind, Ledger
+from spark_flow.ledger.port import now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,7 @@ class Journal:
     Attributes:
         generation: 1, and one more for each rerun.
         attempt: 1, and one more for each retry of the generation.
+        began: When the generation's first attempt began, in UTC.
     """
 
     def __init__(self, ledger: Ledger, pipeline: str, key: str, *, rerun: bool) -> None:
@@ -27,6 +29,12 @@ class Journal:
         self._events = ledger.read(pipeline, key)
         self.generation, self.attempt = _place(self._events, rerun=rerun)
         self._seq = 0
+        self.began = min((e.at for e in self._events if e.generation == self.generation), default=now())
+
+    def begin(self) -> None:
+        """Record that the attempt has begun."""
+        when = {"at": self.began} if self.attempt == 1 else {}  # later attempts read it from this event
+        self.record([self.event("", "run", "started", **when)])
 
     def event(self, node: str, kind: Kind, state: Any, **fields: Any) -> Event:
         """A new event of this attempt; not recorded yet."""

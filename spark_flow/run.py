@@ -132,6 +132,7 @@ class Run:
         self._lock = threading.RLock()
         self._declared: dict[str, Lazy] = {}
         self._built: dict[str, int] = {}
+        self._claimed: set[str] = set()
         self._outcomes: dict[str, Outcome] = {}
         self._failures: list[BaseException] = []
         self._ended: str | None = None
@@ -180,7 +181,7 @@ class Run:
         run = cls(pipeline, key, ledger=ledger, observers=observers, retention=retention, **options)  # type: ignore[arg-type]
         if not plan:
             boundaries.mark_begun(state, pipeline, key, run.generation)
-            run._journal.record([run._journal.event("", "run", "started")])
+            run._journal.begin()
         return run
 
     def __enter__(self) -> Self:
@@ -220,6 +221,11 @@ class Run:
     def attempt(self) -> int:
         """1, and one more for each retry of the generation."""
         return self._journal.attempt
+
+    @property
+    def loading_time(self) -> dt.datetime:
+        """When the generation began, in UTC: the same for all of its nodes and attempts; a rerun has its own."""
+        return self._journal.began
 
     @property
     def spark(self) -> SparkSession:
@@ -278,14 +284,15 @@ class Run:
                 raise DuplicateNode(node, "two different nodes have this name")
             return done
         last = self._journal.last(node)
-        why = self._why(last, fingerprint, lack)
-        if not why and last is not None:
-            return self._end(_outcome_of(last, "would reuse" if self.plan else "reused"))
-        intent = self._intent(node, self._journal.revision(node, fingerprint, remembered()) if writes else 0)
         try:
+            why = self._why(last, fingerprint, lack)
+            if not why and last is not None:
+                return self._end(_outcome_of(last, "would reuse" if self.plan else "reused"))
+            intent = self._intent(node, self._journal.revision(node, fingerprint, remembered()) if writes else 0)
             admit(intent)
-        except SparkFlowError as error:
-            raise self.failed(node, kind, error, fingerprint=fingerprint) from error.__cause__
+        except Exception as error:  # the target refuses, or cannot even be looked at
+            failure = self.failed(node, kind, error, fingerprint=fingerprint)
+            raise failure from (error if failure is not error else error.__cause__)
         for needed in inputs:
             _ = needed.frame
         if self.plan:
@@ -330,12 +337,19 @@ class Run:
             detail=written.detail,
         )
         self._tell("before_event", node)
-        carried = [self._carried(lazy, node) for lazy in self._unsettled(inputs)]
+        carried = [self._carried(lazy, node) for lazy in self._claim(inputs)]
         self._journal.record([self._event_of(o) for o in [*carried, outcome]])
         self._tell("after_event", node)
         for settled in carried:
             self._end(settled)
         return self._end(outcome)
+
+    def stands(self, node: str, fingerprint: str, lack: Callable[[Event], str] = lambda _: "") -> bool:
+        """Whether ``once`` would reuse what is recorded of a node."""
+        try:
+            return not self._why(self._journal.last(node), fingerprint, lack)
+        except Exception:
+            return False  # its target cannot be looked at: ``once`` says why
 
     def _why(self, last: Event | None, fingerprint: str, lack: Callable[[Event], str]) -> str:
         """Why a node must run; empty when its recorded success stands."""
@@ -396,6 +410,10 @@ class Run:
         """Note that a node has nothing to do, or cannot do it now; recorded when the run ends."""
         return self._end(Outcome(node=node, kind=kind, state="skipped", fingerprint=fingerprint, reason=reason))
 
+    def plan_to(self, node: str, kind: Kind, reason: str, fingerprint: str = "") -> Outcome:
+        """Note in a plan that a node would run."""
+        return self._end(Outcome(node=node, kind=kind, state="would run", fingerprint=fingerprint, reason=reason))
+
     def recorded(self, node: str, fingerprint: str) -> Outcome | None:
         """A node's recorded success, if it was made of the same; whether its target still holds it is not asked."""
         last = self._journal.last(node)
@@ -425,20 +443,22 @@ class Run:
         """Go on, but end with this error: what was done must not look like a success."""
         self._shortfall = self._shortfall or error
 
-    def _unsettled(self, inputs: Sequence[Lazy]) -> list[Lazy]:
-        """Lazy nodes that were computed within an action, those before first."""
+    def _claim(self, inputs: Sequence[Lazy]) -> list[Lazy]:
+        """Lazy nodes that were computed within an action, those before first; each is claimed by one action alone."""
         found: dict[str, Lazy] = {}
 
         def walk(lazy: Lazy) -> None:
-            if lazy.node in self._outcomes or lazy.node in found:
+            if lazy.node in self._outcomes or lazy.node in self._claimed or lazy.node in found:
                 return
             for before in lazy.inputs:
                 walk(before)
             if lazy.node in self._built:
                 found[lazy.node] = lazy
 
-        for lazy in inputs:
-            walk(lazy)
+        with self._lock:
+            for lazy in inputs:
+                walk(lazy)
+            self._claimed.update(found)
         return list(found.values())
 
     def _carried(self, lazy: Lazy, node: str) -> Outcome:
@@ -547,7 +567,10 @@ def _end_of(error: BaseException | None) -> str:
 def _outcome_of(event: Event, state: OutcomeState) -> Outcome:
     names = ("node", "kind", "revision", "fingerprint", "rows", "duration_ms", "detail")
     fields = {name: getattr(event, name) for name in names}
-    return Outcome(state=state, reason=f"succeeded in attempt {event.attempt}", **fields)
+    reason = f"succeeded in attempt {event.attempt}"
+    if event.kind == "choice":  # what was decided matters more than when
+        reason = f"{event.reason}; decided in attempt {event.attempt}, --rerun decides anew"
+    return Outcome(state=state, reason=reason, **fields)
 
 
 def _ms(began: float) -> int:

@@ -79,7 +79,7 @@ def session(app_name: str, *, delta: bool = True, config: Mapping[str, str] | No
         return active
     builder = SparkSession.builder.appName(app_name)
     if os.environ.get("PYSPARK_GATEWAY_PORT"):
-        _end_with_parent()
+        end_with(os.getppid())
     if not _launched_by_others():
         check_java()
         builder = builder.master(os.environ.get("MASTER") or "local[*]")
@@ -100,19 +100,30 @@ def _launched_by_others() -> bool:
 
 
 @functools.cache
-def _end_with_parent() -> None:
-    """Under spark-submit our parent is the JVM; a kill reaches it alone and would leave us running on.
+def end_with(pid: int) -> None:
+    """End this process soon after another one has ended: the JVM that is our parent, or who waits for our report.
 
-    An orphan could still hold a lease, or write by ``deltalake``, beside the retry that took its place.
+    A kill under spark-submit reaches the JVM alone and would leave us running on. An orphan could still hold a
+    lease, or write by ``deltalake``, beside the retry that took its place.
     """
-    parent = os.getppid()
+    is_parent = pid == os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == pid if is_parent else _exists(pid):
             time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=watch, name="spark_flow-end-with-parent", daemon=True).start()
+    threading.Thread(target=watch, name="spark_flow-end-with", daemon=True).start()
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 # ---------------------------------------------------------------------------------------------- Java

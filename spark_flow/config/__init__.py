@@ -9,27 +9,36 @@ from spark_flow.config.fan_in import (
     UnalignedFanInModel,
     WithCompletenessModel,
 )
-from spark_flow.config.flow import FlowEntry, ReadModel, StepModel, TransactionModel, WriteModel
-from spark_flow.config.load import load
+from spark_flow.config.fan_out import ParallelSplitModel, SplitSinkModel, WhenModel
+from spark_flow.config.flow import ExclusiveChoiceModel, FlowEntry, RouteModel, TransactionModel
+from spark_flow.config.load import load, parameter_names
 from spark_flow.config.models import JobConfig, SourceModel
 from spark_flow.config.references import is_reference, resolve
+from spark_flow.config.sequence import ReadModel, SinkModel, StepModel, WriteModel
 
 __all__ = [
     "AlignedFanInModel",
+    "ExclusiveChoiceModel",
     "FallbackModel",
     "FanInModel",
     "FlowEntry",
     "FlowModel",
     "JobConfig",
+    "ParallelSplitModel",
     "ReadModel",
     "ReportCompletenessModel",
+    "RouteModel",
+    "SinkModel",
     "SourceModel",
+    "SplitSinkModel",
     "StepModel",
     "TransactionModel",
     "UnalignedFanInModel",
+    "WhenModel",
     "WithCompletenessModel",
     "WriteModel",
     "is_reference",
     "load",
+    "parameter_names",
     "resolve",
 ]

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo
 
-from spark_flow.config.fields import option, source_name, valid_name
+from spark_flow.config.fields import option, sink_format, source_name, valid_name
 from spark_flow.config.problems import refuse
 
 PATTERN = "<pattern>"  # a key that nobody writes: an entry's own name, moved inside for pydantic to choose by
@@ -15,6 +15,7 @@ Text = Annotated[str, Field(min_length=1)]
 SourceName = Annotated[Text, AfterValidator(source_name)]
 Options = dict[str, Annotated[str | int | bool, PlainValidator(option)]]
 Format = Literal["delta", "json", "csv", "parquet"]
+SinkFormat = Annotated[Text, AfterValidator(sink_format)]
 
 
 class Model(BaseModel):
@@ -33,6 +34,7 @@ class FlowModel(Model):
     """The body of one entry of a flow."""
 
     short: ClassVar[tuple[str, type] | None] = None  # `step: x` is `step: {run: x}` if x is of this type
+    bare: ClassVar[str | None] = None  # a mapping without this key is the value of this key
     in_transaction: ClassVar[bool] = False  # whether it may stand in a transaction
     pattern: str = Field(alias=PATTERN)
 
@@ -43,6 +45,11 @@ class FlowModel(Model):
 
     def nodes(self) -> tuple[str, ...]:
         """The names that the entry takes in its run."""
+        return ()
+
+    @property
+    def entries(self) -> tuple["FlowModel", ...]:
+        """The entries within it."""
         return ()
 
     def reads(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import keyword
 import re
 import string
@@ -12,6 +13,7 @@ from spark_flow.config.references import is_reference, resolve
 from spark_flow.errors import ConfigError, InvalidName, InvalidRule
 from spark_flow.fan_in.require import RULES, parse
 from spark_flow.names import check_name
+from spark_flow.storage.sinks import sink_formats
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -39,6 +41,14 @@ def source_name(value: str, info: ValidationInfo) -> str:
     return value
 
 
+def sink_format(value: str) -> str:
+    """The name of a format that can be written: ours, or one of an installed package's."""
+    known = sink_formats()
+    if value not in known:
+        raise refuse(show(value), one_of(known), nearest(value, known))
+    return value
+
+
 def rule_text(value: str) -> str:
     """A rule of how many branches must arrive, as ``at_least(0.5)``."""
     try:
@@ -46,6 +56,16 @@ def rule_text(value: str) -> str:
     except InvalidRule as error:
         raise refuse(show(value), RULES) from error
     return value
+
+
+def date_text(value: object) -> str:
+    """A day; YAML reads a bare 2013-01-03 as a date."""
+    text = value.isoformat() if isinstance(value, dt.date) else value
+    try:
+        dt.date.fromisoformat(str(text))
+    except ValueError as error:
+        raise refuse(show(value), "a date as 2013-01-03") from error
+    return str(text)
 
 
 def variable_name(value: str) -> str:

@@ -4,148 +4,28 @@ To add one: write a ``FlowModel`` whose ``pattern`` is its name in the file, and
 ``_ANY_ENTRY`` and ``PATTERNS``. Refusing unknown names, paths in errors and the short form follow from that.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
-    StrictBool,
     ValidationInfo,
     WrapSerializer,
     field_validator,
-    model_validator,
 )
 
-from spark_flow.config.base import PATTERN, FlowModel, Format, Name, Options, SourceName, Text, only_delta
+from spark_flow.config.base import PATTERN, FlowModel, Model, Name
 from spark_flow.config.fan_in import (
     AlignedFanInModel,
     ReportCompletenessModel,
     UnalignedFanInModel,
     WithCompletenessModel,
 )
-from spark_flow.config.fields import (
-    argument_names,
-    name_of,
-    one_or_many,
-    placeholders,
-    references_function,
-    version_text,
-)
+from spark_flow.config.fan_out import ParallelSplitModel, SplitSinkModel, WhenModel
 from spark_flow.config.problems import Finding, findings, nearest, one_of, refuse, show
-
-
-class ReadModel(FlowModel):
-    """Start a chain from a source; ``read: flights`` is short for ``read: {source: flights}``."""
-
-    short = ("source", str)
-    pattern: Literal["read"] = Field("read", alias=PATTERN)
-    source: SourceName
-
-    @property
-    def starts_chain(self) -> bool:
-        """A read needs no frame."""
-        return True
-
-    def reads(self) -> tuple[str, ...]:
-        """The source."""
-        return (self.source,)
-
-
-class StepModel(FlowModel):
-    """A function of one's own, or SQL over ``{frame}``.
-
-    ``step: flights:clean`` is short for ``step: {run: flights:clean}``.
-    """
-
-    short = ("run", str)
-    pattern: Literal["step"] = Field("step", alias=PATTERN)
-    name: Name
-    run: Annotated[str | None, AfterValidator(references_function)] = None
-    with_: Annotated[dict[str, Any], AfterValidator(argument_names)] = Field(default_factory=dict, alias="with")
-    sql: Text | None = Field(None, validate_default=True)
-    restart: StrictBool = False
-    version: Annotated[str | None, BeforeValidator(version_text)] = None
-
-    def split_with(self, sources: Collection[str]) -> tuple[dict[str, str], dict[str, Any]]:
-        """The arguments that are sources, by the source's name, and those that are plain values.
-
-        A string is a source if, and only if, one of exactly that name exists.
-        """
-        named = {arg: value for arg, value in self.with_.items() if isinstance(value, str) and value in sources}
-        return named, {arg: value for arg, value in self.with_.items() if arg not in named}
-
-    def nodes(self) -> tuple[str, ...]:
-        """The step's name."""
-        return (self.name,)
-
-    def reads(self) -> tuple[str, ...]:
-        """Arguments that may be sources."""
-        return tuple(value for value in self.with_.values() if isinstance(value, str))
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_defaults_to_the_functions(cls, body: Any) -> Any:
-        if isinstance(body, Mapping) and "name" not in body and isinstance(body.get("run"), str):
-            return {**body, "name": name_of(body["run"])}
-        return body
-
-    @field_validator("sql")
-    @classmethod
-    def _sql_or_run(cls, value: str | None, info: ValidationInfo) -> str | None:
-        run = info.data.get("run", "")  # what is wrong with `run` is already said
-        if (value is None) == (run is None):
-            found = "neither run nor sql" if value is None else "both run and sql"
-            raise refuse(found, "exactly one of run and sql", "")
-        if value is not None:
-            placeholders(value, info.data.get("with_"))
-        return value
-
-
-class WriteModel(FlowModel):
-    """Write the frame; by default the rows of the run's key are replaced."""
-
-    in_transaction = True
-    pattern: Literal["write"] = Field("write", alias=PATTERN)
-    name: Name
-    format: Format
-    path: Text
-    staging: Text | None = None
-    partition_by: Annotated[tuple[Text, ...], BeforeValidator(one_or_many)] = ()
-    mode: Literal["replace", "append", "overwrite"] = "replace"
-    replace_where: Text | None = None
-    options: Options = Field(default_factory=dict)
-    properties: Options = Field(default_factory=dict)
-
-    def nodes(self) -> tuple[str, ...]:
-        """The sink's name."""
-        return (self.name,)
-
-    @field_validator("replace_where", "properties")
-    @classmethod
-    def _only_delta_has_it(cls, value: object, info: ValidationInfo) -> object:
-        return only_delta(str(info.field_name), value, info)
-
-    @field_validator("staging")
-    @classmethod
-    def _staging_is_elsewhere(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and value.rstrip("/") == info.data.get("path", "").rstrip("/"):
-            raise refuse(show(value), "another place than path", "Partial keys are kept there until they are complete.")
-        return value
-
-    @field_validator("mode")
-    @classmethod
-    def _a_folder_is_always_replaced(cls, value: str, info: ValidationInfo) -> object:
-        return value if value == "replace" else only_delta(f"mode {value}", value, info)
-
-    @field_validator("replace_where")
-    @classmethod
-    def _only_replace_has_a_predicate(cls, value: object, info: ValidationInfo) -> object:
-        if value and info.data.get("mode", "replace") != "replace":
-            raise refuse(f"replace_where with mode {info.data['mode']}", "mode replace", "Leave one of them out.")
-        return value
+from spark_flow.config.sequence import ReadModel, StepModel, WriteModel
 
 
 class TransactionModel(FlowModel):
@@ -159,6 +39,11 @@ class TransactionModel(FlowModel):
     def nodes(self) -> tuple[str, ...]:
         """Its own name, and those of its entries under it."""
         return (self.name, *(f"{self.name}/{node}" for entry in self.flow for node in entry.nodes()))
+
+    @property
+    def entries(self) -> tuple[FlowModel, ...]:
+        """Those that become visible together."""
+        return self.flow
 
     @field_validator("flow")
     @classmethod
@@ -181,6 +66,56 @@ class TransactionModel(FlowModel):
         return flow
 
 
+class RouteModel(Model):
+    """What is done if its condition holds."""
+
+    when: WhenModel | None = None
+    flow: tuple["FlowEntry", ...]
+
+    @field_validator("flow")
+    @classmethod
+    def _not_empty(cls, flow: tuple[FlowModel, ...]) -> tuple[FlowModel, ...]:
+        if not flow:
+            raise refuse("an empty list", "at least one entry")
+        return flow
+
+
+class ExclusiveChoiceModel(FlowModel):
+    """Of several routes exactly one is taken; the frame goes on as the route leaves it."""
+
+    pattern: Literal["exclusive_choice"] = Field("exclusive_choice", alias=PATTERN)
+    name: Name
+    routes: dict[Name, RouteModel]
+    default: str | None = Field(None, validate_default=True)
+
+    def nodes(self) -> tuple[str, ...]:
+        """Its own name, the routes' under it, and those of all their entries."""
+        return (
+            self.name,
+            *(f"{self.name}/{route}" for route in self.routes),
+            *(n for e in self.entries for n in e.nodes()),
+        )
+
+    @property
+    def entries(self) -> tuple[FlowModel, ...]:
+        """Those of all routes."""
+        return tuple(entry for route in self.routes.values() for entry in route.flow)
+
+    @field_validator("default")
+    @classmethod
+    def _is_a_route(cls, value: str | None, info: ValidationInfo) -> str | None:
+        routes = info.data.get("routes")
+        if routes is None:
+            return value
+        if value is not None and value not in routes:
+            raise refuse(show(value), one_of(routes), nearest(value, routes))
+        without = [name for name, route in routes.items() if route.when is None and name != value]
+        if without or not routes:
+            found = f"route {without[0]} without a condition" if without else "no route"
+            raise refuse(found, "a condition (when) for each route but the default")
+        return value
+
+
 def _unfold(entry: Any) -> Any:
     """``{step: flights:clean}`` as the mapping that ``StepModel`` is validated from."""
     if isinstance(entry, FlowModel):
@@ -196,6 +131,8 @@ def _unfold(entry: Any) -> Any:
     if model is None:
         raise refuse(f"unknown pattern {name!r}", one_of(PATTERNS), nearest(name, PATTERNS))
     if isinstance(body, Mapping):
+        if model.bare and model.bare not in body:
+            body = {model.bare: body}
         if "pattern" in body:  # the field's name, by which pydantic would choose as well
             raise findings(Finding((name, "pattern"), "unknown key 'pattern'", one_of(model.keys())))
         return {**body, PATTERN: name}
@@ -216,6 +153,8 @@ _ANY_ENTRY = (
     | StepModel
     | WithCompletenessModel
     | WriteModel
+    | ParallelSplitModel
+    | ExclusiveChoiceModel
     | TransactionModel
     | ReportCompletenessModel
 )
@@ -226,12 +165,23 @@ PATTERNS: Mapping[str, type[FlowModel]] = {
     "step": StepModel,
     "with_completeness": WithCompletenessModel,
     "write": WriteModel,
+    "parallel_split": ParallelSplitModel,
+    "exclusive_choice": ExclusiveChoiceModel,
     "transaction": TransactionModel,
     "report_completeness": ReportCompletenessModel,
 }
+MEMBERS: Mapping[str, type[Model]] = {"sinks": SplitSinkModel, "routes": RouteModel}
+"""Models whose names are the author's, by the key that they stand under."""
 FlowEntry = Annotated[
     Annotated[_ANY_ENTRY, Field(discriminator="pattern")], BeforeValidator(_unfold), WrapSerializer(_fold)
 ]
+
+
+def walk(flow: Sequence[FlowModel]) -> Iterator[FlowModel]:
+    """All entries of a flow, those within others after them."""
+    for entry in flow:
+        yield entry
+        yield from walk(entry.entries)
 
 
 def flow_findings(flow: Sequence[FlowModel | None]) -> list[Finding]:
@@ -261,13 +211,15 @@ def flow_findings(flow: Sequence[FlowModel | None]) -> list[Finding]:
                     )
                 )
             taken.setdefault(node, at)
-    if None not in flow and not any(_writes(entry) for entry in flow):
+    if None not in flow and not any(_writes(entry) for entry in walk([entry for entry in flow if entry])):
         found.append(Finding(("flow",), "no write", "at least one write"))
     return found
 
 
-def _writes(entry: FlowModel | None) -> bool:
-    return isinstance(entry, WriteModel | TransactionModel)
+def _writes(entry: FlowModel) -> bool:
+    return isinstance(entry, WriteModel | ParallelSplitModel)
 
 
 TransactionModel.model_rebuild()
+RouteModel.model_rebuild()
+ExclusiveChoiceModel.model_rebuild()

@@ -11,9 +11,10 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from spark_flow.config.fan_in import NESTED
-from spark_flow.config.flow import PATTERNS, FlowEntry, flow_findings
+from spark_flow.config.fan_out import CONDITIONS
+from spark_flow.config.flow import MEMBERS, PATTERNS, FlowEntry, flow_findings
 from spark_flow.config.interpolation import as_written, plain
-from spark_flow.config.models import JobConfig, SourceModel
+from spark_flow.config.models import JobConfig, ParameterModel, SourceModel
 from spark_flow.config.overrides import TEXT_KEYS, override
 from spark_flow.config.problems import from_pydantic, locate
 from spark_flow.errors import ConfigError, Problem
@@ -62,6 +63,15 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, beside: Path | None
     return job
 
 
+def parameter_names(path: str | Path) -> tuple[str, ...]:
+    """The names of a file's parameters; none of a file that cannot be read: ``load`` tells what is wrong with it."""
+    try:
+        parameters = as_written(_read(path)).get("parameters")
+    except ConfigError:
+        return ()
+    return tuple(str(name) for name in parameters) if isinstance(parameters, dict) else ()
+
+
 def _read(path: str | Path) -> DictConfig:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -107,10 +117,10 @@ def _unreadable(path: str | Path, where: str, found: str, expected: str, fix: st
 
 
 def _validate(raw: dict[str, Any], beside: Path | None) -> tuple[JobConfig | None, list[Problem]]:
-    sources = raw.get("sources")
+    names = {part: raw.get(part) for part in ("sources", "parameters")}
     context = {
         "beside": beside,
-        "sources": [str(name) for name in sources] if isinstance(sources, dict) else [],
+        **{part: [str(name) for name in found] if isinstance(found, dict) else [] for part, found in names.items()},
     }
     try:
         return JobConfig.model_validate(raw, context=context), []
@@ -136,5 +146,7 @@ def _keys(loc: tuple[str | int, ...]) -> tuple[str, ...]:
         return JobConfig.keys()
     if loc[:1] == ("sources",):
         return SourceModel.keys()
-    model = {**PATTERNS, **NESTED}.get(str(loc[-2])) if len(loc) > 1 else None
+    if loc[:1] == ("parameters",):
+        return ParameterModel.keys()
+    model = {**PATTERNS, **NESTED, **CONDITIONS}.get(str(loc[-2])) or MEMBERS.get(str(loc[-3]) if len(loc) > 2 else "")  # noqa: PLR2004
     return model.keys() if model else ()

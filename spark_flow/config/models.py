@@ -16,9 +16,11 @@ from typing_extensions import Self
 
 from spark_flow.config.base import Format, Model, Name, Options, Text, only_delta
 from spark_flow.config.fan_in import AlignedFanInModel, UnalignedFanInModel
+from spark_flow.config.fan_out import ParallelSplitModel
 from spark_flow.config.fields import branch_names, references_schema
-from spark_flow.config.flow import FlowEntry, flow_findings
-from spark_flow.config.problems import Finding, findings, refuse
+from spark_flow.config.flow import FlowEntry, flow_findings, walk
+from spark_flow.config.problems import Finding, findings, nearest, one_of, refuse, show
+from spark_flow.config.sequence import SinkModel, WriteModel
 from spark_flow.names import check_name
 
 
@@ -64,6 +66,23 @@ class SourceModel(Model):
         return only_delta("version", value, info)
 
 
+class ParameterModel(Model):
+    """An argument of the job, given by ``--<name>``: one of a few values."""
+
+    values: Annotated[tuple[Text, ...], Field(min_length=1)]
+    value: Text | None = Field(None, validate_default=True)
+
+    @field_validator("value")
+    @classmethod
+    def _is_allowed(cls, value: str | None, info: ValidationInfo) -> str | None:
+        values = info.data.get("values", ())
+        if values and value not in values:
+            raise refuse(
+                show(value), one_of(values), nearest(value, values) if value else "Give it on the command line."
+            )
+        return value
+
+
 class JobConfig(Model):
     """A whole file."""
 
@@ -73,6 +92,7 @@ class JobConfig(Model):
     output: Text = "out"
     retention_days: Annotated[StrictInt, Field(ge=0)] = 7
     vars: dict[str, Any] = Field(default_factory=dict)
+    parameters: dict[Name, ParameterModel] = Field(default_factory=dict)
     sources: dict[Name, SourceModel]
     flow: tuple[FlowEntry, ...]
 
@@ -83,6 +103,15 @@ class JobConfig(Model):
             raise findings(*wrong)
         return self
 
+    @property
+    def needs_delta(self) -> bool:
+        """Whether Spark reads or writes a Delta table; the ledger and completeness do without Spark."""
+        entries = list(walk(self.flow))
+        sinks: list[SinkModel] = [entry for entry in entries if isinstance(entry, WriteModel)]
+        sinks += [sink for entry in entries if isinstance(entry, ParallelSplitModel) for sink in entry.sinks.values()]
+        formats = {*(source.format for source in self.sources.values()), *(sink.format for sink in sinks)}
+        return "delta" in formats or any(one.bad_records == "quarantine" for one in self.sources.values())
+
     def branches_of(self, entry: AlignedFanInModel | UnalignedFanInModel) -> tuple[str, ...]:
         """The names of a fan-in's branches in the file; the frame so far, which a join takes as well, is ``frame``."""
         if entry.source is None:
@@ -92,13 +121,13 @@ class JobConfig(Model):
 
     def branch_nodes(self) -> list[str]:
         """What ``--only`` may name: fan-ins and their branches."""
-        fan_ins = [entry for entry in self.flow if isinstance(entry, AlignedFanInModel | UnalignedFanInModel)]
+        fan_ins = [entry for entry in walk(self.flow) if isinstance(entry, AlignedFanInModel | UnalignedFanInModel)]
         return [node for e in fan_ins for node in (e.name, *(f"{e.name}/{b}" for b in self.branches_of(e)))]
 
     def _branch_findings(self) -> list[Finding]:
         """Whether ``{branch}`` in a source's path, and the branches of who reads it, go together."""
         found = []
-        for at, entry in enumerate(self.flow):
+        for at, entry in ((at, entry) for at, top in enumerate(self.flow) for entry in walk([top])):
             place = ("flow", at, entry.pattern)
             for name in entry.reads():
                 source = self.sources.get(name)

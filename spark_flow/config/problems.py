@@ -96,12 +96,15 @@ def from_pydantic(detail: Mapping[str, Any], valid: Sequence[str]) -> list[Findi
 def locate(one: Finding, raw: object) -> Problem:
     """Write a finding's place as the file does, ``flow[2].step.sql``.
 
-    Where the author wrote the short form (``step: flights:clean``), the model has one level more.
+    Where the author wrote the short form (``step: flights:clean``, ``parallel_split: {lake: ...}``), the model has one
+    level more.
     """
     path, node = "", raw
-    for part in one.loc:
+    for part, following in zip(one.loc, (*one.loc[1:], None), strict=True):
         if isinstance(part, int):
             path, node = f"{path}[{part}]", _at(node, part)
+        elif isinstance(node, Mapping) and part not in node and following in node:
+            continue  # the mapping is written without this key
         elif node is None or isinstance(node, Mapping):
             path, node = f"{path}.{part}" if path else part, _at(node, part)
     return Problem(path, one.found, one.expected, one.fix)

@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 from spark_flow.completeness import Completeness, together
 from spark_flow.errors import BranchesFailed, Interrupted, NotAllArrived
 from spark_flow.fan_in.branches import (
-    IN_FLIGHT,
     Branch,
     Each,
     Ended,
     FanIn,
     Inputs,
     Merge,
-    OnFailure,
     by_result,
     chosen,
     completeness_of,
@@ -31,6 +29,7 @@ from spark_flow.fan_in.branches import (
     settle,
 )
 from spark_flow.frames import LazyFrame
+from spark_flow.side_by_side import IN_FLIGHT, OnFailure
 from spark_flow.transforms.union import union_by_name
 
 if TYPE_CHECKING:
@@ -112,11 +111,11 @@ def aligned_fan_in(
 def _all_of(run: Run, node: str, branches: Sequence[Branch], max_in_flight: int, on_failure: OnFailure) -> Ended:
     """All branches settled, or the error that says which are not."""
     mine = chosen(run, branches)
-    ended = settle(run, node, mine, max_in_flight=max_in_flight, on_failure=on_failure)
+    ended = settle(run, mine, max_in_flight=max_in_flight, on_failure=on_failure)
     _check_all_arrived(run, node, branches, ended)
     if mine == list(branches):
         return ended
-    everything = settle(run, node, branches, max_in_flight=max_in_flight, on_failure=on_failure)
+    everything = settle(run, branches, max_in_flight=max_in_flight, on_failure=on_failure)
     return dataclasses.replace(everything, slowest=ended.slowest)
 
 

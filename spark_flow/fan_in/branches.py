@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import functools
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from spark_flow import fingerprint
 from spark_flow.completeness import Completeness, together
 from spark_flow.errors import (
     BranchesFailed,
     DuplicateNode,
-    Interrupted,
     MissingInput,
     NoBranches,
     RunError,
@@ -25,6 +21,7 @@ from spark_flow.errors import (
 from spark_flow.frames import Bounded, LazyFrame, read_now
 from spark_flow.names import check_name
 from spark_flow.run import Outcome
+from spark_flow.side_by_side import IN_FLIGHT, OnFailure, Task, side_by_side
 from spark_flow.storage import boundaries
 from spark_flow.storage.port import Intent, Written
 from spark_flow.storage.sources import Source, as_missing_input, check_present
@@ -33,7 +30,7 @@ from spark_flow.transforms.pipe import apply
 from spark_flow.transforms.union import common_columns, union_by_name
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
     from spark_flow.run import Run
 
@@ -41,9 +38,6 @@ Input: TypeAlias = "Callable[[], DataFrame] | Source | LazyFrame"
 Inputs: TypeAlias = "Mapping[str, Input] | Sequence[tuple[str, Input]] | Source"
 Each: TypeAlias = "Callable[[DataFrame], DataFrame]"
 Merge: TypeAlias = "Callable[[Mapping[str, DataFrame]], DataFrame]"
-OnFailure = Literal["finish", "stop"]
-
-IN_FLIGHT = 4
 
 
 @dataclass(frozen=True)
@@ -168,7 +162,7 @@ def is_asked(run: Run, node: str) -> bool:
 
 
 def settle(
-    run: Run, node: str, branches: Sequence[Branch], *, max_in_flight: int = IN_FLIGHT, on_failure: OnFailure = "finish"
+    run: Run, branches: Sequence[Branch], *, max_in_flight: int = IN_FLIGHT, on_failure: OnFailure = "finish"
 ) -> Ended:
     """Run branches that are not recorded, side by side; what fails or is absent is told, not raised.
 
@@ -186,11 +180,13 @@ def settle(
         else:
             run.failed(branch.node, "branch", missing, fingerprint=branch.fingerprint)
             results[branch.name] = missing
-    times: dict[str, tuple[float, float]] = {}
-    if ready:
-        found = _SideBySide(run, node, on_failure).do(ready, max_in_flight)
-        results |= {name: result for name, (result, _, _) in found.items()}
-        times = {n: (began, end) for n, (r, began, end) in found.items() if getattr(r, "state", "") == "succeeded"}
+    tasks = [Task(branch.node, "branch", branch.fingerprint, branch.bounded.settle) for branch in ready]
+    found = side_by_side(run, tasks, max_in_flight=max_in_flight, on_failure=on_failure)
+    ended = {branch.name: found[branch.node] for branch in ready}
+    results |= {name: one.result for name, one in ended.items()}
+    times = {
+        name: (one.began, one.ended) for name, one in ended.items() if getattr(one.result, "state", "") == "succeeded"
+    }
     return by_result({branch.name: results[branch.name] for branch in branches}, _slowest(times))
 
 
@@ -243,84 +239,6 @@ def _missing(branch: Branch) -> MissingInput | None:
     except MissingInput as missing:
         return missing
     return None
-
-
-Timed: TypeAlias = "tuple[Outcome | Exception, float, float]"
-
-
-class _SideBySide:
-    """Branches in threads of one application, with a job tag by which all of them can be interrupted."""
-
-    def __init__(self, run: Run, node: str, on_failure: OnFailure) -> None:
-        self._run = run
-        self._tag = f"spark_flow/{run.run_id}/{node}"
-        self._on_failure = on_failure
-        self._stop = threading.Event()
-
-    def do(self, branches: Sequence[Branch], max_in_flight: int) -> dict[str, Timed]:
-        from pyspark import inheritable_thread_target
-
-        # The decorator hands each thread this one's local properties: pool, job group, tags.
-        work = inheritable_thread_target(self._run.spark)(self._work)
-        with ThreadPoolExecutor(max_in_flight, thread_name_prefix=self._tag) as pool:
-            futures = {pool.submit(work, branch): branch for branch in branches}
-            try:
-                return self._gather(futures)
-            except BaseException:
-                self._end(futures)
-                raise
-
-    def _work(self, branch: Branch) -> Timed:
-        began = time.monotonic()
-        if self._stop.is_set():
-            return self._stopped(branch), began, began
-        _tag_jobs(self._run.spark, self._tag)
-        result: Outcome | Exception
-        try:
-            result = branch.bounded.settle()
-        except RunError as error:  # others mean that nothing can be done or recorded at all
-            result = error
-        return result, began, time.monotonic()
-
-    def _gather(self, futures: Mapping[Future[Timed], Branch]) -> dict[str, Timed]:
-        results = {}
-        for future in as_completed(futures):
-            branch = futures[future]
-            result = results[branch.name] = future.result()
-            failed = isinstance(result[0], Exception) and not isinstance(result[0], MissingInput | Interrupted)
-            if failed and self._on_failure == "stop":
-                self._end(futures)
-        return results
-
-    def _end(self, futures: Mapping[Future[Timed], Branch]) -> None:
-        """Interrupt what runs; what has not begun sees the flag and does not begin."""
-        if not self._stop.is_set():
-            self._stop.set()
-            self._run.interrupted.update(b.node for future, b in futures.items() if not future.done())
-            _interrupt_jobs(self._run.spark, self._tag)
-
-    def _stopped(self, branch: Branch) -> Interrupted:
-        stopped = Interrupted(branch.node)
-        self._run.failed(branch.node, "branch", stopped, fingerprint=branch.fingerprint)
-        return stopped
-
-
-def _tag_jobs(spark: SparkSession, tag: str) -> None:
-    """Mark the jobs that this thread will start."""
-    # By the context where there is one: ``interruptTag`` of a classic session finds no running job (Spark 4.2.0).
-    context = getattr(spark, "sparkContext", None)  # Spark Connect has none
-    if context is not None:
-        context.addJobTag(tag)
-    else:
-        spark.addTag(tag)
-
-
-def _interrupt_jobs(spark: SparkSession, tag: str) -> None:
-    context = getattr(spark, "sparkContext", None)
-    if context is not None:
-        context.cancelJobsWithTag(tag)
-    else:
-        spark.interruptTag(tag)
 
 
 def _slowest(times: Mapping[str, tuple[float, float]]) -> str:

@@ -19,7 +19,6 @@ from spark_flow import fingerprint
 from spark_flow.completeness import Completeness, together
 from spark_flow.errors import DuplicateNode, NotAllArrived, NotEnoughBranches, TookFallback
 from spark_flow.fan_in.branches import (
-    IN_FLIGHT,
     Each,
     FanIn,
     Inputs,
@@ -34,6 +33,7 @@ from spark_flow.fan_in.branches import (
 )
 from spark_flow.frames import LazyFrame, read_now
 from spark_flow.ledger.port import now
+from spark_flow.side_by_side import IN_FLIGHT
 from spark_flow.storage import boundaries, delta, files
 from spark_flow.storage.port import Intent, Written, app_id
 from spark_flow.storage.sources import Source
@@ -124,7 +124,7 @@ def unaligned_fan_in(
 
     recorded = [branch for branch in declared if run.recorded(branch.node, branch.fingerprint)]
     pending = [branch for branch in chosen(run, declared) if branch not in recorded]
-    ended = settle(run, node, pending, max_in_flight=max_in_flight)
+    ended = settle(run, pending, max_in_flight=max_in_flight)
     completeness = completeness_of(run, node, declared, ended)
     arrived = [branch for branch in declared if branch.name in completeness.arrived]
     run.measure(completeness)
@@ -143,7 +143,7 @@ def unaligned_fan_in(
 
     def scanned() -> DataFrame:
         # Recorded branches are looked at only now: where all is reused, their boundaries do not matter.
-        again = settle(run, node, arrived, max_in_flight=max_in_flight)
+        again = settle(run, arrived, max_in_flight=max_in_flight)
         settled = dataclasses.replace(again, slowest=ended.slowest or again.slowest)
         how = {"merge": merge, "allow_missing_columns": allow_missing_columns, "words": str(completeness)}
         return merged(run, node, made_of, arrived, settled, **how)  # type: ignore[arg-type]

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Mode = Literal["replace", "append", "overwrite"]
 
+RETENTION = "interval 90 days"  # of transaction ids, in tables that a sink makes
+
 _CONCURRENT = re.compile(
     r"(Concurrent\w*|ProtocolChanged|MetadataChanged)Exception|\[DELTA_(CONCURRENT|METADATA_CHANGED|PROTOCOL_CHANGED)"
 )
@@ -127,7 +129,7 @@ class DeltaSink:
             "txnAppId": intent.app_id,
             "txnVersion": str(intent.revision),
             "userMetadata": intent.tag,
-            "delta.setTransactionRetentionDuration": "interval 90 days",
+            "delta.setTransactionRetentionDuration": RETENTION,
             **({"replaceWhere": predicate} if predicate else {}),
         }
         writer = frame.write.format("delta").options(**{**options, **self.properties, **self.options})
@@ -156,6 +158,13 @@ class DeltaSink:
             "predicate": self.predicate(intent.key),
         }
         return Written(rows=rows, reason=words.format(version), detail=detail)
+
+
+def append(frame: DataFrame, sink: DeltaSink, options: Mapping[str, str]) -> None:
+    """Append a frame to a sink's table under options of the caller's own, its transaction id among them."""
+    kept = {"delta.setTransactionRetentionDuration": RETENTION, **options, **sink.properties, **sink.options}
+    writer = frame.write.format("delta").options(**kept).mode("append").partitionBy(*sink.partition_by)
+    _again(writer.save)(files.for_spark(sink.path))
 
 
 def remembered(path: str, app_id: str) -> int:
@@ -242,13 +251,14 @@ def _commit_of(table: DeltaTable, intent: Intent, since: int) -> dict[str, Any] 
         "revision": intent.revision,
     }
     for commit in table.history(limit=None if not since else table.version() - since + 1):
-        tag = _tag_of(commit)
+        tag = tag_of(commit)
         if all(tag.get(name) == value for name, value in wanted.items()):
             return commit
     return None
 
 
-def _tag_of(commit: Mapping[str, Any]) -> Mapping[str, Any]:
+def tag_of(commit: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What we wrote into a commit's ``userMetadata``; empty for another tool's."""
     try:
         tag = json.loads(commit.get("userMetadata") or "{}")
     except ValueError:

@@ -54,30 +54,43 @@ def remove(path: str) -> None:
         storage.delete_file(inner)
 
 
-def read_json(path: str) -> Any:
-    """A JSON file's content.
+def read_bytes(path: str) -> bytes:
+    """A file's content.
 
     Raises:
         FileNotFoundError: There is no such file.
     """
     storage, inner = of(path)
     with storage.open_input_stream(inner) as stream:
-        return json.loads(stream.read())
+        return bytes(stream.read())
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Write a file so that a reader sees all of it or none."""
+    storage, inner = of(path)
+    storage.create_dir(inner.rpartition("/")[0], recursive=True)
+    if not can_rename(storage):  # an object is visible when its upload is complete
+        with storage.open_output_stream(inner) as stream:
+            stream.write(content)
+        return
+    staged = f"{inner}.{uuid.uuid4().hex}.tmp"
+    with storage.open_output_stream(staged) as stream:
+        stream.write(content)
+    storage.move(staged, inner)
+
+
+def read_json(path: str) -> Any:
+    """A JSON file's content.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    return json.loads(read_bytes(path))
 
 
 def write_json(path: str, content: object) -> None:
     """Write a JSON file so that a reader sees all of it or none."""
-    storage, inner = of(path)
-    storage.create_dir(inner.rpartition("/")[0], recursive=True)
-    data = json.dumps(content, indent=1, sort_keys=True, default=str).encode()
-    if not can_rename(storage):  # an object is visible when its upload is complete
-        with storage.open_output_stream(inner) as stream:
-            stream.write(data)
-        return
-    staged = f"{inner}.{uuid.uuid4().hex}.tmp"
-    with storage.open_output_stream(staged) as stream:
-        stream.write(data)
-    storage.move(staged, inner)
+    write_bytes(path, json.dumps(content, indent=1, sort_keys=True, default=str).encode())
 
 
 def can_rename(storage: fs.FileSystem) -> bool:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import json
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
+
+import pyarrow.csv as pa_csv
+import pyarrow.json as pa_json
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
 
 from spark_flow import fingerprint
 from spark_flow.errors import BadRecords, MissingInput, describe
@@ -23,6 +30,7 @@ Format = Literal["delta", "parquet", "json", "csv"]
 BadRecordPolicy = Literal["fail", "quarantine"]
 
 _CORRUPT = "_corrupt_record"
+_PEEK = 1 << 20  # bytes of a JSON file that its columns are told by
 _MARK = "spark_flow bad record"
 
 
@@ -114,6 +122,47 @@ def current_version(name: str, source: Source) -> int:
     if table is None:
         raise MissingInput(name, [source.path])
     return source.version if source.version is not None else table.version()
+
+
+def schema_of(source: Source) -> StructType:
+    """A source's columns from metadata; no Spark job is launched.
+
+    Of what it declares, a Delta table's log, a Parquet file's footer, or the first records of a JSON or CSV file.
+
+    Raises:
+        MissingInput: The source is not there.
+    """
+    from pyspark.sql.types import StructType
+
+    if isinstance(source.schema, StructType):
+        return source.schema
+    if source.schema is not None:
+        return cast("StructType", StructType.fromDDL(source.schema))
+    check_present("schema", source)
+    if source.format == "delta":
+        table = DeltaTable(source.path, version=source.version)
+        return StructType.fromJson(json.loads(table.schema().to_json()))
+    return _peeked(source)
+
+
+def _peeked(source: Source) -> StructType:
+    """The columns of a source's first file that holds anything, with the types that Spark would give them."""
+    from pyspark.sql.pandas.types import from_arrow_schema
+    from pyspark.sql.types import StringType, StructField, StructType
+
+    storage, inner = files.of(source.paths[0])
+    inside = [i for i in files.listing(source.paths[0], recursive=True) if i.is_file and i.size]
+    data = [i.path for i in inside if not i.base_name.startswith(("_", "."))] or [inner]
+    if source.format == "parquet":
+        return from_arrow_schema(pq.read_schema(data[0], filesystem=storage))
+    with storage.open_input_stream(data[0]) as stream:
+        if source.format == "csv":  # of a CSV file Spark reads text; without a header it counts the columns
+            names = pa_csv.open_csv(stream).schema.names
+            header = source.options.get("header", "false").lower() == "true"
+            names = names if header else [f"_c{at}" for at in range(len(names))]
+            return StructType([StructField(name, StringType()) for name in names])
+        lines = stream.read(_PEEK)
+    return from_arrow_schema(pa_json.read_json(io.BytesIO(lines[: lines.rfind(b"\n") + 1] or lines)).schema)
 
 
 def read_delta(spark: SparkSession, source: Source, version: int) -> DataFrame:

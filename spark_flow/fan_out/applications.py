@@ -1,0 +1,183 @@
+"""A branch of a split as an application of its own: its own spark-submit, with its own resources.
+
+The parent keeps the ledger: it gives the child what to do under the parent's intent, waits, and records what the
+child reports. What a child has committed when the parent dies is recognised by the retry, as for any write.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pickle
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spark_flow import fingerprint
+from spark_flow.errors import ApplicationFailed, describe
+from spark_flow.frames import Bounded, LazyFrame
+from spark_flow.session import end_with, local_settings, session
+from spark_flow.storage import boundaries, files
+from spark_flow.storage.port import Intent, Written
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from spark_flow.run import Run
+    from spark_flow.sequence import Step
+    from spark_flow.storage.port import Sink
+
+WORK, REPORT = "work.pickle", "report.json"
+# Of the parent's own Spark; they would make the child talk to the parent's JVM.
+_PARENTS = ("PYSPARK_GATEWAY_", "_PYSPARK_DRIVER_", "PYSPARK_SUBMIT_ARGS", "SPARK_ENV_LOADED")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a child does.
+
+    Attributes:
+        state: The state folder; ``shared`` and ``frames`` are boundaries in it.
+        shared: The shared frame.
+        transform: Done with the shared frame, if there is anything to do.
+        arguments: The transform's plain arguments.
+        frames: Its arguments that are frames.
+        sink: Where the result goes.
+        intent: The parent's, without its observers.
+        settings: Spark settings of the branch, to report as the application has them.
+    """
+
+    state: str
+    shared: Mapping[str, Any]
+    transform: Callable[..., DataFrame] | None
+    arguments: Mapping[str, Any]
+    frames: Mapping[str, Mapping[str, Any]]
+    sink: Sink
+    intent: Intent
+    settings: Sequence[str]
+
+
+def settle_apart(
+    run: Run, intent: Intent, shared: LazyFrame, transform: Step | None, sink: Sink, settings: Mapping[str, str]
+) -> Written:
+    """Have a branch done by an application of its own, and wait for it.
+
+    Raises:
+        ApplicationFailed: It did not end well; its own error is told.
+    """
+    from pyspark import cloudpickle
+
+    arguments = transform.arguments if transform else {}
+    frames = {name: _boundary(run, f"{intent.node}/{name}", f) for name, f in arguments.items() if _is_frame(f)}
+    work = Work(
+        state=files.absolute(run.state),
+        shared=_recorded(run, shared.node),
+        transform=transform.transform if transform else None,
+        arguments={name: value for name, value in arguments.items() if name not in frames},
+        frames=frames,
+        sink=sink,
+        intent=dataclasses.replace(intent, mark=_unobserved),
+        settings=tuple(settings),
+    )
+    folder = files.join(files.absolute(run.state), "handover", run.run_id, intent.node)
+    try:
+        files.write_bytes(files.join(folder, WORK), cloudpickle.dumps(work))  # type: ignore[no-untyped-call]
+        intent.mark("before_commit")
+        said = _submit(run.spark, folder, f"{run.pipeline} {run.key} {intent.node}", settings)
+        report = _report(folder)
+        intent.mark("after_commit")
+    finally:
+        files.remove(folder)
+    if "error" in report or not report:
+        raise ApplicationFailed(intent.node, report.get("error") or _last_line(said))
+    return Written(rows=report["rows"], reason=report["reason"], detail=report["detail"])
+
+
+def _is_frame(value: object) -> bool:
+    return isinstance(value, LazyFrame)
+
+
+def _boundary(run: Run, node: str, frame: LazyFrame) -> Mapping[str, Any]:
+    made_of = fingerprint.combine("handover", frame.fingerprint)
+    return Bounded(run, node, "step", made_of, (frame,), lambda: frame.frame).settle().detail
+
+
+def _recorded(run: Run, node: str) -> Mapping[str, Any]:
+    outcome = run.outcome(node)
+    if outcome is None:
+        raise AssertionError(f"{node} is settled before its branches are")
+    return outcome.detail
+
+
+def _unobserved(_: str) -> None:
+    """Observers stay in the parent."""
+
+
+def _submit(spark: SparkSession, folder: str, name: str, settings: Mapping[str, str]) -> str:
+    """Run this module under spark-submit; returns what it printed."""
+    import pyspark
+
+    master = str(spark.conf.get("spark.master", "local[*]"))
+    conf = {**(local_settings() if master.startswith("local") else {}), "spark.master": master, **settings}
+    home = os.environ.get("SPARK_HOME") or str(Path(pyspark.__file__).parent)
+    options = [part for key, value in conf.items() for part in ("--conf", f"{key}={value}")]
+    command = [f"{home}/bin/spark-submit", "--name", name, *options, __file__, folder, str(os.getpid())]
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(_PARENTS)}
+    python = {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
+    modules = {
+        "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)
+    }  # the job's own, as the parent has them
+    done = subprocess.run(  # noqa: S603
+        command, env=kept | python | modules, capture_output=True, text=True, check=False
+    )
+    return done.stdout + done.stderr
+
+
+def _report(folder: str) -> dict[str, Any]:
+    try:
+        return dict(files.read_json(files.join(folder, REPORT)))
+    except FileNotFoundError:
+        return {}
+
+
+def _last_line(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return lines[-1] if lines else "it ended without a report"
+
+
+# --------------------------------------------------------------------------------------------- the child
+
+
+def main(folder: str, parent: int) -> int:
+    """Do the work that a parent left in a folder, and leave a report there; returns the exit code."""
+    end_with(parent)
+    work: Work = pickle.loads(files.read_bytes(files.join(folder, WORK)))  # noqa: S301 - of our own state folder
+    spark = session(work.intent.node)
+    try:
+        report = _do(spark, work)
+    except Exception as error:
+        report = {"error": describe(error)}
+    finally:
+        spark.stop()
+    files.write_json(files.join(folder, REPORT), report)
+    return 1 if "error" in report else 0
+
+
+def _do(spark: SparkSession, work: Work) -> dict[str, Any]:
+    frame = boundaries.read(spark, work.state, [work.shared])
+    if work.transform is not None:
+        frames = {name: boundaries.read(spark, work.state, [detail]) for name, detail in work.frames.items()}
+        frame = work.transform(frame, **work.arguments, **frames)
+    written = work.sink.write(frame, work.intent)
+    application = str(spark.conf.get("spark.app.id"))
+    settings = {name: spark.conf.get(name, None) for name in work.settings}
+    detail = {**written.detail, "application": application, "settings": settings}
+    return {"rows": written.rows, "reason": f"{written.reason} by {application}", "detail": detail}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))

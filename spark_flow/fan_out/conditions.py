@@ -1,0 +1,212 @@
+"""Conditions of an exclusive choice: what sends a key down one road.
+
+All but ``by_data`` ask metadata only and launch no Spark job: the key, an argument, a schema.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spark_flow import fingerprint
+from spark_flow.errors import InvalidCondition
+from spark_flow.frames import LazyFrame
+from spark_flow.storage.sources import Source, schema_of
+from spark_flow.transforms.columns import folding, unique_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pyspark.sql import DataFrame
+    from pyspark.sql.types import StructType
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Whether a condition holds, and what was found."""
+
+    holds: bool
+    found: str
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """A question about a run's key, its arguments or data; made by ``by_parameter``, ``by_date`` and so on.
+
+    Attributes:
+        text: The condition in words.
+        ask: The answer for a key.
+        reads_data: Whether asking launches a Spark job.
+        span: The dates that it holds for, first and last (exclusive), where it is one of dates.
+    """
+
+    text: str
+    ask: Callable[[str], Answer]
+    reads_data: bool = False
+    span: tuple[dt.date, dt.date] | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the question; not of what the answer depends on."""
+        return fingerprint.of(self.text)
+
+
+def by_parameter(name: str, value: str, equals: str, *, allowed: Sequence[str]) -> Condition:
+    """By an argument of the job.
+
+    >>> by_parameter("output_type", "csv", "delta", allowed=("csv", "delta")).ask("2013-01-02").holds
+    False
+
+    Args:
+        name: The argument's name.
+        value: What was given.
+        equals: For which value the condition holds.
+        allowed: All values that may be given.
+
+    Raises:
+        InvalidCondition: ``value`` or ``equals`` is none of those.
+    """
+    for one in (value, equals):
+        if one not in allowed:
+            raise InvalidCondition(f"by_parameter {name}", repr(one), f"one of: {', '.join(allowed)}")
+    return Condition(f"{name} = {equals}", lambda _: Answer(value == equals, f"{name} = {value}"))
+
+
+def by_date(*, since: str = "", before: str = "") -> Condition:
+    """By the run's key, a date: ``since`` a day (inclusive), ``before`` a day (exclusive), or a range of both.
+
+    A longer key, as ``2013-01-02-07``, counts by the date that it begins with.
+
+    Raises:
+        InvalidCondition: Neither is given, one is no date, or the range holds no day; when asked: the key is no date.
+    """
+    if not since and not before:
+        raise InvalidCondition("by_date", "neither since nor before", "at least one, as since='2013-01-03'")
+    first = _date("by_date since", since) if since else dt.date.min
+    last = _date("by_date before", before) if before else dt.date.max
+    if first >= last:
+        raise InvalidCondition("by_date", f"since {since}, before {before}", "since earlier than before")
+    text = " and ".join(part for part in (f"since {since}" * bool(since), f"before {before}" * bool(before)) if part)
+
+    def ask(key: str) -> Answer:
+        return Answer(first <= _date("by_date: key", key[:10]) < last, f"key = {key}")
+
+    return Condition(f"key {text}", ask, span=(first, last))
+
+
+def _date(what: str, text: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise InvalidCondition(what, repr(text), "a date as 2013-01-03") from None
+
+
+def by_share(share: float, *, salt: str = "") -> Condition:
+    """By a stable hash of the key: this share of all keys, the same ones on every machine (A/B tests, slow roll-outs).
+
+    Args:
+        share: 0 to 1.
+        salt: Another one chooses other keys.
+
+    Raises:
+        InvalidCondition: The share is no number from 0 to 1.
+    """
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise InvalidCondition("by_share", repr(share), "a number from 0 to 1")
+
+    def ask(key: str) -> Answer:
+        digest = hashlib.sha256(f"{salt}/{key}".encode()).digest()
+        place = int.from_bytes(digest[:8], "big") / 2**64
+        return Answer(place < share, f"key at {place:.4f}")
+
+    return Condition(f"share {share}" + f" salted {salt}" * bool(salt), ask)
+
+
+def by_schema(
+    data: LazyFrame | DataFrame | Source,
+    *,
+    has: Sequence[str] = (),
+    types: Mapping[str, str] | None = None,
+    fields: int | None = None,
+) -> Condition:
+    """By columns: all of ``has`` are there, those of ``types`` with their types, and there are ``fields`` of them.
+
+    Of a source only metadata is read: a Delta table's log, a Parquet file's footer, the first record of a JSON or CSV
+    file without a declared schema.
+
+    Args:
+        data: A frame, or a source.
+        has: Names of columns.
+        types: Types by column, as Spark writes them: ``{"seats": "int"}``.
+        fields: The number of columns.
+
+    Raises:
+        InvalidCondition: Nothing is asked.
+    """
+    if not has and not types and fields is None:
+        raise InvalidCondition("by_schema", "nothing to ask", "has, types or fields")
+    wanted = dict(types or {})
+    parts = [f"has {', '.join(has)}" * bool(has), *(f"{name} is {kind}" for name, kind in wanted.items())]
+    parts += [f"{fields} columns"] if fields is not None else []
+
+    def ask(_: str) -> Answer:
+        schema, fold = _schema(data)
+        unique_columns("by_schema", schema.names, fold)
+        known = {fold(field.name): field.dataType.simpleString() for field in schema.fields}
+        lacking = [name for name in has if fold(name) not in known]
+        other = {name: known.get(fold(name), "absent") for name in wanted}
+        wrong = {name: found for name, found in other.items() if found != wanted[name]}
+        holds = not lacking and not wrong and fields in (None, len(known))
+        found = [f"{len(known)} columns", *(f"no {name}" for name in lacking)]
+        return Answer(holds, ", ".join([*found, *(f"{name} is {kind}" for name, kind in other.items())]))
+
+    return Condition(", ".join(part for part in parts if part), ask)
+
+
+def _schema(data: LazyFrame | DataFrame | Source) -> tuple[StructType, Callable[[str], str]]:
+    if isinstance(data, Source):
+        return schema_of(data), str.lower
+    frame = data.frame if isinstance(data, LazyFrame) else data
+    return frame.schema, folding(frame.sparkSession)
+
+
+def by_data(data: LazyFrame | DataFrame, *, where: str = "", at_least: int = 1, within: int = 100_000) -> Condition:
+    """By rows: at least so many are there (``at_least=1``: any exists), bounded, never a full scan.
+
+    Args:
+        data: A frame.
+        where: A SQL condition of the rows that count; by default all.
+        at_least: How many must be there. No more than these are taken.
+        within: With ``where``, how many rows are looked at.
+
+    Raises:
+        InvalidCondition: A number is below 1; when asked: ``where`` cannot be resolved, a column that is not there.
+    """
+    if at_least < 1 or within < at_least:
+        found = f"at_least {at_least}, within {within}"
+        raise InvalidCondition("by_data", found, "at_least 1 or more, within no less than at_least")
+    text = f"at least {at_least} row(s)" + f" where {where} within {within}" * bool(where)
+
+    def ask(_: str) -> Answer:
+        frame = data.frame if isinstance(data, LazyFrame) else data
+        count = len(_rows(frame, where, within).take(at_least))
+        return Answer(count >= at_least, f"{count}{'+' * (count == at_least)} row(s)")
+
+    return Condition(text, ask, reads_data=True)
+
+
+def _rows(frame: DataFrame, where: str, within: int) -> DataFrame:
+    """Only as many columns as the condition needs; ``take`` reads partition after partition and stops."""
+    from pyspark.errors import AnalysisException
+    from pyspark.sql import functions as F
+
+    if not where:
+        return frame.select(F.lit(1))
+    try:
+        return frame.limit(within).where(where).select(F.lit(1))
+    except AnalysisException as error:
+        found = re.sub(r"\s+", " ", str(error).splitlines()[0])
+        raise InvalidCondition(f"by_data {where!r}", found, f"columns of: {', '.join(frame.columns)}") from error

@@ -1,0 +1,135 @@
+"""The exclusive choice (the book's section 4.2): of several routes exactly one runs, and why is recorded.
+
+A retry keeps the road that was taken, whatever has changed since; a rerun decides anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from spark_flow import fingerprint
+from spark_flow.errors import InvalidCondition, NoBranches, NotExclusive
+from spark_flow.names import check_name
+from spark_flow.storage.port import Written
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from spark_flow.fan_out.conditions import Answer, Condition
+    from spark_flow.run import Run
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Choice(Generic[T]):
+    """Which route was taken.
+
+    Attributes:
+        route: Its name; empty in a plan that would have to read data to tell.
+        reason: Why, in words.
+        result: What the route returned.
+    """
+
+    route: str
+    reason: str
+    result: T | None
+
+
+def exclusive_choice(
+    run: Run,
+    name: str,
+    routes: Mapping[str, tuple[Condition | None, Callable[[], T]]],
+    *,
+    default: str | None = None,
+) -> Choice[T]:
+    """Run the one route whose condition holds.
+
+    >>> exclusive_choice(run, "output", {  # doctest: +SKIP
+    ...     "csv": (by_date(before="2013-01-03"), lambda: write(run, "legacy", daily, csv("out/legacy"))),
+    ...     "delta": (by_date(since="2013-01-03"), lambda: write(run, "lake", daily, delta("out/lake"))),
+    ... })
+
+    Args:
+        run: The run.
+        name: The node's name; routes that are not taken are shown as ``<name>/<route>``.
+        routes: By name, a condition and what to do; the default's condition may be ``None``.
+        default: The route to take when no condition holds, or more than one.
+
+    Returns:
+        The route, why, and what it returned.
+
+    Raises:
+        NoBranches: There is no route.
+        InvalidName: A route's name cannot be a folder name.
+        InvalidCondition: A route has no condition and is not the default, the default is no route, or two date ranges
+            overlap.
+        NotExclusive: No condition holds or several do, and there is no default; every condition is told with what was
+            found.
+    """
+    node = run.node(name)
+    _check(node, routes, default)
+    made_of = fingerprint.combine(
+        "choice", default or "", [[route, one.fingerprint if one else ""] for route, (one, _) in routes.items()]
+    )
+    conditions = {route: one for route, (one, _) in routes.items() if one is not None}
+    if run.plan and not run.stands(node, made_of):
+        if any(one.reads_data for one in conditions.values()):
+            reason = "decided by data when it runs: " + "; ".join(f"{r}: {one.text}" for r, one in conditions.items())
+            run.plan_to(node, "choice", reason, made_of)
+            return Choice("", reason, None)
+        decided = _decide(node, run.key, conditions, default)
+        detail, reason = decided.detail, decided.reason
+        run.plan_to(node, "choice", reason, made_of)
+    else:
+        decide = functools.partial(_decide, node, run.key, conditions, default)
+        outcome = run.once(node, lambda _: decide(), kind="choice", fingerprint=made_of, writes=False)
+        detail, reason = outcome.detail, outcome.reason
+    for route, why in detail["not_taken"].items():
+        run.skip(f"{node}/{route}", "choice", f"not taken: {why}")
+    taken = str(detail["route"])
+    return Choice(taken, reason, routes[taken][1]())
+
+
+def _check(node: str, routes: Mapping[str, tuple[Condition | None, Any]], default: str | None) -> None:
+    if not routes:
+        raise NoBranches(node)
+    for route in routes:
+        check_name("route", route)
+    if default is not None and default not in routes:
+        raise InvalidCondition(f"{node}: default", repr(default), f"one of: {', '.join(routes)}")
+    for route, (condition, _) in routes.items():
+        if condition is None and route != default:
+            raise InvalidCondition(f"{node}/{route}", "no condition", "one, or the route as default")
+    spans = {route: one.span for route, (one, _) in routes.items() if one is not None and one.span is not None}
+    for (one, first), (other, second) in combinations(spans.items(), 2):
+        if first[0] < second[1] and second[0] < first[1]:
+            both = max(first[0], second[0])
+            raise InvalidCondition(node, f"{one} and {other} both hold on {both}", "date ranges that do not overlap")
+
+
+def _decide(node: str, key: str, conditions: Mapping[str, Condition], default: str | None) -> Written:
+    """Ask every condition; the road, and what was found on all of them."""
+    began = time.monotonic()
+    answers = {route: condition.ask(key) for route, condition in conditions.items()}
+    took = round((time.monotonic() - began) * 1000)
+    holding = [route for route, answer in answers.items() if answer.holds]
+    told = {route: _tell(conditions[route], answer) for route, answer in answers.items()}
+    if len(holding) != 1 and default is None:
+        raise NotExclusive(node, holding, told)
+    road = holding[0] if len(holding) == 1 else str(default)
+    why = told[road] if len(holding) == 1 else f"the default: {len(holding)} of {len(told)} conditions hold"
+    not_taken = {route: why for route, why in told.items() if route != road}
+    if default is not None and default != road and default not in not_taken:
+        not_taken[default] = "the default"
+    cost = f" ({took} ms)" if any(one.reads_data for one in conditions.values()) else ""
+    detail = {"route": road, "not_taken": not_taken, "conditions": told, "cost_ms": took}
+    return Written(reason=f"{road}: {why}{cost}", detail=detail)
+
+
+def _tell(condition: Condition, answer: Answer) -> str:
+    return f"{condition.text}: {'yes' if answer.holds else 'no'}, {answer.found}"

@@ -1,0 +1,162 @@
+"""Nodes of a run side by side: threads of one application, each node under a job tag of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from spark_flow.errors import Interrupted, MissingInput, SparkFlowError, StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pyspark.sql import SparkSession
+
+    from spark_flow.ledger import Kind
+    from spark_flow.run import Outcome, Run
+
+OnFailure = Literal["finish", "stop"]
+
+IN_FLIGHT = 4
+
+
+@dataclass(frozen=True)
+class Task:
+    """A node that may be settled in a thread of its own.
+
+    Attributes:
+        settle: Does the node's work once and returns its outcome, or raises what went wrong with it.
+    """
+
+    node: str
+    kind: Kind
+    fingerprint: str
+    settle: Callable[[], Outcome]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of a task, and when, in seconds of the monotonic clock."""
+
+    result: Outcome | SparkFlowError
+    began: float
+    ended: float
+
+
+def side_by_side(
+    run: Run, tasks: Sequence[Task], *, max_in_flight: int = IN_FLIGHT, on_failure: OnFailure = "finish"
+) -> dict[str, Ended]:
+    """Settle nodes in threads; what fails is told, not raised.
+
+    Args:
+        run: The run that they belong to.
+        tasks: What to do, each under the job tag ``spark_flow/<run>/<node>``.
+        max_in_flight: How many at once.
+        on_failure: ``finish`` the others when one fails, or ``stop`` them: those that run are interrupted, those
+            that have not begun do not begin.
+
+    Returns:
+        By node.
+
+    Raises:
+        StateError: Nothing can be recorded.
+        BaseException: Whatever is no error of a node: the others are stopped first.
+    """
+    if not tasks:
+        return {}
+    return _SideBySide(run, on_failure).do(tasks, max_in_flight)
+
+
+class _SideBySide:
+    def __init__(self, run: Run, on_failure: OnFailure) -> None:
+        self._run = run
+        self._on_failure = on_failure
+        self._stop = threading.Event()
+
+    def do(self, tasks: Sequence[Task], max_in_flight: int) -> dict[str, Ended]:
+        from pyspark import inheritable_thread_target
+
+        # The decorator hands each thread this one's local properties: pool, job group, tags.
+        work = inheritable_thread_target(self._run.spark)(self._work)
+        with ThreadPoolExecutor(max_in_flight, thread_name_prefix=f"spark_flow/{self._run.run_id}") as pool:
+            futures = {pool.submit(work, task): task for task in tasks}
+            try:
+                return self._gather(futures)
+            except BaseException:
+                self._end(futures)
+                raise
+
+    def _work(self, task: Task) -> Ended:
+        began = time.monotonic()
+        if self._stop.is_set():
+            return Ended(self._stopped(task), began, began)
+        tag = self._tag(task)
+        _tag_jobs(self._run.spark, tag)
+        result: Outcome | SparkFlowError
+        try:
+            result = task.settle()
+        except StateError:
+            raise
+        except SparkFlowError as error:
+            result = error
+        finally:
+            _untag_jobs(self._run.spark, tag)  # a pool's thread does more than one task
+        return Ended(result, began, time.monotonic())
+
+    def _gather(self, futures: Mapping[Future[Ended], Task]) -> dict[str, Ended]:
+        ended = {}
+        for future in as_completed(futures):
+            one = ended[futures[future].node] = future.result()
+            failed = isinstance(one.result, Exception) and not isinstance(one.result, MissingInput | Interrupted)
+            if failed and self._on_failure == "stop":
+                self._end(futures)
+        return ended
+
+    def _end(self, futures: Mapping[Future[Ended], Task]) -> None:
+        """Interrupt what runs; what has not begun sees the flag and does not begin."""
+        if not self._stop.is_set():
+            self._stop.set()
+            running = [task for future, task in futures.items() if not future.done()]
+            self._run.interrupted.update(task.node for task in running)
+            for task in running:
+                _interrupt_jobs(self._run.spark, self._tag(task))
+
+    def _stopped(self, task: Task) -> Interrupted:
+        stopped = Interrupted(task.node)
+        self._run.failed(task.node, task.kind, stopped, fingerprint=task.fingerprint)
+        return stopped
+
+    def _tag(self, task: Task) -> str:
+        return f"spark_flow/{self._run.run_id}/{task.node}"
+
+
+# By the context where there is one: ``interruptTag`` of a classic session finds no running job (Spark 4.2.0).
+# Spark Connect has none.
+
+
+def _tag_jobs(spark: SparkSession, tag: str) -> None:
+    """Mark the jobs that this thread will start."""
+    context = getattr(spark, "sparkContext", None)
+    if context is not None:
+        context.addJobTag(tag)
+    else:
+        spark.addTag(tag)
+
+
+def _untag_jobs(spark: SparkSession, tag: str) -> None:
+    context = getattr(spark, "sparkContext", None)
+    if context is not None:
+        context.removeJobTag(tag)
+    else:
+        spark.removeTag(tag)
+
+
+def _interrupt_jobs(spark: SparkSession, tag: str) -> None:
+    context = getattr(spark, "sparkContext", None)
+    if context is not None:
+        context.cancelJobsWithTag(tag)
+    else:
+        spark.interruptTag(tag)

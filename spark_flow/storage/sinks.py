@@ -1,0 +1,53 @@
+"""Sinks by the name of their format; an installed package may bring formats of its own."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from spark_flow.errors import UnknownFormat
+from spark_flow.storage import folders
+from spark_flow.storage.delta import delta
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from spark_flow.storage.port import Sink
+
+GROUP = "spark_flow.sinks"
+
+FORMATS: Mapping[str, Callable[..., Sink]] = {
+    "delta": delta,
+    "csv": folders.csv,
+    "json": folders.json,
+    "parquet": folders.parquet,
+}
+
+
+def sink(format: str, path: str, **settings: Any) -> Sink:  # noqa: A002 - Spark's own word
+    """A sink of a format: ``delta``, ``csv``, ``json``, ``parquet``, or one of an installed package.
+
+    >>> lake = sink("delta", "out/lake", partition_by="date")
+
+    A package brings a format by an entry point of the group ``spark_flow.sinks``: the format's name, and a function
+    ``(path, **settings)`` that returns a ``spark_flow.storage.port.Sink``.
+
+    Args:
+        format: The format's name.
+        path: A path or URI.
+        **settings: Those of the format's own function, as ``partition_by`` and ``options``.
+
+    Raises:
+        UnknownFormat: There is no such format.
+    """
+    if format in FORMATS:
+        return FORMATS[format](path, **settings)
+    for found in entry_points(group=GROUP, name=format):
+        made: Sink = found.load()(path, **settings)
+        return made
+    raise UnknownFormat(format, sink_formats())
+
+
+def sink_formats() -> tuple[str, ...]:
+    """The formats that ``sink`` knows."""
+    return (*FORMATS, *sorted({found.name for found in entry_points(group=GROUP)} - set(FORMATS)))

@@ -1,0 +1,325 @@
+"""The parallel split: one frame, read once, to several sinks; a failed branch spoils no other."""
+
+import shutil
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from conftest import Killed, killing, rows, states
+from deltalake import DeltaTable
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import functions as F
+
+import spark_flow as sf
+from spark_flow.errors import (
+    BadRecords,
+    BranchesFailed,
+    ColumnClash,
+    DuplicateNode,
+    InvalidName,
+    NoBranches,
+    NotADataFrame,
+    UnknownFormat,
+)
+
+pytestmark = pytest.mark.spark
+SCHEMA = "key STRING NOT NULL, n INT"
+KEYS = ("2013-01-01", "2013-01-02", "2013-01-03")
+
+
+def tenfold(frame):
+    return frame.withColumn("n", F.col("n") * 10)
+
+
+def fails(frame):
+    raise ValueError("broken")
+
+
+@pytest.fixture
+def folder(lines, tmp_path):
+    for key in KEYS:
+        lines(*[f'{{"key": "{key}", "n": {n}}}' for n in range(3)], name=f"in-{key}")
+    return str(tmp_path / "in-")
+
+
+@pytest.fixture
+def split(spark, state, folder, tmp_path):
+    """Split a key's rows into a Delta table, ten times as much into another, and CSV; returns the run."""
+
+    def go(branches=None, *, key="2013-01-02", run_options=(), **options):
+        run = sf.Run.open("p", key, **{"state": state, "spark": spark, **dict(run_options)})
+        with run:
+            frame = sf.read(run, "in", sf.source("json", folder + key, schema=SCHEMA))
+            sf.parallel_split(run, frame, branches or go.branches(), **options)
+        return run
+
+    def branches(**changed):
+        sinks = {name: sf.delta(str(tmp_path / name), partition_by="key") for name in ("lake", "tenfold")}
+        legacy = sf.csv(str(tmp_path / "legacy"), partition_by="key")
+        return {"lake": sinks["lake"], "tenfold": (tenfold, sinks["tenfold"]), "legacy": legacy, **changed}
+
+    def tables():
+        read = [spark.read.format("delta").load(str(tmp_path / name)).select("n") for name in ("lake", "tenfold")]
+        legacy = spark.read.csv(str(tmp_path / "legacy"), header=True, schema="n INT, key STRING").select("n")
+        return [[n for (n,) in rows(frame)] for frame in (*read, legacy)]
+
+    go.branches, go.tables = branches, tables
+    go.versions = lambda: [DeltaTable(str(tmp_path / name)).version() for name in ("lake", "tenfold")]
+    return go
+
+
+def test_each_branch_gets_all_rows_and_a_second_run_needs_no_spark(split):
+    run = split()
+    assert split.tables() == [[0, 1, 2], [0, 10, 20], [0, 1, 2]]
+    assert run.outcome("split").reason == "held in MEMORY_AND_DISK"
+    assert (run.outcome("split").rows, set(states(run).values())) == (3, {"succeeded"})
+    again = split(run_options={"spark": lambda: pytest.fail("no session is needed")})
+    assert set(states(again).values()) == {"reused"}
+    assert split.versions() == [0, 0]
+
+
+@pytest.mark.parametrize("share", ["MEMORY_AND_DISK", "MEMORY_ONLY", "DISK_ONLY", "boundary"])
+def test_the_source_is_read_once_before_any_branch_begins(split, folder, share):
+    """With its files gone when the first branch begins, a second scan of the source would fail."""
+
+    def gone(point, node, _):
+        if point == "before_action" and node in ("lake", "tenfold", "legacy"):
+            shutil.rmtree(folder + "2013-01-02", ignore_errors=True)
+
+    split(share=share, run_options={"observers": [gone]})
+    assert split.tables() == [[0, 1, 2], [0, 10, 20], [0, 1, 2]]
+
+
+@pytest.mark.parametrize("branch", [{}, {"tenfold": None}])
+def test_what_is_held_is_released_whatever_happens(spark, split, tmp_path, branch):
+    before = len(spark.sparkContext._jsc.getPersistentRDDs())
+    if branch:
+        broken = (fails, sf.delta(str(tmp_path / "tenfold"), partition_by="key"))
+        with pytest.raises(BranchesFailed):
+            split(split.branches(tenfold=broken))
+    else:
+        split()
+    assert len(spark.sparkContext._jsc.getPersistentRDDs()) == before
+
+
+def test_a_failed_branch_spoils_no_other_and_is_written_alone_by_the_retry(split, tmp_path):
+    sink = sf.delta(str(tmp_path / "tenfold"), partition_by="key")
+    with pytest.raises(BranchesFailed) as failure:
+        split(split.branches(tenfold=(fails, sink)))
+    assert list(failure.value.errors) == ["tenfold"]
+    assert "broken" in str(failure.value)
+    run = split()
+    assert {n: states(run)[n] for n in ("lake", "tenfold", "legacy")} == {
+        "lake": "reused",
+        "tenfold": "succeeded",
+        "legacy": "reused",
+    }
+    assert split.tables() == [[0, 1, 2], [0, 10, 20], [0, 1, 2]]
+    assert split.versions() == [0, 0]
+
+
+def test_a_target_that_cannot_be_written_fails_its_branch_alone(split, tmp_path):
+    (tmp_path / "legacy").write_text("a file where a folder should be")
+    with pytest.raises(BranchesFailed) as failure:
+        split()
+    assert list(failure.value.errors) == ["legacy"]
+    (tmp_path / "legacy").unlink()
+    assert states(split())["legacy"] == "succeeded"
+    assert split.tables() == [[0, 1, 2], [0, 10, 20], [0, 1, 2]]
+
+
+def test_what_is_wrong_with_the_shared_frame_is_no_branchs_failure(split, folder):
+    Path(folder + "2013-01-02", "a.json").write_text("{\n")
+    with pytest.raises(BadRecords):
+        split()
+
+
+def test_branches_run_side_by_side(split):
+    lock, running, most = threading.Lock(), [], []
+
+    def slow(frame, name):
+        with lock:
+            running.append(name)
+            most.append(len(running))
+        time.sleep(0.5)
+        with lock:
+            running.remove(name)
+        return frame
+
+    sinks = split.branches()
+    steps = {"lake": sinks["lake"], "tenfold": sinks["tenfold"][1]}
+    split({n: (sf.step(partial(slow, name=n), name="slow"), sink) for n, sink in steps.items()})
+    assert max(most) == 2
+
+
+def test_loading_time_is_one_for_all_branches_and_retries_and_another_for_a_rerun(spark, split, tmp_path):
+    def times(name):
+        found = spark.read.format("delta").load(str(tmp_path / name)).select("loading_time").distinct()
+        return [row[0] for row in found.collect()]
+
+    sink = sf.delta(str(tmp_path / "tenfold"), partition_by="key")
+    with pytest.raises(BranchesFailed):
+        split(split.branches(tenfold=(fails, sink)), loading_time="loading_time")
+    time.sleep(0.01)
+    split(loading_time="loading_time")
+    (first,) = times("lake")
+    assert times("tenfold") == [first]
+    csv = spark.read.csv(str(tmp_path / "legacy"), header=True).select(F.to_timestamp("loading_time"))
+    assert abs(csv.distinct().collect()[0][0] - first).total_seconds() < 0.001  # CSV holds milliseconds
+    split(loading_time="loading_time", run_options={"rerun": True})
+    (second,) = times("lake")
+    assert second > first
+    assert times("tenfold") == [second]
+
+
+def test_a_column_of_the_users_is_not_clobbered_by_the_loading_time(split):
+    with pytest.raises(ColumnClash):
+        split(loading_time="N")
+
+
+def test_within_a_transaction_all_become_visible_together(spark, state, folder, tmp_path):
+    for expected in ("succeeded", "reused"):
+        with sf.Run.open("p", "2013-01-02", state=state, spark=spark) as run:
+            frame = sf.read(run, "in", sf.source("json", folder + "2013-01-02", schema=SCHEMA))
+            with sf.transaction(run, "publish") as tx:
+                sinks = {n: sf.parquet(str(tmp_path / n), partition_by="key") for n in "dcba"}
+                sf.parallel_split(tx, frame, sinks)
+        assert {states(run)[n] for n in ("publish", "publish/a", "publish/split")} == {expected}
+    assert sorted(sf.read_transaction(spark, "p", "2013-01-02", state=state)) == ["a", "b", "c", "d"]
+
+
+def test_a_plan_writes_nothing_and_shows_every_branch(split, state):
+    run = split(run_options={"plan": True}, mode="intermediary")
+    assert {states(run)[n] for n in ("lake", "tenfold", "legacy", "split")} == {"would run"}
+    assert not Path(state).exists()
+
+
+@pytest.mark.parametrize(
+    ("branches", "options", "error"),
+    [
+        ({}, {}, NoBranches),
+        ({"a": sf.delta("x"), "b": sf.csv("./x")}, {}, DuplicateNode),
+        ({"a": sf.delta("x"), "b": sf.csv("x/y")}, {}, DuplicateNode),
+        ({"a": sf.delta("x/y"), "b": sf.csv("x")}, {}, DuplicateNode),
+        ({"a/b": sf.delta("x")}, {}, InvalidName),
+        ({"..": sf.delta("x")}, {}, InvalidName),
+        ({"a": sf.delta("x")}, {"spark": {"b": {}}}, DuplicateNode),
+    ],
+)
+def test_bad_branches_are_refused_before_anything_runs(spark, state, folder, branches, options, error):
+    run = sf.Run.open("p", "k", state=state, spark=spark)
+    frame = sf.read(run, "in", sf.source("json", folder + KEYS[0], schema=SCHEMA))
+    with pytest.raises(error):
+        sf.parallel_split(run, frame, branches, **options)
+
+
+def test_a_transform_that_returns_no_frame_fails_its_branch(split, tmp_path):
+    with pytest.raises(BranchesFailed) as failure:
+        split({"lake": (sf.step(lambda _: None, name="nothing"), sf.delta(str(tmp_path / "lake"), partition_by="key"))})
+    assert isinstance(failure.value.errors["lake"], NotADataFrame)
+
+
+def wider(frame):
+    return frame.withColumn("more", F.lit(1))
+
+
+def as_text(frame):
+    return frame.withColumn("n", F.col("n").cast("string"))
+
+
+def spaced(frame):
+    return frame.withColumnRenamed("n", "a,b")
+
+
+def test_a_table_of_another_schema_is_refused_and_a_column_is_added_by_policy(spark, split, tmp_path):
+    split()
+    path = str(tmp_path / "lake")
+    merging = sf.delta(path, partition_by="key", options={"mergeSchema": "true"})
+    for transform in (wider, as_text, spaced):
+        with pytest.raises(BranchesFailed) as failure:
+            split({"lake": (transform, sf.delta(path, partition_by="key"))}, key="2013-01-03")
+        assert list(failure.value.errors) == ["lake"]
+    assert split.versions()[0] == 0
+    split({"lake": (wider, merging)}, key="2013-01-03")
+    assert spark.read.format("delta").load(path).columns == ["key", "n", "more"]
+    with pytest.raises(BranchesFailed):
+        split({"lake": (as_text, merging)}, key="2013-01-01")
+
+
+@pytest.mark.parametrize("node", ["lake", "tenfold", "legacy"])
+@pytest.mark.parametrize("point", ["before_commit", "after_commit", "before_event"])
+def test_killed_in_a_branch_and_repeated_each_row_is_there_once(split, node, point):
+    with pytest.raises(Killed):
+        split(run_options={"observers": [killing(point, node)]})
+    split()
+    assert split.tables() == [[0, 1, 2], [0, 10, 20], [0, 1, 2]]
+    assert split.versions() == [0, 0]
+
+
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(KEYS))
+def test_the_order_of_days_does_not_matter(spark, folder, tmp_path_factory, order):
+    root = tmp_path_factory.mktemp("order")
+    for key in order:
+        with sf.Run.open("p", key, state=f"{root}/state", spark=spark) as run:
+            frame = sf.read(run, "in", sf.source("json", folder + key, schema=SCHEMA))
+            sinks = {
+                "lake": sf.delta(f"{root}/lake", partition_by="key"),
+                "csv": sf.csv(f"{root}/csv", partition_by="key"),
+            }
+            sf.parallel_split(run, frame, sinks)
+    assert spark.read.format("delta").load(f"{root}/lake").count() == 9
+    assert spark.read.csv(f"{root}/csv", header=True).count() == 9
+
+
+def test_three_days_at_once_lose_no_row(spark, split):
+    threads = [threading.Thread(target=split, kwargs={"key": key}) for key in KEYS]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert split.tables() == [sorted([0, 1, 2] * 3), sorted([0, 10, 20] * 3), sorted([0, 1, 2] * 3)]
+
+
+def test_the_naive_rule_loses_a_day(spark, tmp_path):
+    """Why ``txnVersion`` is never the execution date: an earlier day after a later one is dropped without a word."""
+    path = str(tmp_path / "naive")
+    for day in (20130103, 20130101, 20130102):
+        options = {"txnAppId": "naive", "txnVersion": str(day)}
+        spark.range(1).selectExpr(f"{day} AS day").write.format("delta").options(**options).mode("append").save(path)
+    assert rows(spark.read.format("delta").load(path)) == [(20130103,)]
+
+
+def test_sinks_by_the_name_of_their_format(tmp_path):
+    assert sf.sink("delta", "x", partition_by="key") == sf.delta("x", partition_by="key")
+    assert sf.sink("csv", "x") == sf.csv("x")
+    with pytest.raises(UnknownFormat) as error:
+        sf.sink("detla", "x")
+    assert error.value.known == ("delta", "csv", "json", "parquet")
+
+
+def test_a_format_of_an_installed_package(tmp_path, monkeypatch):
+    package = tmp_path / "own-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[spark_flow.sinks]\nown = own_format:own\n")
+    (tmp_path / "own_format.py").write_text("def own(path, **settings):\n    return (path, settings)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert sf.sink("own", "x", partition_by="key") == ("x", {"partition_by": "key"})
+    with pytest.raises(UnknownFormat) as error:
+        sf.sink("none", "x")
+    assert "own" in error.value.known
+
+
+def test_intermediary_each_branch_is_an_application_with_its_own_settings(split, tmp_path):
+    spark = {"lake": {"spark.sql.shuffle.partitions": "7"}, "tenfold": {"spark.driver.memory": "700m"}}
+    run = split(mode="intermediary", spark=spark, loading_time="at")
+    assert split.tables() == [[0, 1, 2], [0, 10, 20], [0, 1, 2]]
+    details = {name: run.outcome(name).detail for name in ("lake", "tenfold", "legacy")}
+    assert {name: detail["settings"] for name, detail in details.items()} == {**spark, "legacy": {}}
+    assert len({detail["application"] for detail in details.values()}) == 3
+    assert set(states(split(mode="intermediary", spark=spark, loading_time="at")).values()) == {"reused"}
+    assert split.versions() == [0, 0]
