@@ -7,6 +7,7 @@
     │   ├── ConfigError             a YAML file is wrong; all its problems at once
     │   ├── InvalidName             a pipeline, key or node name that cannot be a folder name
     │   ├── InvalidStep             a step that is no function, or has no stable fingerprint
+    │   ├── InvalidArgument         an argument of a pattern that is not what it takes
     │   ├── DuplicateNode           two nodes of one name, or two writes to one place
     │   ├── CannotReplace           a sink that cannot replace a key's rows was asked to
     │   ├── NoBranches              a fan-in without branches
@@ -119,6 +120,15 @@ class InvalidStep(UsageError):
         super().__init__(f"step {step!r}: found {found}. {fix}")
 
 
+class InvalidArgument(UsageError):
+    """An argument that is not what a pattern takes."""
+
+    def __init__(self, where: str, found: str, expected: str) -> None:
+        self.where = where
+        self.found = found
+        super().__init__(f"{where}: found {found}, expected {expected}.")
+
+
 class DuplicateNode(UsageError):
     """Two different nodes of a run have one name, or write to one place."""
 
@@ -155,7 +165,8 @@ class UnknownBranch(UsageError):
     def __init__(self, node: str, known: Sequence[str]) -> None:
         self.node = node
         self.known = tuple(known)
-        super().__init__(f"no branch {node!r}; expected {some(self.known)}.")
+        expected = some(self.known) or "none: the branches of a fan-in without boundaries cannot be run alone"
+        super().__init__(f"no branch {node!r} that can be run alone; expected {expected}.")
 
 
 class UnknownFormat(UsageError):
@@ -256,7 +267,8 @@ class NotAllArrived(NotNow):
         self.asked = asked
         super().__init__(
             f"{node}: {expected - len(self.missing)} of {expected} branches have arrived; "
-            f"missing: {', '.join(self.missing)}. Run the same command again when they are there."
+            f"missing: {', '.join(self.missing)}. "
+            + ("Run the same command again when they are there." if asked else "Run them too, or all without --only.")
         )
 
 
@@ -332,7 +344,10 @@ class TypeConflict(FrameMismatch):
         self.column = column
         self.types = dict(types)
         shown = " and ".join(f"{kind} in {branch!r}" for branch, kind in self.types.items())
-        super().__init__(f"column {column!r} is {shown}. Cast it, or read both branches by one schema.")
+        super().__init__(
+            f"column {column!r} is {shown}. Cast it, or read both branches by one schema. If a branch of a run was "
+            "recorded with data that was wrong and is mended now, --rerun reads it again."
+        )
 
 
 class ColumnClash(FrameMismatch):

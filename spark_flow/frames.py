@@ -201,7 +201,8 @@ def _quarantine(run: Run, node: str, source: Source, bad: DataFrame) -> None:
 
     where = f"`key` = {quote_literal(run.key)} AND `source` = {quote_literal(node)}"
     path = files.join(files.absolute(run.state), "quarantine", run.pipeline)
-    sink = delta(path, replace_where=where)
+    # By partitions, so that branches which set records aside at the same time do not conflict.
+    sink = delta(path, replace_where=where, partition_by=("key", "source"))
     id_ = app_id(run.pipeline, node, run.key)
 
     def set_aside(intent: Intent) -> Written:

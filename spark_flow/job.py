@@ -60,7 +60,7 @@ class Flow:
         model = self._config.sources[name]
         schema = self.resolve(model.schema_) if model.schema_ and files.is_reference(model.schema_) else model.schema_
         names = branches or model.branch_names()
-        options = {"schema": schema, "branches": names, "options": _texts(model.options)}
+        options = {"schema": schema, "branches": names, "options": texts(model.options)}
         policy = model.bad_records or "fail"
         return source(model.format, model.path, bad_records=policy, version=model.version, **options)  # type: ignore[arg-type]
 
@@ -133,7 +133,7 @@ def _step(flow: Flow, entry: files.StepModel, scope: Scope, frame: LazyFrame | N
 
 
 def _write(_: Flow, entry: files.WriteModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame:
-    write(scope, entry.name, _needed(frame), _sink(entry))
+    write(scope, entry.name, _needed(frame), sink_of(entry))
     return _needed(frame)
 
 
@@ -190,7 +190,7 @@ def _choice(flow: Flow, entry: files.ExclusiveChoiceModel, scope: Scope, frame: 
 
 def _split(flow: Flow, entry: files.ParallelSplitModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame:
     branches = {
-        name: (flow.step(model.step), _sink(model)) if model.step else _sink(model)
+        name: (flow.step(model.step), sink_of(model)) if model.step else sink_of(model)
         for name, model in entry.sinks.items()
     }
     parallel_split(
@@ -202,7 +202,7 @@ def _split(flow: Flow, entry: files.ParallelSplitModel, scope: Scope, frame: Laz
         loading_time=entry.loading_time or "",
         max_in_flight=entry.max_in_flight,
         mode=entry.mode,
-        spark={name: _texts(model.spark) for name, model in entry.sinks.items()},
+        spark={name: texts(model.spark) for name, model in entry.sinks.items()},
     )
     return _needed(frame)
 
@@ -228,19 +228,21 @@ ENTRIES: Mapping[str, Entry] = {
 """What each pattern of a file does; the models that describe them are in ``spark_flow.config``."""
 
 
-def _sink(model: files.SinkModel) -> Sink:
-    public = _sink_at(model, model.path)
-    return staged(public, _sink_at(model, model.staging)) if model.staging else public
+def sink_of(model: files.SinkModel) -> Sink:
+    """The sink that a part of the file describes."""
+    public = sink_at(model, model.path)
+    return staged(public, sink_at(model, model.staging)) if model.staging else public
 
 
-def _sink_at(model: files.SinkModel, path: str) -> Sink:
-    given: dict[str, Any] = {"options": _texts(model.options), "properties": _texts(model.properties)}
+def sink_at(model: files.SinkModel, path: str) -> Sink:
+    """The same at another place."""
+    given: dict[str, Any] = {"options": texts(model.options), "properties": texts(model.properties)}
     given |= {"partition_by": model.partition_by, "replace_where": model.replace_where}
     given |= {"mode": model.mode if model.mode != "replace" else None}
     return sink(model.format, path, **{name: value for name, value in given.items() if value})
 
 
-def _texts(options: Mapping[str, Any]) -> dict[str, str]:
+def texts(options: Mapping[str, Any]) -> dict[str, str]:
     """Options as Spark takes them: booleans in lower case."""
     return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in options.items()}
 
@@ -264,10 +266,24 @@ def main(argv: Sequence[str] | None = None, *, job: str, observers: Sequence[Obs
         0 done (also when all was reused), 1 failed, 2 bad config or usage, 75 not now: branches have not arrived.
     """
     given = sys.argv[1:] if argv is None else argv
+    path = Path(job).resolve()
+    rewritten = _with_parameters(given, _default(path))
+    return command_line(_command(path, observers), _help(job), rewritten, path.name)
+
+
+def command_line(command: Callable[..., int], help: str, argv: Sequence[str] | None, name: str) -> int:  # noqa: A002
+    """Run one command; returns its exit code, 2 for what the parser refuses.
+
+    Args:
+        command: A function whose parameters are the command line's, in Typer's way.
+        help: What it does.
+        argv: The arguments after the program's name.
+        name: The program's.
+    """
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(help=_help(job))(_command(Path(job).resolve(), observers))
+    app.command(help=help)(command)
     try:
-        code = app(_with_parameters(given, _default(Path(job))), prog_name=Path(job).name, standalone_mode=False)
+        code = app(list(argv) if argv is not None else None, prog_name=name, standalone_mode=False)
     except typer.Exit as leave:
         code = leave.exit_code
     except Exception as error:

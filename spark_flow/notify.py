@@ -22,15 +22,17 @@ def send(variable: str, title: str, body: str) -> None:
     Raises:
         NotNotified: An address is none, or a service did not take the message.
     """
-    logger = logging.getLogger("apprise")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)  # its warnings show addresses
+    loggers = {name: logging.getLogger(name) for name in ("apprise", "urllib3", "requests")}
+    levels = {name: logger.level for name, logger in loggers.items()}
+    for logger in loggers.values():
+        logger.setLevel(logging.CRITICAL + 1)  # what they say shows addresses
     try:
         wrong = _send(os.environ.get(variable, ""), title, body)
     except Exception as error:
         wrong = type(error).__name__  # its text may show an address
     finally:
-        logger.setLevel(level)
+        for name, logger in loggers.items():
+            logger.setLevel(levels[name])
     if wrong:
         raise NotNotified(variable, wrong)
 

@@ -483,7 +483,8 @@ class Run:
             elif recorded is not None and lazy.node not in self._built:
                 outcome = recorded
             else:
-                reason = "the run failed first" if error else "nothing that ran needed it"
+                first = "the run waits" if isinstance(error, NotNow) else "the run failed first"
+                reason = first if error else "nothing that ran needed it"
                 outcome = Outcome(node=lazy.node, kind=lazy.kind, state="skipped", reason=reason)
             outcomes.append(self._end(outcome))
         return outcomes
@@ -502,7 +503,8 @@ class Run:
         if error is not None:
             state = "skipped" if isinstance(error, NotNow) else "failed"
         message = describe(error) if error else ""
-        ended = self._journal.event("", "run", state, error=message, duration_ms=_ms(self._began))
+        how = {"reason": self._ended, "detail": {"completeness": [part.facts for part in self.completeness]}}
+        ended = self._journal.event("", "run", state, error=message, duration_ms=_ms(self._began), **how)
         self._journal.record([*noted, ended])
         if not error:
             boundaries.mark_succeeded(self.state, self.pipeline, self.key, self.generation)

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from spark_flow.errors import Interrupted, MissingInput, SparkFlowError, StateError
+from spark_flow.errors import Interrupted, InvalidArgument, MissingInput, NotNow, SparkFlowError, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 OnFailure = Literal["finish", "stop"]
 
 IN_FLIGHT = 4
+_NO_FAILURE = (MissingInput, NotNow, Interrupted)
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,16 @@ def side_by_side(
         By node.
 
     Raises:
+        InvalidArgument: ``max_in_flight`` or ``on_failure`` is none.
         StateError: Nothing can be recorded.
         BaseException: Whatever is no error of a node: the others are stopped first.
     """
     if not tasks:
         return {}
+    if max_in_flight < 1:
+        raise InvalidArgument("max_in_flight", str(max_in_flight), "1 or more")
+    if on_failure not in ("finish", "stop"):
+        raise InvalidArgument("on_failure", repr(on_failure), "finish or stop")
     return _SideBySide(run, on_failure).do(tasks, max_in_flight)
 
 
@@ -110,7 +116,7 @@ class _SideBySide:
         ended = {}
         for future in as_completed(futures):
             one = ended[futures[future].node] = future.result()
-            failed = isinstance(one.result, Exception) and not isinstance(one.result, MissingInput | Interrupted)
+            failed = isinstance(one.result, Exception) and not isinstance(one.result, _NO_FAILURE)
             if failed and self._on_failure == "stop":
                 self._end(futures)
         return ended

@@ -11,10 +11,11 @@ from spark_flow.config.fan_in import (
 )
 from spark_flow.config.fan_out import ParallelSplitModel, SplitSinkModel, WhenModel
 from spark_flow.config.flow import ExclusiveChoiceModel, FlowEntry, RouteModel, TransactionModel
-from spark_flow.config.load import load, parameter_names
+from spark_flow.config.load import load, load_stream, parameter_names
 from spark_flow.config.models import JobConfig, SourceModel
 from spark_flow.config.references import is_reference, resolve
 from spark_flow.config.sequence import ReadModel, SinkModel, StepModel, WriteModel
+from spark_flow.config.stream import StreamConfig
 
 __all__ = [
     "AlignedFanInModel",
@@ -32,6 +33,7 @@ __all__ = [
     "SourceModel",
     "SplitSinkModel",
     "StepModel",
+    "StreamConfig",
     "TransactionModel",
     "UnalignedFanInModel",
     "WhenModel",
@@ -39,6 +41,7 @@ __all__ = [
     "WriteModel",
     "is_reference",
     "load",
+    "load_stream",
     "parameter_names",
     "resolve",
 ]

@@ -195,7 +195,7 @@ def flow_findings(flow: Sequence[FlowModel | None]) -> list[Finding]:
         Finding(("flow", at, entry.pattern), "no fan-in before it", "an aligned_fan_in or unaligned_fan_in before it")
         for at, entry in enumerate(flow)
         if isinstance(entry, WithCompletenessModel | ReportCompletenessModel)
-        and not any(isinstance(before, AlignedFanInModel | UnalignedFanInModel) for before in flow[:at])
+        and not any(isinstance(before, AlignedFanInModel | UnalignedFanInModel | None) for before in flow[:at])
     ]
     taken: dict[str, int] = {}
     for at, entry in enumerate(flow):

@@ -17,6 +17,7 @@ from spark_flow.config.interpolation import as_written, plain
 from spark_flow.config.models import JobConfig, ParameterModel, SourceModel
 from spark_flow.config.overrides import TEXT_KEYS, override
 from spark_flow.config.problems import from_pydantic, locate
+from spark_flow.config.stream import StreamConfig
 from spark_flow.errors import ConfigError, Problem
 from spark_flow.names import check_name
 
@@ -61,6 +62,35 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, beside: Path | None
     if job is None or problems:
         raise ConfigError(str(path), problems)
     return job
+
+
+def load_stream(path: str | Path, overrides: Sequence[str] = (), *, beside: Path | None = None) -> StreamConfig:
+    """A stream's file, read and refused as ``load`` does.
+
+    Raises:
+        ConfigError: With every problem of the file and of the overrides.
+    """
+    config = _read(path)
+    problems = [problem for item in overrides if (problem := override(config, item))]
+    written = as_written(config)
+    config.update({name: StreamConfig.model_fields[name].default for name in _ROOTS if name not in written})
+    raw, unresolved = plain(config)
+    problems += unresolved
+    try:
+        stream = StreamConfig.model_validate(raw, context={"beside": beside, "sources": [], "parameters": []})
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        found = [one for detail in details for one in from_pydantic(detail, _stream_keys(detail["loc"]))]
+        raise ConfigError(str(path), [*problems, *(locate(one, raw) for one in found)]) from None
+    if problems:
+        raise ConfigError(str(path), problems)
+    return stream
+
+
+def _stream_keys(loc: tuple[str | int, ...]) -> tuple[str, ...]:
+    if len(loc) == 1:
+        return StreamConfig.keys()
+    return SourceModel.keys() if loc[0] == "source" else _keys(loc)
 
 
 def parameter_names(path: str | Path) -> tuple[str, ...]:
@@ -148,5 +178,6 @@ def _keys(loc: tuple[str | int, ...]) -> tuple[str, ...]:
         return SourceModel.keys()
     if loc[:1] == ("parameters",):
         return ParameterModel.keys()
-    model = {**PATTERNS, **NESTED, **CONDITIONS}.get(str(loc[-2])) or MEMBERS.get(str(loc[-3]) if len(loc) > 2 else "")  # noqa: PLR2004
+    above, parent = ("", "", "", *map(str, loc))[-3:-1]
+    model = {**PATTERNS, **NESTED, **CONDITIONS}.get(parent) or MEMBERS.get(above)
     return model.keys() if model else ()

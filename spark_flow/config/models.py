@@ -21,6 +21,8 @@ from spark_flow.config.fields import branch_names, references_schema
 from spark_flow.config.flow import FlowEntry, flow_findings, walk
 from spark_flow.config.problems import Finding, findings, nearest, one_of, refuse, show
 from spark_flow.config.sequence import SinkModel, WriteModel
+from spark_flow.errors import InvalidRule
+from spark_flow.fan_in.require import parse
 from spark_flow.names import check_name
 
 
@@ -122,7 +124,8 @@ class JobConfig(Model):
     def branch_nodes(self) -> list[str]:
         """What ``--only`` may name: fan-ins and their branches."""
         fan_ins = [entry for entry in walk(self.flow) if isinstance(entry, AlignedFanInModel | UnalignedFanInModel)]
-        return [node for e in fan_ins for node in (e.name, *(f"{e.name}/{b}" for b in self.branches_of(e)))]
+        alone = {e.name: self.branches_of(e) if getattr(e, "restart", True) else () for e in fan_ins}
+        return [node for name, branches in alone.items() for node in (name, *(f"{name}/{each}" for each in branches))]
 
     def _branch_findings(self) -> list[Finding]:
         """Whether ``{branch}`` in a source's path, and the branches of who reads it, go together."""
@@ -134,9 +137,21 @@ class JobConfig(Model):
                 if source is not None and "{branch}" in source.path and not source.branches:
                     fix = 'For example branches: "05..23", in the source or in a fan-in over it.'
                     found.append(Finding(place, f"source {name!r} without branches", "the branches of {branch}", fix))
+            if isinstance(entry, UnalignedFanInModel):
+                found += _rule_findings((*place, "require"), entry.require, len(self.branches_of(entry)))
             if isinstance(entry, AlignedFanInModel | UnalignedFanInModel) and entry.source in self.sources:
                 found += _fan_in_findings((*place, "branches"), entry, self.sources[entry.source])
         return found
+
+
+def _rule_findings(place: tuple[str | int, ...], require: str, branches: int) -> list[Finding]:
+    try:
+        parse(require).needed(branches)
+    except InvalidRule:
+        if branches:  # that there is none is told elsewhere
+            expected = f"at most {branches}, or a share as at_least(0.5)"
+            return [Finding(place, f"{require} of {branches} branches", expected)]
+    return []
 
 
 def _fan_in_findings(

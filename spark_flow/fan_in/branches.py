@@ -12,20 +12,22 @@ from spark_flow.completeness import Completeness, together
 from spark_flow.errors import (
     BranchesFailed,
     DuplicateNode,
+    InvalidArgument,
     MissingInput,
     NoBranches,
+    NotAllArrived,
     RunError,
     UnknownBranch,
     describe,
 )
-from spark_flow.frames import Bounded, LazyFrame, read_now
+from spark_flow.frames import Bounded, LazyFrame, lazy, read_now
 from spark_flow.names import check_name
 from spark_flow.run import Outcome
 from spark_flow.side_by_side import IN_FLIGHT, OnFailure, Task, side_by_side
 from spark_flow.storage import boundaries
 from spark_flow.storage.port import Intent, Written
 from spark_flow.storage.sources import Source, as_missing_input, check_present
-from spark_flow.transforms.columns import check_frame, folding
+from spark_flow.transforms.columns import check_frame, folding, is_frame
 from spark_flow.transforms.pipe import apply
 from spark_flow.transforms.union import common_columns, union_by_name
 
@@ -34,10 +36,13 @@ if TYPE_CHECKING:
 
     from spark_flow.run import Run
 
-Input: TypeAlias = "Callable[[], DataFrame] | Source | LazyFrame"
+Input: TypeAlias = "Callable[[], DataFrame] | Source | LazyFrame | DataFrame"
 Inputs: TypeAlias = "Mapping[str, Input] | Sequence[tuple[str, Input]] | Source"
 Each: TypeAlias = "Callable[[DataFrame], DataFrame]"
 Merge: TypeAlias = "Callable[[Mapping[str, DataFrame]], DataFrame]"
+
+
+Absent = MissingInput | NotAllArrived
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Ended:
 
     arrived: Mapping[str, Outcome] = field(default_factory=dict)
     failed: Mapping[str, Exception] = field(default_factory=dict)
-    absent: Mapping[str, MissingInput] = field(default_factory=dict)
+    absent: Mapping[str, MissingInput | NotAllArrived] = field(default_factory=dict)
     slowest: str = ""
 
 
@@ -100,6 +105,8 @@ def declare(run: Run, name: str, inputs: Inputs, *, each: Each | None = None, re
     if isinstance(inputs, Source):
         inputs = {branch: inputs.branch(branch) for branch in inputs.branches}
     pairs = list(inputs.items() if isinstance(inputs, Mapping) else inputs)
+    if any(isinstance(pair, str) or not hasattr(pair, "__len__") or len(pair) != 2 for pair in pairs):  # noqa: PLR2004
+        raise InvalidArgument(node, repr(inputs), "branches by name: a mapping, or pairs of a name and a branch")
     if not pairs:
         raise NoBranches(node)
     names = [check_name("branch", branch) for branch, _ in pairs]
@@ -108,13 +115,18 @@ def declare(run: Run, name: str, inputs: Inputs, *, each: Each | None = None, re
             raise DuplicateNode(f"{node}/{branch}", f"branch {branch!r} stands twice")
     branches = [_declare(run, f"{node}/{branch}", branch, value, each, restart=restart) for branch, value in pairs]
     run.fan_ins[node] = tuple(branch.node for branch in branches)
+    alone = run.fan_ins[node] if restart else ()  # branches of one plan cannot be run alone
     for only in run.only:
-        if only.startswith(f"{node}/") and only not in run.fan_ins[node]:
-            raise UnknownBranch(only, run.fan_ins[node])
+        if only.startswith(f"{node}/") and only not in alone:
+            raise UnknownBranch(only, alone)
     return branches
 
 
 def _declare(run: Run, node: str, name: str, value: Input, each: Each | None, *, restart: bool) -> Branch:
+    if is_frame(value):
+        value = lazy(run, value)
+    if not (isinstance(value, Source | LazyFrame) or callable(value)):
+        raise InvalidArgument(node, repr(value), "a function that returns a frame, a source, or a frame")
     inputs = (value,) if isinstance(value, LazyFrame) else ()
     source = value if isinstance(value, Source) else None
     if source is not None:
@@ -147,7 +159,7 @@ def _read(run: Run, node: str, value: Input) -> DataFrame:
         return value.frame
     if isinstance(value, Source):
         return read_now(run, f"{node}/source", value, name=node)
-    return value()
+    return value if is_frame(value) else value()
 
 
 def chosen(run: Run, branches: Sequence[Branch]) -> list[Branch]:
@@ -187,6 +199,10 @@ def settle(
     times = {
         name: (one.began, one.ended) for name, one in ended.items() if getattr(one.result, "state", "") == "succeeded"
     }
+    for branch in branches:
+        result = results[branch.name]
+        if isinstance(result, Exception) and run.outcome(branch.node) is None:  # what it is made of told its error
+            run.skip(branch.node, "branch", describe(result), branch.fingerprint)
     return by_result({branch.name: results[branch.name] for branch in branches}, _slowest(times))
 
 
@@ -194,8 +210,8 @@ def by_result(results: Mapping[str, Outcome | Exception], slowest: str = "") -> 
     """Branches by what became of them."""
     return Ended(
         arrived={name: r for name, r in results.items() if not isinstance(r, Exception)},
-        failed={n: r for n, r in results.items() if isinstance(r, Exception) and not isinstance(r, MissingInput)},
-        absent={name: r for name, r in results.items() if isinstance(r, MissingInput)},
+        failed={n: r for n, r in results.items() if isinstance(r, Exception) and not isinstance(r, Absent)},
+        absent={name: r for name, r in results.items() if isinstance(r, Absent)},
         slowest=slowest,
     )
 

@@ -74,7 +74,8 @@ def report_completeness(
 
     def write(intent: Intent) -> Written:
         rows = [_row(run, dataset, part) for part in parts]
-        predicate = f"dataset = '{dataset}' AND key = '{run.key}'"  # names, checked
+        fan_ins = ", ".join(f"'{part.node}'" for part in parts)
+        predicate = f"dataset = '{dataset}' AND key = '{run.key}' AND fan_in IN ({fan_ins})"  # names, checked
         version = delta.replace_rows(table, pa.Table.from_pylist(rows, schema=COLUMNS), predicate, intent)
         reason = "; ".join(str(part) for part in parts)
         return Written(rows=len(rows), reason=f"{reason}; written at version {version}")
@@ -86,7 +87,7 @@ def report_completeness(
         kind="sink",
         fingerprint=made_of,
         remembered=lambda: delta.remembered(table, id_),
-        lack=lambda event: "" if delta.remembered(table, id_) == event.revision else "its row is not there any more",
+        lack=lambda event: delta.lacks(table, id_, event.revision),
     )
     partial = [part for part in parts if part.is_approximate]
     if notify_by and partial:

@@ -17,7 +17,15 @@ import pyarrow as pa
 
 from spark_flow import fingerprint
 from spark_flow.completeness import Completeness, together
-from spark_flow.errors import DuplicateNode, NotAllArrived, NotEnoughBranches, TookFallback
+from spark_flow.errors import (
+    BranchesFailed,
+    DuplicateNode,
+    InvalidArgument,
+    InvalidRule,
+    NotAllArrived,
+    NotEnoughBranches,
+    TookFallback,
+)
 from spark_flow.fan_in.branches import (
     Each,
     FanIn,
@@ -31,6 +39,7 @@ from spark_flow.fan_in.branches import (
     merged,
     settle,
 )
+from spark_flow.fan_in.require import RULES, Require
 from spark_flow.frames import LazyFrame, read_now
 from spark_flow.ledger.port import now
 from spark_flow.side_by_side import IN_FLIGHT
@@ -42,7 +51,6 @@ from spark_flow.transforms.columns import check_frame
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from spark_flow.fan_in.require import Require
     from spark_flow.ledger import Event
     from spark_flow.run import Run
 
@@ -112,12 +120,19 @@ def unaligned_fan_in(
         DuplicateNode: Two have one name.
         InvalidName: A name cannot be a folder name.
         InvalidRule: More branches are required than there are.
+        InvalidArgument: The fallback is none.
         NotEnoughBranches: Fewer arrived than are required, or none and there is no fallback.
+        BranchesFailed: The run was told to do some branches only, and one of them failed.
         NotAllArrived: The run was told to do some branches only, and others are missing.
         TookFallback: No branch arrived, and the fallback gives no frame to go on with.
     """
+    node = run.node(name)
+    if not isinstance(require, Require):
+        raise InvalidRule(repr(require), type(require).__name__, f"a rule: {RULES}")
+    if on_all_failed is not None and not (isinstance(on_all_failed, Source | ErrorTable) or callable(on_all_failed)):
+        raise InvalidArgument(f"{node}: on_all_failed", repr(on_all_failed), "a function, a source or an error_table")
     declared = declare(run, name, branches, each=each)
-    node, names = run.node(name), tuple(branch.name for branch in declared)
+    names = tuple(branch.name for branch in declared)
     needed = require.needed(len(names))
     if on_all_failed is not None and "fallback" in names:
         raise DuplicateNode(f"{node}/fallback", "a branch has the name of the fallback's node")
@@ -129,7 +144,9 @@ def unaligned_fan_in(
     arrived = [branch for branch in declared if branch.name in completeness.arrived]
     run.measure(completeness)
     if completeness.missing and not is_asked(run, node):
-        waiting = NotAllArrived(node, completeness.missing, len(names), asked=bool(ended.absent or ended.failed))
+        if ended.failed:
+            raise run.failed(node, "merge", BranchesFailed(node, ended.failed, len(names)))
+        waiting = NotAllArrived(node, completeness.missing, len(names), asked=bool(ended.absent))
         raise run.failed(node, "merge", waiting)
     if not arrived and on_all_failed is not None:
         run.skip(node, "merge", str(completeness))
@@ -157,22 +174,24 @@ def _fall_back(run: Run, node: str, completeness: Completeness, fallback: Fallba
     Raises:
         TookFallback: There is no frame to go on with.
     """
-    missing = [list(completeness.expected), sorted(completeness.failed), sorted(completeness.absent)]
-    made_of = fingerprint.combine("fallback", missing, fingerprint.of(fallback, name=node))
+    wrong = [sorted(completeness.failed), sorted(completeness.absent)]
+    made_of = fingerprint.combine("fallback", list(completeness.expected), wrong, fingerprint.of(fallback, name=node))
     if isinstance(fallback, Source):
         run.sources[node] = fallback
         run.fall_short(TookFallback(node, fallback.path))
         copy = functools.partial(read_now, run, f"{node}/source", fallback, name=node)
         return LazyFrame(run, node, "fallback", made_of, (), copy, (completeness,))
     if isinstance(fallback, ErrorTable):
+        id_ = app_id(run.pipeline, node, run.key)
         run.once(
             node,
             functools.partial(_write_errors, run, completeness, fallback.path),
             kind="fallback",
-            fingerprint=made_of,
-            remembered=lambda: delta.remembered(fallback.path, app_id(run.pipeline, node, run.key)),
+            fingerprint=fingerprint.combine(made_of, completeness.failed, completeness.absent),
+            remembered=lambda: delta.remembered(fallback.path, id_),
+            lack=lambda event: delta.lacks(fallback.path, id_, event.revision),
         )
-        raise TookFallback(node, f"the errors are in {fallback.path}")
+        raise TookFallback(node, f"the errors {'would be' if run.plan else 'are'} in {fallback.path}")
     return _called(run, node, completeness, fallback, made_of)
 
 

@@ -173,8 +173,16 @@ def remembered(path: str, app_id: str) -> int:
     return (table.transaction_version(app_id) or 0) if table else 0
 
 
+def lacks(path: str, app_id: str, revision: int) -> str:
+    """Why a recorded write to a table does not stand any more; empty when the table remembers its revision."""
+    known = remembered(path, app_id)
+    return "" if known == revision else f"{path} remembers revision {known}, not {revision}"
+
+
 def replace_rows(path: str, rows: pa.Table, predicate: str, intent: Intent) -> int:
     """Replace the rows that a predicate takes, in one commit under the intent's id, without Spark; returns the version.
+
+    A revision that is there already is not written again.
 
     Args:
         path: The table, made when it is not there.
@@ -187,7 +195,11 @@ def replace_rows(path: str, rows: pa.Table, predicate: str, intent: Intent) -> i
         app_transactions=[Transaction(intent.app_id, intent.revision)],
     )
     place = files.absolute(path)
-    if _open(place) is None:
+    table = _open(place)
+    if table is not None and table.transaction_version(intent.app_id) == intent.revision:
+        commit = _commit_of(table, intent, 0)
+        return int(commit["version"]) if commit else table.version()
+    if table is None:
         _lost(write_deltalake)(place, rows, mode="append", commit_properties=tagged)
     else:
         replace = functools.partial(write_deltalake, mode="overwrite", predicate=predicate)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from spark_flow import fingerprint
-from spark_flow.errors import BadRecords, MissingInput, describe
+from spark_flow.errors import BadRecords, InvalidArgument, MissingInput, describe
 from spark_flow.names import quote_identifier, quote_literal
 from spark_flow.storage import files
 from spark_flow.storage.delta import open_table
@@ -84,7 +84,13 @@ def source(
     options: Mapping[str, str] | None = None,
     version: int | None = None,
 ) -> Source:
-    """Data to read; see ``Source``. A schema may be a DDL string, as ``"id INT NOT NULL, name STRING"``."""
+    """Data to read; see ``Source``. A schema may be a DDL string, as ``"id INT NOT NULL, name STRING"``.
+
+    Raises:
+        InvalidArgument: There are branches, and no ``{branch}`` in the path: each would be all of the data.
+    """
+    if branches and "{branch}" not in path:
+        raise InvalidArgument("source", f"branches, and path {path!r}", "{branch} in the path, for a branch's name")
     return Source(format, path, schema, tuple(branches), bad_records, dict(options or {}), version)
 
 

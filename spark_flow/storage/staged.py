@@ -41,9 +41,10 @@ class StagedSink:
         return max(sink.remembered(app_id, key) for sink in (self.public, self.private))
 
     def admit(self, intent: Intent) -> None:
-        """Refuse what either would refuse."""
-        self.public.admit(intent)
-        self.private.admit(intent)
+        """Refuse sinks that cannot replace a key's rows, from the first revision on: staging will be emptied."""
+        later = dataclasses.replace(intent, revision=max(intent.revision, 2))
+        self.public.admit(later)
+        self.private.admit(later)
 
     def write(self, frame: DataFrame, intent: Intent) -> Written:
         """A partial key to the private sink; a complete one to the public sink in one commit, the private then emptied.

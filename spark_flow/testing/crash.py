@@ -25,6 +25,7 @@ POINTS = ("before_action", "during_action", "before_commit", "after_commit", "be
 files or commit are about to be made and are made, its event is about to be recorded and is recorded."""
 
 DURING = 0.2
+NEVER_CAME = 70
 
 
 def crash_at(point: str, node: str) -> Observer:
@@ -50,7 +51,7 @@ def _kill() -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a job's file with a crash: ``POINT NODE JOB [ARGUMENT]...``; returns the job's exit code if it lives."""
+    """Run a job's file with a crash: ``POINT NODE JOB [ARGUMENT]...``; returns 70 if the point never came."""
     point, node, job, *arguments = argv
     sys.path.insert(0, str(Path(job).resolve().parent))
     spec = importlib.util.spec_from_file_location("job_to_crash", job)
@@ -58,7 +59,9 @@ def main(argv: Sequence[str]) -> int:
         raise FileNotFoundError(job)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return int(module.main(arguments, observers=[crash_at(point, node)]))
+    code = module.main(arguments, observers=[crash_at(point, node)])
+    print(f"crash.py: {node} never came to {point}; the job ended with {code}", file=sys.stderr)  # noqa: T201
+    return NEVER_CAME
 
 
 if __name__ == "__main__":

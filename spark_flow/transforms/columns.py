@@ -11,8 +11,15 @@ from spark_flow.errors import AmbiguousColumns, NotADataFrame
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import DataType
+    from typing_extensions import TypeIs
 
 Fold = Callable[[str], str]
+
+
+def is_frame(value: Any) -> TypeIs[DataFrame]:
+    """Whether a value is a DataFrame."""
+    # Classic and Connect frames share no importable base that is cheap to load; both can do this.
+    return hasattr(value, "schema") and hasattr(value, "sparkSession")
 
 
 def check_frame(name: str, value: Any) -> None:
@@ -21,8 +28,7 @@ def check_frame(name: str, value: Any) -> None:
     Raises:
         NotADataFrame: See above.
     """
-    # Classic and Connect frames share no importable base that is cheap to load; both can do this.
-    if not (hasattr(value, "schema") and hasattr(value, "sparkSession")):
+    if not is_frame(value):
         raise NotADataFrame(name, value)
 
 

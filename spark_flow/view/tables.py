@@ -16,7 +16,7 @@ from spark_flow.storage.delta import read_rows
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from spark_flow.ledger import Event
     from spark_flow.run import Outcome
@@ -27,9 +27,10 @@ class RunView:
     """A run as the ledger tells it.
 
     Attributes:
-        state: ``succeeded``, ``failed``, or ``incomplete`` when it did not say how it ended: it is still
-            running, or was killed.
-        nodes: Each node's last event of the generation.
+        state: ``succeeded``, ``failed``, ``waiting``, ``fallback``, or ``incomplete`` when it did not say how it ended:
+            it is still running, or was killed.
+        completeness: Of each fan-in, as in ``--summary-json``.
+        nodes: Each node's last event: of the attempt that ended, else of the generation.
     """
 
     pipeline: str
@@ -40,6 +41,7 @@ class RunView:
     began: dt.datetime
     ended: dt.datetime | None
     error: str
+    completeness: Sequence[Mapping[str, Any]]
     nodes: Sequence[Event]
 
     @property
@@ -59,7 +61,13 @@ class RunView:
             "attempt": self.attempt,
         }
         times = {"began": self.began.isoformat(), "ended": self.ended.isoformat() if self.ended else None}
-        return {**place, "state": self.state, **times, "error": self.error, "nodes": nodes}
+        told = {"error": self.error, "completeness": list(self.completeness)}
+        return {**place, "state": self.state, **times, **told, "nodes": nodes}
+
+    @property
+    def complete(self) -> str:
+        """How many branches of its fan-ins arrived, as ``18 of 19``."""
+        return ", ".join(f"{part['arrived']} of {part['expected']}" for part in self.completeness)
 
 
 def runs(events: Iterable[Event]) -> list[RunView]:
@@ -74,7 +82,7 @@ def _view(events: Sequence[Event]) -> RunView:
     attempt = [e for e in mine if e.attempt == mine[-1].attempt]
     ends = [e for e in attempt if e.kind == "run" and e.state != "started"]
     last: dict[str, Event] = {}
-    for event in mine:
+    for event in attempt if ends else mine:  # an attempt that ended has told of every node
         if event.kind != "run":
             last[event.node] = event
     return RunView(
@@ -82,10 +90,11 @@ def _view(events: Sequence[Event]) -> RunView:
         key=mine[-1].key,
         generation=generation,
         attempt=mine[-1].attempt,
-        state=ends[-1].state if ends else "incomplete",
+        state=ends[-1].reason or ends[-1].state if ends else "incomplete",
         began=attempt[0].at,
         ended=ends[-1].at if ends else None,
         error=ends[-1].error if ends else "",
+        completeness=ends[-1].detail.get("completeness", []) if ends else [],
         nodes=list(last.values()),
     )
 
@@ -97,12 +106,12 @@ def wide_console() -> Console:
 
 def status_table(views: Iterable[RunView]) -> Table:
     """One line a run."""
-    table = Table("pipeline", "key", "generation", "attempt", "state", "began", "took", "nodes", box=None)
+    table = Table("pipeline", "key", "generation", "attempt", "state", "complete", "began", "took", "nodes", box=None)
     for v in views:
         took = f"{(v.ended - v.began).total_seconds():.1f} s" if v.ended else ""
         nodes = ", ".join(f"{count} {state}" for state, count in v.counts.items())
         began = v.began.strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(v.pipeline, v.key, str(v.generation), str(v.attempt), v.state, began, took, nodes)
+        table.add_row(v.pipeline, v.key, str(v.generation), str(v.attempt), v.state, v.complete, began, took, nodes)
     return table
 
 

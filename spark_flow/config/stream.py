@@ -1,0 +1,45 @@
+"""A stream's YAML file: one source, several Delta tables."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, ValidationInfo, field_validator
+
+from spark_flow.config.base import Model, Name, Text
+from spark_flow.config.fan_out import SplitSinkModel
+from spark_flow.config.fields import references_function
+from spark_flow.config.models import SourceModel
+from spark_flow.config.problems import refuse, show
+
+
+class StreamConfig(Model):
+    """A whole file of a stream."""
+
+    app_id: Name
+    state: Text = "state"
+    output: Text = "out"
+    source: SourceModel
+    each: Annotated[str | None, AfterValidator(references_function)] = None
+    sinks: dict[Name, SplitSinkModel]
+    checkpoint: Text
+    trigger: Literal["available_now"] | Text = "available_now"
+
+    @field_validator("source")
+    @classmethod
+    def _a_stream_knows_its_columns(cls, value: SourceModel) -> SourceModel:
+        if value.format != "delta" and value.schema_ is None:
+            raise refuse("a stream of files without schema", "a schema", "For example schema: flights:SCHEMA.")
+        if value.branches or value.bad_records:
+            raise refuse("branches or bad_records", "neither in a stream", "Leave them out; path may be a pattern.")
+        return value
+
+    @field_validator("sinks")
+    @classmethod
+    def _tables_only(cls, value: dict[str, SplitSinkModel], info: ValidationInfo) -> dict[str, SplitSinkModel]:  # noqa: ARG003
+        if not value:
+            raise refuse("no sink", "at least one")
+        for name, sink in value.items():
+            if sink.format != "delta":
+                raise refuse(f"sink {name} with format {show(sink.format)}", "format delta", "Batches need its ids.")
+            if sink.step is not None and sink.step.with_:
+                raise refuse(f"sink {name} with a step that takes arguments", "a function of the frame alone")
+        return value

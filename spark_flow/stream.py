@@ -1,0 +1,111 @@
+"""The command line of a stream: a YAML file, a checkpoint, and a split of each batch to several Delta tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spark_flow import config as files
+from spark_flow.errors import NodeFailed, SparkFlowError, UsageError
+from spark_flow.fan_out import split_batch
+from spark_flow.job import command_line, sink_of, texts
+from spark_flow.session import session
+from spark_flow.storage.delta import DeltaSink
+from spark_flow.storage.files import for_spark
+from spark_flow.transforms import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pyspark.sql import DataFrame, SparkSession
+
+
+def main(argv: Sequence[str] | None = None, *, job: str) -> int:
+    """Run a stream's command line until its trigger is done, or it is stopped; returns its exit code.
+
+    Args:
+        argv: The arguments after the program's name.
+        job: The job's own file: its folder is where ``module:function`` is looked up, and
+            ``conf/<its name>.yaml`` beside that folder is the default of ``--config``.
+
+    Returns:
+        0 done, 1 failed, 2 bad config or usage.
+    """
+    path = Path(job).resolve()
+    default = path.parent.parent / "conf" / f"{path.stem}.yaml"
+
+    where = "state, output, or any path into the file."
+
+    def command(
+        overrides: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help=where)] = None,
+        config: Annotated[Path, typer.Option(help="The stream's YAML file.")] = default,
+    ) -> int:
+        try:
+            _run(files.load_stream(config, overrides or [], beside=path.parent), path.parent)
+        except SparkFlowError as error:
+            typer.echo(f"{'usage' if isinstance(error, UsageError) else 'failed'}: {error}", err=True)
+            return error.exit_code
+        return 0
+
+    help_text = f"Run {path.stem}: each batch to several tables, each row once in each."
+    return command_line(command, help_text, argv, path.name)
+
+
+def _run(config: files.StreamConfig, beside: Path) -> None:
+    spark = session(config.app_id)
+    raised: list[SparkFlowError] = []  # what a batch raises comes back through Java, as text
+    try:
+        _start(spark, config, beside, raised).awaitTermination()
+    except Exception as error:
+        raise (raised[0] if raised else NodeFailed(config.app_id, error)) from error
+    finally:
+        spark.stop()
+
+
+def _start(spark: SparkSession, config: files.StreamConfig, beside: Path, raised: list[SparkFlowError]) -> Any:
+    sinks = {name: (_transform(model.step, beside), _table(model)) for name, model in config.sinks.items()}
+    split = split_batch(sinks, config.app_id, on_written=_tell)
+
+    def write(batch: DataFrame, number: int) -> None:
+        try:
+            split(batch, number)
+        except SparkFlowError as error:
+            raised.append(error)
+            raise
+
+    frame = _source(spark, config.source, beside)
+    if config.each is not None:
+        frame = files.resolve(config.each, beside=beside)(frame)  # type: ignore[operator]
+    now = config.trigger == "available_now"
+    trigger: dict[str, Any] = {"availableNow": True} if now else {"processingTime": config.trigger}
+    writer = frame.writeStream.foreachBatch(write).queryName(config.app_id).trigger(**trigger)
+    return writer.option("checkpointLocation", for_spark(config.checkpoint)).start()
+
+
+def _source(spark: SparkSession, model: files.SourceModel, beside: Path) -> DataFrame:
+    reader = spark.readStream.format(model.format).options(**texts(model.options))
+    if model.schema_ is not None:
+        schema = files.resolve(model.schema_, beside=beside) if files.is_reference(model.schema_) else model.schema_
+        reader = reader.schema(schema)  # type: ignore[arg-type]
+    return reader.load(for_spark(model.path))
+
+
+def _transform(model: files.StepModel | None, beside: Path) -> Callable[[DataFrame], DataFrame]:
+    if model is None:
+        return lambda frame: frame
+    if model.sql is not None:
+        return sql(model.sql)
+    return files.resolve(str(model.run), beside=beside)  # type: ignore[return-value]
+
+
+def _table(model: files.SplitSinkModel) -> DeltaSink:
+    sink = sink_of(model)
+    if not isinstance(sink, DeltaSink):
+        raise TypeError("a stream's sink is a Delta table; the config's checks refuse others")
+    return sink
+
+
+def _tell(name: str, batch: int) -> None:
+    print(f"batch {batch} in {name}", flush=True)  # noqa: T201 - the job's progress
