@@ -1,5 +1,6 @@
 """The aligned fan-in: all branches or none, each restartable."""
 
+import shutil
 import threading
 import time
 from functools import partial
@@ -14,6 +15,7 @@ from spark_flow.errors import (
     BranchesFailed,
     DuplicateKeys,
     DuplicateNode,
+    InvalidArgument,
     InvalidName,
     MissingColumns,
     NoBranches,
@@ -301,8 +303,6 @@ def test_a_join_of_branches_refuses_to_multiply_rows(spark, state, tmp_path):
 
 
 def test_a_lost_boundary_is_made_again_by_its_branch_alone(daily, hours, state, tmp_path):
-    import shutil
-
     daily(hours)
     shutil.rmtree(next(Path(state).glob("boundaries/p/k/g1/hours/06")))
     shutil.rmtree(tmp_path / "lake")
@@ -329,3 +329,82 @@ def test_killed_in_a_branch_and_repeated(daily, hours, point):
         daily(hours, run_options={"observers": [killing(point, "hours/06")]})
     daily(hours)
     assert daily.lake() == [("05", 0), ("06", 1), ("07", 2)]
+
+
+def tripled(frame):
+    return frame.selectExpr("id", "n * 3 AS n")
+
+
+def test_another_each_runs_the_branches_again(daily, hours):
+    daily(hours, each=doubled)
+    run = daily(hours, each=tripled)
+    assert {s for n, s in states(run).items() if "/" in n} == {"succeeded"}
+    assert daily.lake() == [("05", 0), ("06", 3), ("07", 6)]
+
+
+def first_only(frames):
+    return frames["05"]
+
+
+def test_another_merge_is_made_of_the_recorded_branches(daily, hours):
+    daily(hours)
+    run = daily(hours, merge=first_only)
+    assert (states(run)["hours/05"], states(run)["lake"], daily.lake()) == ("reused", "succeeded", [("05", 0)])
+
+
+def test_a_recorded_branch_does_not_need_its_data_any_more(daily, hours, tmp_path):
+    daily(hours)
+    for path in (hours.branch("06").paths[0], str(tmp_path / "lake")):
+        shutil.rmtree(path)
+    assert states(daily(hours))["hours/06"] == "reused"
+    assert daily.lake() == [("05", 0), ("06", 1), ("07", 2)]
+
+
+def test_asked_for_a_branch_alone_that_is_not_there(daily, hours):
+    late = Path(hours.branch("07").paths[0])
+    late.rename(late.with_name("away"))
+    with pytest.raises(NotAllArrived) as waiting:
+        daily(hours, run_options={"only": ["hours/07"]})
+    assert waiting.value.asked
+
+
+def test_branches_of_one_plan_cannot_be_run_alone(daily, hours):
+    with pytest.raises(UnknownBranch) as failure:
+        daily(hours, restart=False, run_options={"only": ["hours/05"]})
+    assert failure.value.known == ()
+
+
+def test_bad_records_of_many_branches_are_set_aside_at_the_same_time(spark, state, daily, lines, tmp_path):
+    names = [f"{n:02d}" for n in range(12)]
+    for name in names:
+        lines(f'{{"id": "{name}", "n": 1}}', "{broken", name=f"q={name}")
+    path = str(tmp_path / "q={branch}")
+    daily(sf.source("json", path, schema=SCHEMA, branches=names, bad_records="quarantine"), max_in_flight=6)
+    assert len(daily.lake()) == 12
+    assert spark.read.format("delta").load(f"{state}/quarantine/p").count() == 12
+
+
+@pytest.mark.parametrize(
+    ("branches", "options"),
+    [
+        (["aa", "bb"], {}),
+        ({"a": 5}, {}),
+        ({"a": sf.source("json", "x")}, {"max_in_flight": 0}),
+        ({"a": sf.source("json", "x")}, {"on_failure": "halt"}),
+    ],
+)
+def test_arguments_that_are_none_are_refused(spark, daily, lines, branches, options):
+    lines("{}", name="x")
+    with pytest.raises((InvalidArgument, BranchesFailed, NotAllArrived)) as failure:
+        daily(branches, **options)
+    assert isinstance(failure.value, InvalidArgument) or "x" in str(failure.value)
+
+
+def test_branches_without_their_place_in_the_path_are_refused():
+    with pytest.raises(InvalidArgument, match="branch"):
+        sf.source("json", "x", branches=["a", "b"])
+
+
+def test_a_frame_may_be_a_branch(spark, daily, hours):
+    daily({"05": hours.branch("05"), "own": spark.createDataFrame([("own", 9)], SCHEMA)})
+    assert daily.lake() == [("05", 0), ("own", 9)]

@@ -1,6 +1,7 @@
 """The unaligned fan-in: enough branches, and it says what is missing, in five ways."""
 
 import json
+import logging
 import shutil
 from functools import partial
 
@@ -11,12 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import spark_flow as sf
+from spark_flow import notify
 from spark_flow.errors import (
+    BranchesFailed,
+    CannotReplace,
     DuplicateNode,
+    InvalidArgument,
     InvalidRule,
     NoBranches,
     NotAllArrived,
     NotEnoughBranches,
+    NotNotified,
     SetNotVisible,
     TookFallback,
 )
@@ -378,3 +384,120 @@ def test_the_order_in_which_branches_arrive_does_not_matter(spark, tmp_path_fact
             sf.write(run, "lake", found.frame, sf.delta(f"{root}/lake", replace_where="true"))
         assert rows(spark.read.format("delta").load(f"{root}/lake").select("id")) == sorted((h,) for h in part)
         assert found.completeness.is_approximate is (len(part) < len(HOURS))
+
+
+def test_a_corrupt_branch_that_is_run_alone_is_a_failure_and_an_absent_one_waits(day, away, tmp_path):
+    (tmp_path / "hour=07" / "a.json").write_text("{\n")
+    with pytest.raises(BranchesFailed):
+        day(run_options={"only": ["hours/07"]})
+    away("06")
+    with pytest.raises(NotAllArrived) as waiting:
+        day(run_options={"only": ["hours/06"]})
+    assert waiting.value.asked
+
+
+def test_a_lost_error_table_is_written_again_and_another_error_replaces_the_first(day, hours, tmp_path):
+    def fail(text):
+        for name in HOURS:
+            (tmp_path / f"hour={name}" / "a.json").write_text(text)
+        with pytest.raises(TookFallback):
+            day(on_all_failed=sf.error_table(str(tmp_path / "errors")))
+        return {r["error"] for r in DeltaTable(str(tmp_path / "errors")).to_pyarrow_table().to_pylist()}
+
+    first = fail("{\n")
+    shutil.rmtree(tmp_path / "errors")
+    assert fail("{\n") == first
+    assert not fail('{"id": 5, "n": "x"}\n') & first
+
+
+def test_a_fallbacks_lost_boundary_is_made_again(spark, day, away, state, tmp_path):
+    called = []
+
+    def stand_in(completeness):
+        called.append(1)
+        return spark.createDataFrame([("none", 0)], SCHEMA)
+
+    away(*HOURS)
+    for _ in range(2):
+        with pytest.raises(TookFallback):
+            day(on_all_failed=stand_in)
+        shutil.rmtree(f"{state}/boundaries/p/k/g1/hours/fallback")
+        shutil.rmtree(tmp_path / "lake")
+    assert len(called) == 2
+
+
+def test_two_reports_of_one_dataset_stand_beside_each_other(spark, state, hours, tmp_path):
+    table = str(tmp_path / "completeness")
+    with sf.Run.open("p", "k", state=state, spark=spark) as run:
+        for name in ("left", "right"):
+            found = sf.unaligned_fan_in(run, name, hours, require=sf.all_done)
+            sf.report_completeness(run, "days", found, table=table, name=f"of-{name}")
+    rows = DeltaTable(table).to_pyarrow_table().to_pylist()
+    assert sorted(row["fan_in"] for row in rows) == ["left", "right"]
+
+
+def test_a_report_that_was_committed_is_not_committed_again(day, tmp_path):
+    with pytest.raises(Killed):
+        day(run_options={"observers": [killing("before_event", "completeness")]})
+    day()
+    assert DeltaTable(str(tmp_path / "completeness")).version() == 0
+
+
+def test_another_partial_state_is_told_again(day, away, notified):
+    away("06", "07")
+    day()
+    away("06", back=True)
+    day()
+    assert ["missing 06, 07" in told["message"] for told in notified] == [True, False]
+
+
+def test_state_lost_while_a_key_is_in_staging(day, away, state, tmp_path):
+    sink = sf.staged(*(sf.delta(str(tmp_path / name), partition_by="key") for name in ("lake", "private")))
+    away("06")
+    day(sink=sink)
+    shutil.rmtree(state)
+    day(sink=sink)
+    assert (len(day.lake("private")), DeltaTable(str(tmp_path / "private")).version()) == (3, 1)
+
+
+def test_staging_that_could_never_be_emptied_is_refused_at_once(day, away, tmp_path):
+    away("06")
+    appends = sf.delta(str(tmp_path / "lake"), mode="append")
+    with pytest.raises(CannotReplace):
+        day(sink=sf.staged(appends, sf.delta(str(tmp_path / "private"), partition_by="key")))
+    assert not (tmp_path / "private").exists()
+
+
+def test_an_inner_fan_in_that_waits_is_a_branch_that_is_absent(spark, state, hours, away):
+    away("06")
+    with sf.Run.open("p", "k", state=state, spark=spark) as run:
+        inner = sf.aligned_fan_in(run, "inner", hours)
+        found = sf.unaligned_fan_in(
+            run, "outer", {"inner": inner.frame, "05": hours.branch("05")}, require=sf.any_succeeded
+        )
+        assert found.frame.frame.count() == 1
+    assert found.completeness.absent == {"inner": "06"}
+    assert run.outcome("outer/inner").state == "skipped"
+
+
+def test_a_branch_that_is_a_frame_whose_folder_is_missing_says_so(spark, state, hours, tmp_path):
+    with sf.Run.open("p", "k", state=state, spark=spark) as run:
+        none = sf.read(run, "none", sf.source("json", str(tmp_path / "none"), schema=SCHEMA))
+        sf.unaligned_fan_in(run, "outer", {"none": none, "05": hours.branch("05")}, require=sf.any_succeeded)
+    assert str(tmp_path / "none") in run.outcome("outer/none").reason
+
+
+@pytest.mark.parametrize("options", [{"require": 0.5}, {"require": "at_least(0.5)"}, {"on_all_failed": "x"}])
+def test_arguments_that_are_none_are_refused_before_anything_runs(day, options):
+    with pytest.raises((InvalidRule, InvalidArgument)):
+        day(**options)
+
+
+def test_an_address_that_apprise_does_not_know_is_not_told(caplog, monkeypatch):
+    monkeypatch.setenv("FLOW_BAD", "nosuchservice://user:secret@host/")
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(NotNotified) as error:
+        notify.send("FLOW_BAD", "t", "b")
+    assert "secret" not in caplog.text + str(error.value)
+    logging.getLogger("apprise").error("heard")  # the guard is lifted again
+    assert "heard" in caplog.text
