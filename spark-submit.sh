@@ -5,9 +5,11 @@
 #   ./spark-submit.sh [spark-submit's options] jobs/daily_flights.py --config conf/daily_flights.yaml key=2013-01-02
 #   MASTER=local[2] ./spark-submit.sh jobs/...      another master than local[*]
 #   SPARK_HOME=/opt/spark ./spark-submit.sh ...     a cluster's own Spark instead of the one in .venv
+#   DELTA=no ./spark-submit.sh ...                  without Delta's jars, for jobs that write no Delta table by Spark
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+delta_wanted=${DELTA:-yes}
 line=4.2 # of Spark: what the Delta library named in conf/spark-defaults.conf is built for
 
 die() { echo "spark-submit.sh: $1" >&2; exit 2; }
@@ -63,7 +65,8 @@ add_file() {
   while read -r key value; do
     case $key in
       '' | '#'*) ;;
-      spark.jars.packages) [[ $own ]] || add "$key=$value" ;;
+      spark.sql.extensions | spark.sql.catalog.spark_catalog) [[ $delta_wanted == no ]] || add "$key=$value" ;;
+      spark.jars.packages) [[ $own || $delta_wanted == no ]] || add "$key=$value" ;;
       *) add "$key=$value" ;;
     esac
   done < "$1"
@@ -87,15 +90,18 @@ else
   export SPARK_HOME PYSPARK_PYTHON=$python PYSPARK_DRIVER_PYTHON=$python
 
   # Delta's jars, resolved before: asking Python each time would cost its start.
+  delta=''
   coordinate=$(awk '$1 == "spark.jars.packages" { print $2 }' "$here/conf/spark-defaults.conf")
   cache=${SPARK_FLOW_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}}/spark_flow/delta-${coordinate##*:}-spark-$line
-  if compgen -G "$cache/delta-spark_*.jar" > /dev/null; then
+  if [[ $delta_wanted == no ]]; then
+    :
+  elif compgen -G "$cache/delta-spark_*.jar" > /dev/null; then
     delta=$(printf '%s,' "$cache"/*.jar) && delta=${delta%,}
   else
     delta=$("$python" -m spark_flow.session jars)
   fi
   [[ $jars ]] || jars=$(of_yours spark.jars) || true
-  jars=${jars:+$jars,}$delta
+  [[ ! $delta ]] || jars=${jars:+$jars,}$delta
   : "${master:=$(of_yours spark.master || echo 'local[*]')}"
 fi
 [[ ! $jars ]] || ours+=(--jars "$jars")

@@ -15,7 +15,6 @@ import resource
 import shutil
 import subprocess
 import sys
-from datetime import date, timedelta
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -23,9 +22,8 @@ from typing import TYPE_CHECKING
 from deltalake import DeltaTable
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "scripts"))
 
-from make_flights import make_flights  # noqa: E402 - a script of this project, not a package
+from year import made  # noqa: E402 - of this folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,17 +74,6 @@ def main() -> int:
     show(seconds, "seconds of the work, without the session's start", AIMS)
     show(cpu, "CPU seconds of the whole process, for a machine that others use too", {})
     return judge(tables, ROWS_OF_THE_YEAR if args.days == YEAR else tables[0].num_rows)
-
-
-def made(days: int) -> Path:
-    """The folder of the flights of a number of days, made when it is not there."""
-    folder = ROOT / "benchmarks" / "data" / f"{days}-days"
-    if not folder.exists():
-        half = folder.with_name(f".{folder.name}")  # so that an interrupted making is not taken for the data
-        rows = make_flights([date(2013, 1, 1) + timedelta(days=n) for n in range(days)], half, layout="daily")
-        half.rename(folder)
-        print("made " + ", ".join(f"{count} {name}" for name, count in rows.items()), flush=True)
-    return folder
 
 
 def turned(sides: Sequence[str], by: int) -> list[str]:

@@ -24,12 +24,12 @@ import spark_flow as sf
 from spark_flow.session import session
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "jobs"), str(ROOT / "benchmarks")]
+sys.path.insert(0, str(ROOT / "jobs"))
 
 from fan_in import compare  # noqa: E402 - of this folder
+from year import made  # noqa: E402 - of this folder
 
 import flights  # noqa: E402 - a module of the jobs
-from daily_flights import made  # noqa: E402 - of this folder
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

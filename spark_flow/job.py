@@ -381,7 +381,8 @@ def _run(
     holder: list[SparkSession] = []
 
     def spark() -> SparkSession:
-        holder.append(session(f"{config.pipeline} {config.key}", delta=config.needs_delta))
+        not_taken = [o.node for o in run.outcomes if o.kind == "choice" and o.state == "skipped"]
+        holder.append(session(f"{config.pipeline} {config.key}", delta=config.needs_delta(not_taken)))
         return holder[0]
 
     progress = Progress()

@@ -138,3 +138,37 @@ def test_a_stream_killed_at_random_moments_has_each_row_once_in_each_table(comma
     expected = [len(records), sum(record.get("dep_time") is None for record in records)]
     tables = [DeltaTable(f"{tmp_path}/out/{name}") for name in ("stream_flights", "stream_cancelled")]
     assert [table.to_pyarrow_table().num_rows for table in tables] == expected
+
+
+CSV_OR_DELTA = """
+pipeline: p
+key: k
+sources:
+  airlines: {format: json, path: data/airlines, schema: "carrier STRING, name STRING"}
+parameters:
+  kind: {values: [csv, delta], value: csv}
+flow:
+  - read: airlines
+  - exclusive_choice:
+      name: road
+      routes:
+        csv:
+          when: {by_parameter: {name: kind, equals: csv}}
+          flow: [write: {name: w, format: csv, path: "${output}/csv"}]
+        delta:
+          when: {by_parameter: {name: kind, equals: delta}}
+          flow: [write: {name: v, format: delta, path: "${output}/delta"}]
+"""
+
+
+def test_a_road_to_csv_runs_without_deltas_jars(tmp_path):
+    """Neither in the cache nor to be had; by spark-submit.sh with DELTA=no, without it by the job's own session."""
+    (tmp_path / "job.yaml").write_text(CSV_OR_DELTA)
+    none = {"SPARK_FLOW_CACHE": f"{tmp_path}/none", "SPARK_FLOW_IVY_SETTINGS": f"{tmp_path}/none.xml", "DELTA": "no"}
+    for launcher, key in ([sys.executable], "k1"), (["./spark-submit.sh"], "k2"):
+        arguments = ["--config", f"{tmp_path}/job.yaml", f"key={key}", f"state={tmp_path}/state", f"output={tmp_path}"]
+        line = [*launcher, "jobs/exclusive_choice.py", *arguments]
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, env={**ENVIRONMENT, **none}, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(Path(tmp_path, "csv").glob("key=*/*.csv"))) == 2
+    assert not (tmp_path / "delta").exists()

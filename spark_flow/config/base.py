@@ -1,6 +1,7 @@
 """What all models of the YAML file share."""
 # Read by pydantic at run time, so the modules of models do without `from __future__ import annotations`.
 
+from collections.abc import Collection
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo
@@ -47,9 +48,8 @@ class FlowModel(Model):
         """The names that the entry takes in its run."""
         return ()
 
-    @property
-    def entries(self) -> tuple["FlowModel", ...]:
-        """The entries within it."""
+    def within(self, without: Collection[str] = ()) -> tuple["FlowModel", ...]:  # noqa: ARG002 - of choices
+        """The entries within it; of a choice without those of some routes, given by their nodes."""
         return ()
 
     def reads(self) -> tuple[str, ...]:

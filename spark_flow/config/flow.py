@@ -4,7 +4,7 @@ To add one: write a ``FlowModel`` whose ``pattern`` is its name in the file, and
 ``_ANY_ENTRY`` and ``PATTERNS``. Refusing unknown names, paths in errors and the short form follow from that.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -40,8 +40,7 @@ class TransactionModel(FlowModel):
         """Its own name, and those of its entries under it."""
         return (self.name, *(f"{self.name}/{node}" for entry in self.flow for node in entry.nodes()))
 
-    @property
-    def entries(self) -> tuple[FlowModel, ...]:
+    def within(self, without: Collection[str] = ()) -> tuple[FlowModel, ...]:  # noqa: ARG002 - of choices
         """Those that become visible together."""
         return self.flow
 
@@ -93,13 +92,13 @@ class ExclusiveChoiceModel(FlowModel):
         return (
             self.name,
             *(f"{self.name}/{route}" for route in self.routes),
-            *(n for e in self.entries for n in e.nodes()),
+            *(n for e in self.within() for n in e.nodes()),
         )
 
-    @property
-    def entries(self) -> tuple[FlowModel, ...]:
-        """Those of all routes."""
-        return tuple(entry for route in self.routes.values() for entry in route.flow)
+    def within(self, without: Collection[str] = ()) -> tuple[FlowModel, ...]:
+        """Those of all routes but some."""
+        routes = [route for name, route in self.routes.items() if f"{self.name}/{name}" not in without]
+        return tuple(entry for route in routes for entry in route.flow)
 
     @field_validator("default")
     @classmethod
@@ -177,11 +176,11 @@ FlowEntry = Annotated[
 ]
 
 
-def walk(flow: Sequence[FlowModel]) -> Iterator[FlowModel]:
-    """All entries of a flow, those within others after them."""
+def walk(flow: Sequence[FlowModel], without: Collection[str] = ()) -> Iterator[FlowModel]:
+    """All entries of a flow, those within others after them, without some routes of choices."""
     for entry in flow:
         yield entry
-        yield from walk(entry.entries)
+        yield from walk(entry.within(without), without)
 
 
 def flow_findings(flow: Sequence[FlowModel | None]) -> list[Finding]:

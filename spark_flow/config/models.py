@@ -1,5 +1,6 @@
 """A job's YAML file as a whole, and its sources; the entries of its flow are in ``flow.py``."""
 
+from collections.abc import Collection
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -105,10 +106,12 @@ class JobConfig(Model):
             raise findings(*wrong)
         return self
 
-    @property
-    def needs_delta(self) -> bool:
-        """Whether Spark reads or writes a Delta table; the ledger and completeness do without Spark."""
-        entries = list(walk(self.flow))
+    def needs_delta(self, without: Collection[str] = ()) -> bool:
+        """Whether Spark reads or writes a Delta table, routes of choices that were not taken left out.
+
+        The ledger and the completeness do without Spark.
+        """
+        entries = list(walk(self.flow, without))
         sinks: list[SinkModel] = [entry for entry in entries if isinstance(entry, WriteModel)]
         sinks += [sink for entry in entries if isinstance(entry, ParallelSplitModel) for sink in entry.sinks.values()]
         formats = {*(source.format for source in self.sources.values()), *(sink.format for sink in sinks)}
