@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from spark_flow import config as files
-from spark_flow.job import execute
+from spark_flow.flow import execute
 from spark_flow.run import Run
 from spark_flow.session import session
 

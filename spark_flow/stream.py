@@ -10,7 +10,8 @@ import typer
 from spark_flow import config as files
 from spark_flow.errors import NodeFailed, SparkFlowError, UsageError
 from spark_flow.fan_out import split_batch
-from spark_flow.job import command_line, sink_of, texts
+from spark_flow.flow import sink_of, texts
+from spark_flow.job import command_line
 from spark_flow.session import session
 from spark_flow.storage.delta import DeltaSink
 from spark_flow.storage.files import for_spark

@@ -1,0 +1,242 @@
+"""A config file's flow on its way through a run: each entry is a pattern's call."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from spark_flow import config as files
+from spark_flow.fan_in import aligned_fan_in, error_table, report_completeness, unaligned_fan_in
+from spark_flow.fan_in.require import parse
+from spark_flow.fan_out import (
+    by_data,
+    by_date,
+    by_parameter,
+    by_schema,
+    by_share,
+    exclusive_choice,
+    parallel_split,
+)
+from spark_flow.frames import LazyFrame, Scope, read, write
+from spark_flow.sequence import Step, local_sequencer, step, transaction
+from spark_flow.storage.sinks import sink
+from spark_flow.storage.sources import Source, source
+from spark_flow.storage.staged import staged
+from spark_flow.transforms import join_all, sql, with_completeness
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from spark_flow.fan_in.unaligned import Fallback
+    from spark_flow.fan_out import Condition
+    from spark_flow.run import Run
+    from spark_flow.storage.port import Sink
+
+Entry = Callable[["Flow", Any, Scope, "LazyFrame | None"], "LazyFrame | None"]
+
+
+class Flow:
+    """A config file on its way through a run: sources by name, and how to find ``module:function``."""
+
+    def __init__(self, config: files.JobConfig, run: Run, beside: Path | None) -> None:
+        self.run = run
+        self._config = config
+        self._beside = beside
+
+    def source(self, name: str, branches: Sequence[str] = ()) -> Source:
+        """The source that a name in the file stands for, with branches of its own or those of a fan-in."""
+        model = self._config.sources[name]
+        schema = self.resolve(model.schema_) if model.schema_ and files.is_reference(model.schema_) else model.schema_
+        names = branches or model.branch_names()
+        options = {"schema": schema, "branches": names, "options": texts(model.options)}
+        policy = model.bad_records or "fail"
+        return source(model.format, model.path, bad_records=policy, version=model.version, **options)  # type: ignore[arg-type]
+
+    def step(self, model: files.StepModel) -> Step:
+        """The step that an entry of the file stands for."""
+        transform = sql(model.sql) if model.sql is not None else self.resolve(str(model.run))
+        named, plain = model.split_with(self._config.sources)
+        frames = {argument: read(self.run, name, self.source(name)) for argument, name in named.items()}
+        settings = {"name": model.name, "restart": model.restart, "version": model.version or ""}
+        return step(transform, **settings, **plain, **frames)  # type: ignore[arg-type]
+
+    def inputs(self, model: files.FanInModel, frame: LazyFrame | None) -> Source | dict[str, Source | LazyFrame]:
+        """A fan-in's branches: of one source, or several sources; a join's first is the frame so far."""
+        if model.source is not None:
+            return self.source(model.source, model.branches or ())
+        first = {"frame": frame} if frame is not None and getattr(model, "join", None) else {}
+        return {**first, **{name: self.source(name) for name in model.sources}}
+
+    def fallback(self, model: files.FallbackModel | None) -> Fallback | None:
+        """What the file says to do when no branch arrived."""
+        if model is None:
+            return None
+        if model.error_table is not None:
+            return error_table(model.error_table)
+        return self.source(model.source) if model.source is not None else self.resolve(str(model.run))
+
+    def condition(self, model: files.WhenModel | None, frame: LazyFrame) -> Condition | None:
+        """What a route of the file asks."""
+        if model is None:
+            return None
+        if model.by_parameter is not None:
+            name, parameter = model.by_parameter.name, self._config.parameters[model.by_parameter.name]
+            return by_parameter(name, str(parameter.value), model.by_parameter.equals, allowed=parameter.values)
+        if model.by_date is not None:
+            return by_date(since=model.by_date.since, before=model.by_date.before)
+        if model.by_share is not None:
+            return by_share(model.by_share.share, salt=model.by_share.salt)
+        if model.by_schema is not None:
+            asked = model.by_schema
+            data = self.source(asked.source) if asked.source else frame
+            return by_schema(data, has=asked.has, types=asked.types, fields=asked.fields)
+        return by_data(frame, **model.by_data.model_dump() if model.by_data else {})
+
+    def resolve(self, reference: str) -> Any:
+        """What ``module:name`` stands for."""
+        return files.resolve(reference, beside=self._beside)
+
+
+def execute(config: files.JobConfig, run: Run, *, beside: Path | None = None) -> None:
+    """Walk a file's flow: what is lazy is declared, what writes is done, once.
+
+    Raises:
+        SparkFlowError: As the entries' patterns do.
+    """
+    _walk(Flow(config, run, beside), config.flow, run, None)
+
+
+def _walk(flow: Flow, entries: Sequence[Any], scope: Scope, frame: LazyFrame | None) -> LazyFrame | None:
+    for entry in entries:
+        frame = ENTRIES[entry.pattern](flow, entry, scope, frame)
+    return frame
+
+
+def _read(flow: Flow, entry: files.ReadModel, scope: Scope, _: LazyFrame | None) -> LazyFrame:
+    return read(scope.run, entry.source, flow.source(entry.source))
+
+
+def _step(flow: Flow, entry: files.StepModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame:
+    return local_sequencer(scope.run, _needed(frame), [flow.step(entry)])
+
+
+def _write(_: Flow, entry: files.WriteModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame:
+    write(scope, entry.name, _needed(frame), sink_of(entry))
+    return _needed(frame)
+
+
+def _transaction(flow: Flow, entry: files.TransactionModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame | None:
+    with transaction(scope.run, entry.name) as within:
+        return _walk(flow, entry.flow, within, frame)
+
+
+def _aligned(flow: Flow, entry: files.AlignedFanInModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame:
+    merge = functools.partial(join_all, **entry.join.arguments) if entry.join else None
+    return aligned_fan_in(
+        scope.run,
+        entry.name,
+        flow.inputs(entry, frame),
+        each=flow.resolve(entry.each) if entry.each else None,
+        merge=merge,
+        restart=entry.restart,
+        max_in_flight=entry.max_in_flight,
+        on_failure=entry.on_failure,
+        allow_missing_columns=entry.allow_missing_columns,
+    ).frame
+
+
+def _unaligned(flow: Flow, entry: files.UnalignedFanInModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame:
+    return unaligned_fan_in(
+        scope.run,
+        entry.name,
+        flow.inputs(entry, frame),
+        require=parse(entry.require),
+        each=flow.resolve(entry.each) if entry.each else None,
+        max_in_flight=entry.max_in_flight,
+        on_all_failed=flow.fallback(entry.on_all_failed),
+        allow_missing_columns=entry.allow_missing_columns,
+    ).frame
+
+
+def _with_completeness(_: Flow, entry: files.WithCompletenessModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame:
+    parts = _needed(frame).completeness
+    expected = [f"{part.node}/{name}" for part in parts for name in part.expected]
+    arrived = [f"{part.node}/{name}" for part in parts for name in part.arrived]
+    flag = step(with_completeness, name=entry.name, expected=expected, arrived=arrived, column=entry.column)
+    return local_sequencer(scope.run, _needed(frame), [flag])
+
+
+def _choice(flow: Flow, entry: files.ExclusiveChoiceModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame | None:
+    before = _needed(frame)
+    routes = {
+        name: (flow.condition(route.when, before), functools.partial(_walk, flow, route.flow, scope, before))
+        for name, route in entry.routes.items()
+    }
+    choice = exclusive_choice(scope.run, entry.name, routes, default=entry.default)
+    return choice.result if choice.route else before
+
+
+def _split(flow: Flow, entry: files.ParallelSplitModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame:
+    branches = {
+        name: (flow.step(model.step), sink_of(model)) if model.step else sink_of(model)
+        for name, model in entry.sinks.items()
+    }
+    parallel_split(
+        scope,
+        _needed(frame),
+        branches,
+        name=entry.name,
+        share=entry.share,
+        loading_time=entry.loading_time or "",
+        max_in_flight=entry.max_in_flight,
+        mode=entry.mode,
+        spark={name: texts(model.spark) for name, model in entry.sinks.items()},
+    )
+    return _needed(frame)
+
+
+def _report(_: Flow, entry: files.ReportCompletenessModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame:
+    to = {"table": entry.table, "notify_by": entry.notify or "", "name": entry.name}
+    report_completeness(scope.run, entry.dataset, _needed(frame), **to)
+    return _needed(frame)
+
+
+ENTRIES: Mapping[str, Entry] = {
+    "read": _read,
+    "aligned_fan_in": _aligned,
+    "unaligned_fan_in": _unaligned,
+    "step": _step,
+    "with_completeness": _with_completeness,
+    "write": _write,
+    "parallel_split": _split,
+    "exclusive_choice": _choice,
+    "transaction": _transaction,
+    "report_completeness": _report,
+}
+"""What each pattern of a file does; the models that describe them are in ``spark_flow.config``."""
+
+
+def sink_of(model: files.SinkModel) -> Sink:
+    """The sink that a part of the file describes."""
+    public = sink_at(model, model.path)
+    return staged(public, sink_at(model, model.staging)) if model.staging else public
+
+
+def sink_at(model: files.SinkModel, path: str) -> Sink:
+    """The same at another place."""
+    given: dict[str, Any] = {"options": texts(model.options), "properties": texts(model.properties)}
+    given |= {"partition_by": model.partition_by, "replace_where": model.replace_where}
+    given |= {"mode": model.mode if model.mode != "replace" else None}
+    return sink(model.format, path, **{name: value for name, value in given.items() if value})
+
+
+def texts(options: Mapping[str, Any]) -> dict[str, str]:
+    """Options as Spark takes them: booleans in lower case."""
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in options.items()}
+
+
+def _needed(frame: LazyFrame | None) -> LazyFrame:
+    if frame is None:
+        raise ValueError("a flow starts with a read; the config's checks refuse others")
+    return frame
