@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 
+WHERE = "state, output, or any path into the file."
+
+
 def main(argv: Sequence[str] | None = None, *, job: str) -> int:
     """Run a stream's command line until its trigger is done, or it is stopped; returns its exit code.
 
@@ -37,10 +40,8 @@ def main(argv: Sequence[str] | None = None, *, job: str) -> int:
     path = Path(job).resolve()
     default = path.parent.parent / "conf" / f"{path.stem}.yaml"
 
-    where = "state, output, or any path into the file."
-
     def command(
-        overrides: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help=where)] = None,
+        overrides: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help=WHERE)] = None,
         config: Annotated[Path, typer.Option(help="The stream's YAML file.")] = default,
     ) -> int:
         try:

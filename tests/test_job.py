@@ -1,10 +1,11 @@
 """A job's command line: bad input ends with its exit code and a message, before any work."""
 
 import textwrap
+from pathlib import Path
 
 import pytest
 
-from spark_flow import job
+from spark_flow import job, stream
 
 CONFIG = """
     pipeline: p
@@ -99,3 +100,21 @@ def test_help_names_every_option(run):
     code, output = run("--help")
     assert code == 0
     assert all(option in output for option in ("--config", "--plan", "--rerun", "--show", "--summary-json"))
+
+
+def test_a_streams_command_line(capsys):
+    path = str(Path(__file__).parent.parent / "jobs" / "stream_split.py")
+    assert stream.main(["--help"], job=path) == 0
+    assert stream.main(["sinks.flights.format=csv"], job=path) == 2
+    assert "format delta" in capsys.readouterr().err
+
+
+def test_a_parameter_of_the_file_is_an_option_of_the_job(capsys):
+    path = str(Path(__file__).parent.parent / "jobs" / "exclusive_choice.py")
+    for option in (["--output-type", "orc"], ["--output-type=orc"]):
+        assert job.main(["key=2013-01-02", *option], job=path) == 2
+        assert "csv, delta" in capsys.readouterr().err
+    assert job.main(["key=2013-01-02", "--output-typ", "csv"], job=path) == 2
+    assert "--output-typ" in capsys.readouterr().err
+    assert job.main(["--help"], job=path) == 0
+    assert "--output-type" in capsys.readouterr().out
