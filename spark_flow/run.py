@@ -133,6 +133,7 @@ class Run:
         self._declared: dict[str, Lazy] = {}
         self._built: dict[str, int] = {}
         self._claimed: set[str] = set()
+        self._nodes: dict[str, threading.RLock] = {}
         self._outcomes: dict[str, Outcome] = {}
         self._failures: list[BaseException] = []
         self._ended: str | None = None
@@ -278,7 +279,24 @@ class Run:
             SparkFlowError: The action raised one of ours; it was recorded, and is raised as it is.
         """
         with self._lock:
-            done = self._outcomes.get(node)
+            alone = self._nodes.setdefault(node, threading.RLock())
+        with alone:  # one node that several threads need is done by the first, the others take its outcome
+            return self._once(node, action, kind, fingerprint, inputs, remembered, lack, admit, writes=writes)
+
+    def _once(
+        self,
+        node: str,
+        action: Callable[[Intent], Written],
+        kind: Kind,
+        fingerprint: str,
+        inputs: Sequence[Lazy],
+        remembered: Callable[[], int],
+        lack: Callable[[Event], str],
+        admit: Callable[[Intent], None],
+        *,
+        writes: bool,
+    ) -> Outcome:
+        done = self.outcome(node)
         if done is not None and done.state in ("succeeded", "reused", "would run", "would reuse"):
             if done.fingerprint != fingerprint:
                 raise DuplicateNode(node, "two different nodes have this name")

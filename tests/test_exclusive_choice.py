@@ -235,3 +235,47 @@ def test_a_plan_tells_metadata_choices_and_reads_no_data(spark, choose, jobs):
     choice, run = choose({"a": sf.by_data(spark.range(1))}, run_options={"plan": True})
     assert (choice.route, states(run)["road"], jobs()) == ("", "would run", before)
     assert "decided by data" in choice.reason
+
+
+@pytest.mark.parametrize(("written", "found"), [("INT", "int"), ("integer", "int"), ("bool", "boolean")])
+def test_types_as_people_write_them(written, found):
+    condition = sf.by_schema(sf.source("json", "x"), types={"a": written})
+    assert condition.text == f"a is {found}"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: sf.by_schema(sf.source("json", "x"), types={"a": "itn"}),
+        lambda: sf.by_schema(sf.source("json", "x"), fields="3"),
+        lambda: sf.by_schema(sf.source("json", "x"), fields=0),
+        lambda: sf.by_schema("x", has=["a"]),
+        lambda: sf.by_data("x"),
+        lambda: sf.by_data(None, at_least="2"),
+        lambda: sf.by_parameter("n", "cs", "cs", allowed="csv"),
+        lambda: sf.by_date(since="20130103"),
+        lambda: sf.by_date(since="2013-W01-2"),
+        lambda: sf.by_date(since="2013-01-01").ask("2013-01-02x"),
+    ],
+)
+def test_conditions_that_could_never_hold_are_refused(make):
+    with pytest.raises(InvalidCondition):
+        make()
+
+
+def test_a_single_column_is_a_list_of_one():
+    assert sf.by_schema(sf.source("json", "x"), has="cancelled").text == "has cancelled"
+
+
+@pytest.mark.spark
+def test_another_source_is_another_question(choose, lines):
+    one, other = (sf.source("json", lines("{}", name=n), schema=f"{n} INT") for n in "ab")
+    for source, route in ((one, "no"), (other, "yes")):
+        assert choose({"yes": sf.by_schema(source, has=["b"]), "no": None}, default="no")[0].route == route
+
+
+@pytest.mark.parametrize("route", [OLD, (OLD,), (OLD, 5)])
+def test_a_route_is_a_condition_and_a_function(state, memory_ledger, route):
+    run = sf.Run.open("p", "2013-01-02", state=state, ledger=memory_ledger)
+    with pytest.raises(InvalidCondition):
+        sf.exclusive_choice(run, "road", {"a": route})

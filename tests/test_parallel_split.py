@@ -15,15 +15,18 @@ from pyspark.sql import functions as F
 
 import spark_flow as sf
 from spark_flow.errors import (
+    ApplicationFailed,
     BadRecords,
     BranchesFailed,
     ColumnClash,
     DuplicateNode,
+    InvalidArgument,
     InvalidName,
     NoBranches,
     NotADataFrame,
     UnknownFormat,
 )
+from spark_flow.ledger import DeltaLedger
 
 pytestmark = pytest.mark.spark
 SCHEMA = "key STRING NOT NULL, n INT"
@@ -206,7 +209,7 @@ def test_a_plan_writes_nothing_and_shows_every_branch(split, state):
         ({"a": sf.delta("x/y"), "b": sf.csv("x")}, {}, DuplicateNode),
         ({"a/b": sf.delta("x")}, {}, InvalidName),
         ({"..": sf.delta("x")}, {}, InvalidName),
-        ({"a": sf.delta("x")}, {"spark": {"b": {}}}, DuplicateNode),
+        ({"a": sf.delta("x")}, {"spark": {"b": {}}}, InvalidArgument),
     ],
 )
 def test_bad_branches_are_refused_before_anything_runs(spark, state, folder, branches, options, error):
@@ -323,3 +326,107 @@ def test_intermediary_each_branch_is_an_application_with_its_own_settings(split,
     assert len({detail["application"] for detail in details.values()}) == 3
     assert set(states(split(mode="intermediary", spark=spark, loading_time="at")).values()) == {"reused"}
     assert split.versions() == [0, 0]
+
+
+def test_every_failed_branch_is_named(split, tmp_path):
+    sink = sf.delta(str(tmp_path / "tenfold"), partition_by="key")
+    with pytest.raises(BranchesFailed) as failure:
+        split(split.branches(tenfold=(fails, sink), lake=(fails, sf.delta(str(tmp_path / "lake"), partition_by="key"))))
+    assert sorted(failure.value.errors) == ["lake", "tenfold"]
+
+
+def test_what_branches_share_is_recorded_once_and_read_at_one_version(spark, state, split, folder, tmp_path):
+    spark.createDataFrame([(0,), (1,)], "n INT").write.format("delta").save(str(tmp_path / "dim"))
+    at_once = threading.Barrier(2, timeout=20)
+
+    def together(point, node, _):
+        if point == "before_action" and node in ("lake", "other"):
+            at_once.wait()
+
+    def joined(frame, dim):
+        return frame.join(dim, "n")
+
+    run = sf.Run.open("p", "2013-01-02", state=state, spark=spark, observers=[together])
+    with run:
+        frame = sf.read(run, "in", sf.source("json", folder + "2013-01-02", schema=SCHEMA))
+        dims = [sf.read(run, "dim", sf.source("delta", str(tmp_path / "dim"))) for _ in range(2)]
+        sinks = [sf.delta(str(tmp_path / name), partition_by="key") for name in ("lake", "other")]
+        steps = [sf.step(joined, dim=dim) for dim in dims]
+        sf.parallel_split(run, frame, {"lake": (steps[0], sinks[0]), "other": (steps[1], sinks[1])})
+    events = [e.node for e in DeltaLedger(state).read("p", "2013-01-02") if e.state == "succeeded"]
+    assert (events.count("dim"), events.count("in")) == (1, 1)
+
+
+def test_one_place_by_two_spellings_is_one_place(split, tmp_path):
+    sinks = [sf.delta(path, partition_by="key") for path in (f"{tmp_path}/lake", f"file://{tmp_path}/lake")]
+    with pytest.raises(DuplicateNode):
+        split({"a": sinks[0], "b": sinks[1]})
+
+
+def test_a_second_split_needs_a_name_of_its_own(spark, state, folder, tmp_path):
+    run = sf.Run.open("p", "2013-01-02", state=state, spark=spark)
+    frame = sf.read(run, "in", sf.source("json", folder + "2013-01-02", schema=SCHEMA))
+    sf.parallel_split(run, frame, {"a": sf.parquet(str(tmp_path / "a"), partition_by="key")})
+    other = {"b": sf.parquet(str(tmp_path / "b"), partition_by="key")}
+    with pytest.raises(DuplicateNode, match="name="):
+        sf.parallel_split(run, frame, other)
+    assert sf.parallel_split(run, frame, other, name="second")["b"].rows == 3
+
+
+def test_another_way_to_share_after_a_failure(split, tmp_path):
+    sink = sf.delta(str(tmp_path / "tenfold"), partition_by="key")
+    with pytest.raises(BranchesFailed):
+        split(split.branches(tenfold=(fails, sink)))
+    assert states(split(share="boundary"))["tenfold"] == "succeeded"
+    assert split.tables()[1] == [0, 10, 20]
+
+
+@pytest.mark.parametrize(
+    ("branches", "options", "error"),
+    [
+        (["a"], {}, InvalidArgument),
+        ({"a": "out/x"}, {}, InvalidArgument),
+        ({"a": (sf.delta("x"),)}, {}, InvalidArgument),
+        ({"split": sf.delta("x")}, {}, DuplicateNode),
+        ({"a": sf.delta("x")}, {"share": "memory"}, InvalidArgument),
+        ({"a": sf.delta("x")}, {"mode": "processes"}, InvalidArgument),
+        ({"a": sf.delta("x")}, {"max_in_flight": 0}, InvalidArgument),
+        ({"a": sf.delta("x")}, {"spark": {"a": {"spark.driver.memory": "1g"}}}, InvalidArgument),
+    ],
+)
+def test_what_is_no_split_is_refused_before_anything_is_computed(spark, state, folder, branches, options, error):
+    run = sf.Run.open("p", "k", state=state, spark=lambda: pytest.fail("no session is needed"))
+    frame = sf.read(run, "in", sf.source("json", folder + KEYS[0], schema=SCHEMA))
+    with pytest.raises(error):
+        sf.parallel_split(run, frame, branches, **options)
+
+
+def raises_at_run_time(frame):
+    return frame.withColumn(
+        "n", F.when(F.col("n") > 1, F.raise_error(F.lit("no good"))).otherwise(F.col("n")).cast("int")
+    )
+
+
+def hour_of_day(frame):
+    return frame.withColumn("n", F.hour(F.timestamp_seconds(F.lit(0))))
+
+
+def test_an_application_that_fails_is_told_and_one_that_does_not_has_the_parents_settings(
+    spark, state, split, tmp_path
+):
+    zone = "spark.sql.session.timeZone"
+    branches = split.branches(
+        lake=(hour_of_day, sf.delta(str(tmp_path / "lake"), partition_by="key")),
+        tenfold=(raises_at_run_time, sf.delta(str(tmp_path / "tenfold"), partition_by="key")),
+    )
+    before = spark.conf.get(zone)
+    spark.conf.set(zone, "America/New_York")
+    try:
+        with pytest.raises(BranchesFailed) as failure:
+            split({name: branches[name] for name in ("lake", "tenfold")}, mode="intermediary")
+    finally:
+        spark.conf.set(zone, before)
+    assert list(failure.value.errors) == ["tenfold"]
+    assert isinstance(failure.value.errors["tenfold"], ApplicationFailed)
+    assert rows(spark.read.format("delta").load(str(tmp_path / "lake")).select("n").distinct()) == [(19,)]
+    assert not Path(state, "handover", "p", "2013-01-02").exists()

@@ -1,11 +1,13 @@
 """A stream to several tables: each row once in each, whatever is killed."""
 
+import shutil
+
 import pytest
 from conftest import rows
 from deltalake import DeltaTable
 
 import spark_flow as sf
-from spark_flow.errors import DuplicateNode, InvalidName, NoBranches, OtherCheckpoint
+from spark_flow.errors import DuplicateNode, InvalidArgument, InvalidName, NoBranches, OtherCheckpoint
 
 pytestmark = pytest.mark.spark
 
@@ -103,3 +105,22 @@ def test_batches_of_other_writers_between_do_not_hide_the_streams_own(spark, str
 def test_bad_input(sinks, app_id, error):
     with pytest.raises(error):
         sf.split_batch(sinks, app_id)
+
+
+def test_a_checkpoint_that_was_set_back_by_more_than_a_batch_is_refused(stream, tmp_path):
+    for n in (1, 2, 3):
+        stream.land(n)
+        stream()
+        if n == 1:
+            shutil.copytree(tmp_path / "checkpoint", tmp_path / "old")
+    with pytest.raises(OtherCheckpoint) as error:
+        stream(checkpoint="old")
+    assert (error.value.known, error.value.batch) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "sink", [sf.csv("x"), (None, sf.delta("x")), sf.delta("x", mode="overwrite"), sf.delta("x", replace_where="true")]
+)
+def test_what_cannot_be_appended_to_is_refused(sink):
+    with pytest.raises(InvalidArgument):
+        sf.split_batch({"a": sink}, "s")

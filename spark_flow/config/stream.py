@@ -40,6 +40,9 @@ class StreamConfig(Model):
         for name, sink in value.items():
             if sink.format != "delta":
                 raise refuse(f"sink {name} with format {show(sink.format)}", "format delta", "Batches need its ids.")
-            if sink.step is not None and sink.step.with_:
-                raise refuse(f"sink {name} with a step that takes arguments", "a function of the frame alone")
+            odd = sorted({"mode", "replace_where", "staging", "spark"} & sink.model_fields_set)
+            unused = {"with_", "restart", "version"} & (sink.step.model_fields_set if sink.step else set())
+            odd += [f"step.{key.rstrip('_')}" for key in sorted(unused)]
+            if odd:
+                raise refuse(f"sink {name} with {odd[0]}", "none: batches are appended", "Leave it out.")
         return value

@@ -49,6 +49,7 @@ class Work:
         sink: Where the result goes.
         intent: The parent's, without its observers.
         settings: Spark settings of the branch, to report as the application has them.
+        conf: The SQL settings of the parent's session, so that the same functions give the same rows.
     """
 
     state: str
@@ -59,6 +60,7 @@ class Work:
     sink: Sink
     intent: Intent
     settings: Sequence[str]
+    conf: Mapping[str, str]
 
 
 def settle_apart(
@@ -82,8 +84,9 @@ def settle_apart(
         sink=sink,
         intent=dataclasses.replace(intent, mark=_unobserved),
         settings=tuple(settings),
+        conf={key: value for key, value in run.spark.conf.getAll.items() if key.startswith("spark.sql.")},
     )
-    folder = files.join(files.absolute(run.state), "handover", run.run_id, intent.node)
+    folder = files.join(handover(run), intent.node)
     try:
         files.write_bytes(files.join(folder, WORK), cloudpickle.dumps(work))  # type: ignore[no-untyped-call]
         intent.mark("before_commit")
@@ -93,8 +96,13 @@ def settle_apart(
     finally:
         files.remove(folder)
     if "error" in report or not report:
-        raise ApplicationFailed(intent.node, report.get("error") or _last_line(said))
+        raise ApplicationFailed(intent.node, report.get("error") or said)
     return Written(rows=report["rows"], reason=report["reason"], detail=report["detail"])
+
+
+def handover(run: Run) -> str:
+    """Where a run's work for applications lies while they are at it."""
+    return files.join(files.absolute(run.state), "handover", run.pipeline, run.key)
 
 
 def _is_frame(value: object) -> bool:
@@ -118,7 +126,7 @@ def _unobserved(_: str) -> None:
 
 
 def _submit(spark: SparkSession, folder: str, name: str, settings: Mapping[str, str]) -> str:
-    """Run this module under spark-submit; returns what it printed."""
+    """Run this module under spark-submit; returns how it ended, in words."""
     import pyspark
 
     master = str(spark.conf.get("spark.master", "local[*]"))
@@ -134,7 +142,9 @@ def _submit(spark: SparkSession, folder: str, name: str, settings: Mapping[str, 
     done = subprocess.run(  # noqa: S603
         command, env=kept | python | modules, capture_output=True, text=True, check=False
     )
-    return done.stdout + done.stderr
+    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    how = f"by signal {-done.returncode}" if done.returncode < 0 else f"with exit code {done.returncode}"
+    return f"it ended {how} and left no report; its last words: {lines[-1] if lines else 'none'}"
 
 
 def _report(folder: str) -> dict[str, Any]:
@@ -142,11 +152,6 @@ def _report(folder: str) -> dict[str, Any]:
         return dict(files.read_json(files.join(folder, REPORT)))
     except FileNotFoundError:
         return {}
-
-
-def _last_line(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return lines[-1] if lines else "it ended without a report"
 
 
 # --------------------------------------------------------------------------------------------- the child
@@ -157,6 +162,9 @@ def main(folder: str, parent: int) -> int:
     end_with(parent)
     work: Work = pickle.loads(files.read_bytes(files.join(folder, WORK)))  # noqa: S301 - of our own state folder
     spark = session(work.intent.node)
+    for key, value in work.conf.items():
+        if key not in work.settings and spark.conf.isModifiable(key):
+            spark.conf.set(key, value)
     try:
         report = _do(spark, work)
     except Exception as error:

@@ -15,13 +15,20 @@ from spark_flow import fingerprint
 from spark_flow.errors import InvalidCondition
 from spark_flow.frames import LazyFrame
 from spark_flow.storage.sources import Source, schema_of
-from spark_flow.transforms.columns import folding, unique_columns
+from spark_flow.transforms.columns import folding, is_frame, unique_columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pyspark.sql import DataFrame
     from pyspark.sql.types import StructType
+
+
+_NUMBERS = {"tinyint", "smallint", "int", "bigint", "float", "double", "decimal"}
+_TYPES = _NUMBERS | {"string", "char", "varchar", "boolean", "binary", "date", "timestamp", "timestamp_ntz"}
+_TYPES |= {"interval", "array", "map", "struct", "variant", "void"}
+_SYNONYMS = {"byte": "tinyint", "short": "smallint", "integer": "int", "long": "bigint", "bool": "boolean"}
+_SYNONYMS |= {"real": "float", "text": "string", "datetime": "timestamp"}
 
 
 @dataclass(frozen=True)
@@ -41,17 +48,19 @@ class Condition:
         ask: The answer for a key.
         reads_data: Whether asking launches a Spark job.
         span: The dates that it holds for, first and last (exclusive), where it is one of dates.
+        about: What is asked of which data: a node's name, or a hash of a source's settings.
     """
 
     text: str
     ask: Callable[[str], Answer]
     reads_data: bool = False
     span: tuple[dt.date, dt.date] | None = None
+    about: str = ""
 
     @property
     def fingerprint(self) -> str:
         """A hash of the question; not of what the answer depends on."""
-        return fingerprint.of(self.text)
+        return fingerprint.of((self.text, self.about))
 
 
 def by_parameter(name: str, value: str, equals: str, *, allowed: Sequence[str]) -> Condition:
@@ -69,37 +78,43 @@ def by_parameter(name: str, value: str, equals: str, *, allowed: Sequence[str]) 
     Raises:
         InvalidCondition: ``value`` or ``equals`` is none of those.
     """
+    if isinstance(allowed, str):
+        raise InvalidCondition(f"by_parameter {name}", f"allowed {allowed!r}", "a list of values")
     for one in (value, equals):
         if one not in allowed:
-            raise InvalidCondition(f"by_parameter {name}", repr(one), f"one of: {', '.join(allowed)}")
+            raise InvalidCondition(f"by_parameter {name}", repr(one), f"one of: {', '.join(map(str, allowed))}")
     return Condition(f"{name} = {equals}", lambda _: Answer(value == equals, f"{name} = {value}"))
 
 
 def by_date(*, since: str = "", before: str = "") -> Condition:
     """By the run's key, a date: ``since`` a day (inclusive), ``before`` a day (exclusive), or a range of both.
 
-    A longer key, as ``2013-01-02-07``, counts by the date that it begins with.
+    A longer key, as ``2013-01-02-07`` or ``2013-01-02T07``, counts by the date that it begins with.
 
     Raises:
         InvalidCondition: Neither is given, one is no date, or the range holds no day; when asked: the key is no date.
     """
     if not since and not before:
         raise InvalidCondition("by_date", "neither since nor before", "at least one, as since='2013-01-03'")
-    first = _date("by_date since", since) if since else dt.date.min
-    last = _date("by_date before", before) if before else dt.date.max
+    first = _date("by_date since", str(since)) if since else dt.date.min
+    last = _date("by_date before", str(before)) if before else dt.date.max
     if first >= last:
         raise InvalidCondition("by_date", f"since {since}, before {before}", "since earlier than before")
     text = " and ".join(part for part in (f"since {since}" * bool(since), f"before {before}" * bool(before)) if part)
 
     def ask(key: str) -> Answer:
-        return Answer(first <= _date("by_date: key", key[:10]) < last, f"key = {key}")
+        day, rest = key[:10], key[10:]
+        if rest and rest[0] not in "-_.T":
+            raise InvalidCondition("by_date: key", repr(key), "a date as 2013-01-03")
+        found = _date("by_date: key", day)
+        return Answer(first <= found and (found < last or not before), f"key = {key}")
 
     return Condition(f"key {text}", ask, span=(first, last))
 
 
 def _date(what: str, text: str) -> dt.date:
     try:
-        return dt.date.fromisoformat(text)
+        return dt.datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - fromisoformat takes more, by Python's version
     except ValueError:
         raise InvalidCondition(what, repr(text), "a date as 2013-01-03") from None
 
@@ -148,7 +163,12 @@ def by_schema(
     """
     if not has and not types and fields is None:
         raise InvalidCondition("by_schema", "nothing to ask", "has, types or fields")
-    wanted = dict(types or {})
+    if fields is not None and (isinstance(fields, bool) or not isinstance(fields, int) or fields < 1):
+        raise InvalidCondition("by_schema: fields", repr(fields), "a number of columns, 1 or more")
+    if not (isinstance(data, Source | LazyFrame) or is_frame(data)):
+        raise InvalidCondition("by_schema", repr(data), "a frame or a source")
+    has = [has] if isinstance(has, str) else list(has)
+    wanted = {name: _type(kind) for name, kind in (types or {}).items()}
     parts = [f"has {', '.join(has)}" * bool(has), *(f"{name} is {kind}" for name, kind in wanted.items())]
     parts += [f"{fields} columns"] if fields is not None else []
 
@@ -163,7 +183,25 @@ def by_schema(
         found = [f"{len(known)} columns", *(f"no {name}" for name in lacking)]
         return Answer(holds, ", ".join([*found, *(f"{name} is {kind}" for name, kind in other.items())]))
 
-    return Condition(", ".join(part for part in parts if part), ask)
+    return Condition(", ".join(part for part in parts if part), ask, about=_about(data))
+
+
+def _about(data: LazyFrame | DataFrame | Source) -> str:
+    """Which data is asked; not what it holds: a retry after new data keeps its road."""
+    return data.fingerprint if isinstance(data, Source) else data.node if isinstance(data, LazyFrame) else ""
+
+
+def _type(kind: object) -> str:
+    """A type as Spark's ``simpleString`` writes it.
+
+    Raises:
+        InvalidCondition: It is none.
+    """
+    text = str(kind.simpleString() if hasattr(kind, "simpleString") else kind).strip().lower()
+    text = _SYNONYMS.get(text, text)
+    if re.split(r"[(<]", text)[0] not in _TYPES:
+        raise InvalidCondition("by_schema: types", repr(kind), f"a type of Spark: {', '.join(sorted(_TYPES))}")
+    return text
 
 
 def _schema(data: LazyFrame | DataFrame | Source) -> tuple[StructType, Callable[[str], str]]:
@@ -180,12 +218,14 @@ def by_data(data: LazyFrame | DataFrame, *, where: str = "", at_least: int = 1, 
         data: A frame.
         where: A SQL condition of the rows that count; by default all.
         at_least: How many must be there. No more than these are taken.
-        within: With ``where``, how many rows are looked at.
+        within: With ``where``, how many rows of each partition are looked at, at most.
 
     Raises:
         InvalidCondition: A number is below 1; when asked: ``where`` cannot be resolved, a column that is not there.
     """
-    if at_least < 1 or within < at_least:
+    if not (isinstance(data, LazyFrame) or is_frame(data)):
+        raise InvalidCondition("by_data", repr(data), "a frame")
+    if not isinstance(at_least, int) or not isinstance(within, int) or at_least < 1 or within < at_least:
         found = f"at_least {at_least}, within {within}"
         raise InvalidCondition("by_data", found, "at_least 1 or more, within no less than at_least")
     text = f"at least {at_least} row(s)" + f" where {where} within {within}" * bool(where)
@@ -195,7 +235,7 @@ def by_data(data: LazyFrame | DataFrame, *, where: str = "", at_least: int = 1, 
         count = len(_rows(frame, where, within).take(at_least))
         return Answer(count >= at_least, f"{count}{'+' * (count == at_least)} row(s)")
 
-    return Condition(text, ask, reads_data=True)
+    return Condition(text, ask, reads_data=True, about=_about(data))
 
 
 def _rows(frame: DataFrame, where: str, within: int) -> DataFrame:
@@ -208,5 +248,5 @@ def _rows(frame: DataFrame, where: str, within: int) -> DataFrame:
     try:
         return frame.limit(within).where(where).select(F.lit(1))
     except AnalysisException as error:
-        found = re.sub(r"\s+", " ", str(error).splitlines()[0])
+        found = re.sub(r"\s+", " ", str(error).strip())[:200]
         raise InvalidCondition(f"by_data {where!r}", found, f"columns of: {', '.join(frame.columns)}") from error

@@ -98,8 +98,10 @@ def exclusive_choice(
 def _check(node: str, routes: Mapping[str, tuple[Condition | None, Any]], default: str | None) -> None:
     if not routes:
         raise NoBranches(node)
-    for route in routes:
+    for route, pair in routes.items():
         check_name("route", route)
+        if not isinstance(pair, tuple) or len(pair) != 2 or not callable(pair[1]):  # noqa: PLR2004
+            raise InvalidCondition(f"{node}/{route}", repr(pair), "(condition, function)")
     if default is not None and default not in routes:
         raise InvalidCondition(f"{node}: default", repr(default), f"one of: {', '.join(routes)}")
     for route, (condition, _) in routes.items():

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from spark_flow import fingerprint
-from spark_flow.errors import BranchesFailed, ColumnClash, DuplicateNode, NoBranches
-from spark_flow.fan_out.applications import settle_apart
+from spark_flow.errors import BranchesFailed, ColumnClash, DuplicateNode, InvalidArgument, NoBranches
+from spark_flow.fan_out.applications import handover, settle_apart
 from spark_flow.frames import Bounded, LazyFrame, Writing, lazy, writing
 from spark_flow.names import check_name
 from spark_flow.sequence import Step, local_sequencer, step
 from spark_flow.side_by_side import IN_FLIGHT, Task, side_by_side
+from spark_flow.storage import files
 from spark_flow.storage.port import Intent, Sink, Written
 from spark_flow.transforms.columns import folding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from pyspark.sql import DataFrame
 
@@ -75,22 +77,22 @@ def parallel_split(
 
     Raises:
         NoBranches: There is no sink.
-        DuplicateNode: Two sinks write to one place, or one within the other's.
+        DuplicateNode: Two sinks write to one place, or one within the other's; or a split of this name was done.
+        InvalidArgument: A branch is no sink, or a setting is none.
         InvalidName: A branch's name cannot be a folder name.
         ColumnClash: The frame has a column of the name of ``loading_time``.
         BranchesFailed: Some branches failed; the others are written, and a retry reuses them.
     """
     run, node = scope.run, scope.node(name)
-    if not branches:
-        raise NoBranches(node)
-    unknown = sorted(set(spark or ()) - set(branches))
-    if unknown:
-        raise DuplicateNode(f"{node}/{unknown[0]}", f"spark settings for a branch that there is not: {unknown[0]}")
+    _check(node, name, branches, share, mode, spark or {}, max_in_flight)
     data = lazy(run, frame)
     make = functools.partial(_with_loading_time, run, data, loading_time)
     made_of = fingerprint.combine("split", data.fingerprint, loading_time)
     apart = mode == "intermediary" and not run.plan
     with contextlib.ExitStack() as held:
+        if apart:
+            files.remove(handover(run))  # of an attempt that was killed
+            held.callback(files.remove, handover(run))
         if apart or share == "boundary":
             shared = Bounded(run, node, "step", made_of, (data,), make).lazily(data.completeness)
         else:
@@ -98,6 +100,31 @@ def parallel_split(
             shared = LazyFrame(run, node, "step", made_of, (), hold, data.completeness)
         declared = {each: _declare(scope, each, shared, branch) for each, branch in branches.items()}
         return _settle(run, node, shared, declared, max_in_flight, (spark or {}) if apart else None)
+
+
+def _check(
+    node: str, name: str, branches: object, share: str, mode: str, spark: Mapping[str, object], max_in_flight: object
+) -> None:
+    """Refuse what no split can be made of, before anything is computed."""
+    if not isinstance(branches, Mapping):
+        raise InvalidArgument(f"{node}: branches", type(branches).__name__, "a mapping of names to sinks")
+    if not branches:
+        raise NoBranches(node)
+    for each, branch in branches.items():
+        sink = branch[-1] if isinstance(branch, tuple) and len(branch) == 2 else branch  # noqa: PLR2004 - (transform, sink)
+        if not hasattr(sink, "write") or not hasattr(sink, "remembered"):
+            raise InvalidArgument(f"{node}/{each}", repr(branch), "a sink, or (transform, sink)")
+        if each == name:
+            raise DuplicateNode(node, "a branch has the name of the split; give the split another by name=")
+    for what, given, allowed in (("share", share, get_args(Share)), ("mode", mode, get_args(Mode))):
+        if given not in allowed:
+            raise InvalidArgument(f"{node}: {what}", repr(given), f"one of: {', '.join(allowed)}")
+    if not isinstance(max_in_flight, int) or max_in_flight < 1:
+        raise InvalidArgument(f"{node}: max_in_flight", repr(max_in_flight), "1 or more")
+    unknown = sorted(set(spark) - set(branches))
+    if unknown or (any(spark.values()) and mode != "intermediary"):
+        found = f"settings of {unknown[0]!r}" if unknown else "settings with mode threads"
+        raise InvalidArgument(f"{node}: spark", found, "settings of a branch, with mode intermediary")
 
 
 @dataclass(frozen=True)
@@ -204,4 +231,6 @@ def _hold(
 
     how = {"kind": "step", "fingerprint": made_of, "inputs": (data,), "writes": False, "lack": lambda _: _LOST}
     run.once(node, fill, **how)  # type: ignore[arg-type]
+    if not frames:
+        raise DuplicateNode(node, "a split of this name was done in this run already; give each another by name=")
     return frames[0]

@@ -12,7 +12,7 @@ import functools
 import json
 from typing import TYPE_CHECKING, TypeAlias
 
-from spark_flow.errors import DuplicateNode, NoBranches, OtherCheckpoint, WriteNotProved
+from spark_flow.errors import DuplicateNode, InvalidArgument, NoBranches, OtherCheckpoint, WriteNotProved
 from spark_flow.names import check_name
 from spark_flow.storage import delta, files
 from spark_flow.transforms.columns import check_frame
@@ -37,7 +37,9 @@ def split_batch(
     >>> stream.writeStream.foreachBatch(split).option("checkpointLocation", "checkpoint").start()  # doctest: +SKIP
 
     A batch is read once and appended to each table in turn. A query that was killed between two tables and started
-    again from its checkpoint repeats the batch: where it stands already it is not written again.
+    again from its checkpoint repeats the batch: where it stands already it is not written again. A table's name here is
+    part of its id: under another name a repeated batch is written again. A checkpoint must not be set back by hand:
+    the batch that follows would have a number that the tables know.
 
     Args:
         sinks: By name, a Delta table, or a transform and a Delta table; rows are appended.
@@ -47,6 +49,7 @@ def split_batch(
     Raises:
         NoBranches: There is no sink.
         DuplicateNode: Two sinks are one table.
+        InvalidArgument: A sink is no Delta table, or one that overwrites.
         InvalidName: A name cannot be a folder name.
 
     Raises (when a batch is written):
@@ -58,7 +61,13 @@ def split_batch(
         raise NoBranches("split_batch")
     targets = {check_name("sink", name): one if isinstance(one, tuple) else (_same, one) for name, one in sinks.items()}
     places: dict[str, str] = {}
-    for name, (_, sink) in targets.items():
+    for name, (transform, sink) in targets.items():
+        if not isinstance(sink, delta.DeltaSink) or not callable(transform):
+            raise InvalidArgument(
+                f"split_batch: {name}", repr(sinks[name]), "a Delta table, or (function, Delta table)"
+            )
+        if sink.mode == "overwrite" or sink.replace_where:
+            raise InvalidArgument(f"split_batch: {name}", "overwrite or replace_where", "neither: batches are appended")
         other = places.setdefault(files.absolute(sink.path), name)
         if other != name:
             raise DuplicateNode(name, f"{other} writes to {sink.path} too")

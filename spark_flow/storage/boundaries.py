@@ -46,6 +46,8 @@ def write(frame: DataFrame, state: str, intent: Intent) -> Written:
 
 def lack(state: str, detail: Mapping[str, Any]) -> str:
     """Why a recorded boundary cannot be used; empty when it can."""
+    if "path" not in detail:
+        return "it was held in memory, not as a boundary"
     folder = files.join(files.absolute(state), detail["path"])
     sizes = _sizes(folder)
     if not files.exists(folder):

@@ -11,13 +11,16 @@ from pyarrow import fs
 
 
 def is_uri(path: str) -> bool:
-    """Whether a path names its storage, as ``s3://bucket/x`` does."""
-    return "://" in path
+    """Whether a path names another storage than the local disk, as ``s3://bucket/x`` does."""
+    return "://" in path and not path.startswith("file:")
 
 
 def absolute(path: str) -> str:
     """A URI as it is; a local path from the current folder."""
-    return path.rstrip("/") if is_uri(path) else os.path.abspath(path.removeprefix("file:"))  # noqa: PTH100 - resolve() would follow links
+    if is_uri(path):
+        return path.rstrip("/")
+    local = path.removeprefix("file:")
+    return os.path.abspath(f"/{local.lstrip('/')}" if local.startswith("/") else local)  # noqa: PTH100 - resolve() would follow links
 
 
 def join(*parts: str) -> str:
