@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 OnFailure = Literal["finish", "stop"]
 
 IN_FLIGHT = 4
+_AGAIN = 0.5  # seconds between two interrupts of what was told to stop
 _NO_FAILURE = (MissingInput, NotNow, Interrupted)
 
 
@@ -92,7 +93,10 @@ class _SideBySide:
             try:
                 return self._gather(futures)
             except BaseException:
-                self._end(futures)
+                self._stop_all(futures)
+                while left := [future for future in futures if not future.done()]:
+                    wait(left, timeout=_AGAIN)
+                    self._interrupt(futures)
                 raise
 
     def _work(self, task: Task) -> Ended:
@@ -113,21 +117,30 @@ class _SideBySide:
         return Ended(result, began, time.monotonic())
 
     def _gather(self, futures: Mapping[Future[Ended], Task]) -> dict[str, Ended]:
-        ended = {}
-        for future in as_completed(futures):
-            one = ended[futures[future].node] = future.result()
-            failed = isinstance(one.result, Exception) and not isinstance(one.result, _NO_FAILURE)
-            if failed and self._on_failure == "stop":
-                self._end(futures)
+        ended: dict[str, Ended] = {}
+        left = set(futures)
+        while left:
+            timeout = _AGAIN if self._stop.is_set() else None
+            done, left = wait(left, timeout=timeout, return_when=FIRST_COMPLETED)
+            for future in done:
+                one = ended[futures[future].node] = future.result()
+                failed = isinstance(one.result, Exception) and not isinstance(one.result, _NO_FAILURE)
+                if failed and self._on_failure == "stop":
+                    self._stop_all(futures)
+            if self._stop.is_set():
+                self._interrupt(futures)
         return ended
 
-    def _end(self, futures: Mapping[Future[Ended], Task]) -> None:
-        """Interrupt what runs; what has not begun sees the flag and does not begin."""
+    def _stop_all(self, futures: Mapping[Future[Ended], Task]) -> None:
+        """What has not begun sees the flag and does not begin; what runs is interrupted."""
         if not self._stop.is_set():
             self._stop.set()
-            running = [task for future, task in futures.items() if not future.done()]
-            self._run.interrupted.update(task.node for task in running)
-            for task in running:
+            self._run.interrupted.update(task.node for future, task in futures.items() if not future.done())
+
+    def _interrupt(self, futures: Mapping[Future[Ended], Task]) -> None:
+        """Cancel the jobs of what runs; again and again, for a branch may be between two of its jobs."""
+        for future, task in futures.items():
+            if not future.done():
                 _interrupt_jobs(self._run.spark, self._tag(task))
 
     def _stopped(self, task: Task) -> Interrupted:
