@@ -70,11 +70,20 @@ def side_by_side(
     """
     if not tasks:
         return {}
+    check_settings(max_in_flight, on_failure)
+    return _SideBySide(run, on_failure).do(tasks, max_in_flight)
+
+
+def check_settings(max_in_flight: int, on_failure: str = "finish") -> None:
+    """Refuse settings that are none, before anything runs.
+
+    Raises:
+        InvalidArgument: See above.
+    """
     if max_in_flight < 1:
         raise InvalidArgument("max_in_flight", str(max_in_flight), "1 or more")
     if on_failure not in ("finish", "stop"):
         raise InvalidArgument("on_failure", repr(on_failure), "finish or stop")
-    return _SideBySide(run, on_failure).do(tasks, max_in_flight)
 
 
 class _SideBySide:

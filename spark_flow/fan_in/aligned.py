@@ -29,7 +29,7 @@ from spark_flow.fan_in.branches import (
     settle,
 )
 from spark_flow.frames import LazyFrame
-from spark_flow.side_by_side import IN_FLIGHT, OnFailure
+from spark_flow.side_by_side import IN_FLIGHT, OnFailure, check_settings
 from spark_flow.transforms.union import union_by_name
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def aligned_fan_in(
         NotAllArrived: None failed, but some have not arrived (exit code 75); the others are recorded.
         FrameMismatch: The branches' columns do not go together.
     """
+    check_settings(max_in_flight, on_failure)
     declared = declare(run, name, branches, each=each, restart=restart)
     node = run.node(name)
     names = tuple(branch.name for branch in declared)

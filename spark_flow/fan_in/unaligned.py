@@ -42,7 +42,7 @@ from spark_flow.fan_in.branches import (
 from spark_flow.fan_in.require import RULES, Require
 from spark_flow.frames import LazyFrame, read_now
 from spark_flow.ledger.port import now
-from spark_flow.side_by_side import IN_FLIGHT
+from spark_flow.side_by_side import IN_FLIGHT, check_settings
 from spark_flow.storage import boundaries, delta, files
 from spark_flow.storage.port import Intent, Written, app_id
 from spark_flow.storage.sources import Source
@@ -127,6 +127,7 @@ def unaligned_fan_in(
         TookFallback: No branch arrived, and the fallback gives no frame to go on with.
     """
     node = run.node(name)
+    check_settings(max_in_flight)
     if not isinstance(require, Require):
         raise InvalidRule(repr(require), type(require).__name__, f"a rule: {RULES}")
     if on_all_failed is not None and not (isinstance(on_all_failed, Source | ErrorTable) or callable(on_all_failed)):
