@@ -56,6 +56,16 @@ class Completeness:
             "is_approximate": self.is_approximate,
         }
 
+    @property
+    def as_recorded(self) -> dict[str, Any]:
+        """As plain data that ``from_record`` reads back; without the errors' texts."""
+        return {"node": self.node, "expected": list(self.expected), "arrived": list(self.arrived)}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Completeness:
+        """What ``as_recorded`` gave; why a branch is missing is not known any more."""
+        return cls(node=record["node"], expected=tuple(record["expected"]), arrived=tuple(record["arrived"]))
+
     def __str__(self) -> str:
         """As ``hours: 12 of 24 = 50%, approximate; missing 00, 01``."""
         words = f"{self.node}: {len(self.arrived)} of {len(self.expected)} = {self.ratio:.0%}"

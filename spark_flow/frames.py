@@ -259,7 +259,9 @@ class Writing:
 
         def action(intent: Intent) -> Written:
             told = dataclasses.replace(intent, completeness=completeness)
-            return do(told) if do else self.sink.write(self.data.frame, told)
+            written = do(told) if do else self.sink.write(self.data.frame, told)
+            parts = {"completeness": [part.as_recorded for part in completeness]} if completeness else {}
+            return dataclasses.replace(written, detail={**written.detail, **parts})
 
         outcome = run.once(
             self.node,

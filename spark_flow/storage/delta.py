@@ -87,7 +87,13 @@ class DeltaSink:
             return None
         if self.replace_where:
             return self.replace_where
-        return f"{quote_identifier(self.partition_by[0])} = {quote_literal(key)}" if self.partition_by else None
+        return f"{quote_identifier(self.column)} = {quote_literal(key)}" if self.column else None
+
+    @property
+    def column(self) -> str | None:
+        """The column that holds the key; ``None`` where the key's rows are told otherwise, or not at all."""
+        by_column = self.mode == "replace" and self.partition_by and not self.replace_where
+        return self.partition_by[0] if by_column else None
 
     def remembered(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:  # noqa: ARG002 - the port's; an id holds the key
         """The transaction id that the table remembers, 0 for none."""
@@ -156,6 +162,7 @@ class DeltaSink:
             "path": files.absolute(self.path),
             "version": version,
             "predicate": self.predicate(intent.key),
+            "column": self.column,
         }
         return Written(rows=rows, reason=words.format(version), detail=detail)
 
