@@ -15,13 +15,18 @@
     │   ├── UnknownFormat           a sink's format that neither we nor an installed package has
     │   ├── InvalidCondition        a condition of a choice that cannot be asked
     │   ├── OtherCheckpoint         a stream's name was used with another checkpoint
+    │   ├── UnknownJob              a job to trigger that is not there, or is another one
     │   ├── InvalidRule             a rule of how many branches must arrive that cannot be met
     │   └── EnvironmentTooOld       Java, Python or Delta's library missing or too old
     ├── StateError                  exit code 1: the state folder
     │   ├── StateNotWritable
     │   └── StateTooNew             written by a newer version of spark_flow
+    ├── NothingToDo                 exit code 0: the key is not to be done
+    │   └── UpstreamSkipped         a provider has skipped the key
     ├── NotNow                      exit code 75: nothing is wrong, and it cannot be done yet
-    │   └── NotAllArrived           branches of an aligned fan-in have not arrived
+    │   ├── NotAllArrived           branches of an aligned fan-in have not arrived
+    │   ├── UpstreamNotReady        a provider's readiness marker did not come in time
+    │   └── TriggeredWaits          a consumer that was triggered has to wait itself
     └── RunError                    exit code 1: the run itself
         ├── NodeFailed              a node's action raised; holds node and cause
         ├── MissingInput            a file, folder or table that a source needs is not there
@@ -35,6 +40,12 @@
         ├── DuplicateKeys           a join would multiply rows
         ├── BranchesFailed          branches of a fan-in or a split failed; holds each one's error
         ├── ApplicationFailed       an application of a branch's own did not end well
+        ├── UpstreamFailed          a provider has failed
+        ├── UpstreamPartial         a provider's data is approximate, and that was refused
+        ├── InvalidMarker           a readiness marker that cannot be trusted
+        │   ├── MarkerTooNew        of a newer version of spark_flow
+        │   └── OutsideRoots        a table outside of the folders that are allowed
+        ├── TriggeredFailed         a consumer that was triggered did not end as allowed
         ├── NotEnoughBranches       fewer branches arrived than the fan-in's rule requires
         ├── NotExclusive            of a choice's routes not exactly one can be taken
         ├── Interrupted             a branch was stopped because another one failed
@@ -209,6 +220,15 @@ class OtherCheckpoint(UsageError):
         )
 
 
+class UnknownJob(UsageError):
+    """A job that should be triggered is not there, or is not the one that was meant."""
+
+    def __init__(self, job: str, found: str, expected: str) -> None:
+        self.job = job
+        self.found = found
+        super().__init__(f"job to trigger {job}: found {found}, expected {expected}. Was it moved or renamed?")
+
+
 class EnvironmentTooOld(UsageError):
     """Something outside Python's packages is missing or too old."""
 
@@ -270,6 +290,45 @@ class NotAllArrived(NotNow):
             f"missing: {', '.join(self.missing)}. "
             + ("Run the same command again when they are there." if asked else "Run them too, or all without --only.")
         )
+
+
+class UpstreamNotReady(NotNow):
+    """Readiness markers did not come in time; ``waiting`` tells of each what was found."""
+
+    def __init__(self, node: str, waiting: Mapping[str, str], waited: float) -> None:
+        self.node = node
+        self.waiting = dict(waiting)
+        self.waited = waited
+        found = "; ".join(f"{name}: {words}" for name, words in list(self.waiting.items())[:5])
+        more = f"; and {len(self.waiting) - 5} more" if len(self.waiting) > 5 else ""  # noqa: PLR2004 - as many as above
+        super().__init__(
+            f"{node}: not ready after {waited:.0f} s: {found}{more}. "
+            "Run the same command again, or raise the timeout; the provider's own status tells what holds it up."
+        )
+
+
+class TriggeredWaits(NotNow):
+    """A consumer that was triggered ended with exit code 75."""
+
+    def __init__(self, node: str, consumer: str, reason: str) -> None:
+        self.node = node
+        self.consumer = consumer
+        super().__init__(f"{node}: {consumer} has to wait: {reason}. Run the same command again.")
+
+
+class NothingToDo(SparkFlowError):
+    """The key is not to be done: nothing failed, and nothing was written."""
+
+    exit_code: ClassVar[int] = 0
+
+
+class UpstreamSkipped(NothingToDo):
+    """A provider has skipped the key, so its consumer does."""
+
+    def __init__(self, node: str, skipped: Sequence[str]) -> None:
+        self.node = node
+        self.skipped = tuple(skipped)
+        super().__init__(f"{node}: {'; '.join(self.skipped)}. The key is skipped here as well.")
 
 
 class RunError(SparkFlowError):
@@ -398,6 +457,66 @@ class ApplicationFailed(RunError):
         self.node = node
         self.reason = reason
         super().__init__(f"{node}: its application failed: {reason}")
+
+
+class UpstreamFailed(RunError):
+    """A provider says that it failed; ``failed`` tells each one's words."""
+
+    def __init__(self, node: str, failed: Sequence[str]) -> None:
+        self.node = node
+        self.failed = tuple(failed)
+        super().__init__(f"{node}: {'; '.join(self.failed)}. Mend the provider, then run the same command again.")
+
+
+class UpstreamPartial(RunError):
+    """A provider's data is approximate, and on_partial is refuse."""
+
+    def __init__(self, node: str, partial: Sequence[str]) -> None:
+        self.node = node
+        self.partial = tuple(partial)
+        super().__init__(
+            f"{node}: {'; '.join(self.partial)}; expected it to be complete (on_partial: refuse). "
+            "Run again when the provider has completed it, or set on_partial to pass_on, take or wait."
+        )
+
+
+class InvalidMarker(RunError):
+    """A readiness marker that cannot be trusted: nothing is read by it.
+
+    Attributes:
+        cut_off: Whether it may be one that another tool has not finished writing.
+    """
+
+    remedy: ClassVar[str] = "Rerun the provider to mark the key anew."
+
+    def __init__(self, path: str, found: str, expected: str, *, cut_off: bool = False) -> None:
+        self.path = path
+        self.found = found
+        self.expected = expected
+        self.cut_off = cut_off
+        super().__init__(f"marker {path}: found {found}; expected {expected}. {self.remedy}")
+
+
+class MarkerTooNew(InvalidMarker):
+    """A readiness marker of a newer version of spark_flow; it is neither read nor written over."""
+
+    remedy: ClassVar[str] = "Upgrade spark-flow."
+
+
+class OutsideRoots(InvalidMarker):
+    """A readiness marker names a table outside of the folders that its reader allows."""
+
+    remedy: ClassVar[str] = "Add the table's folder to roots, if you trust it."
+
+
+class TriggeredFailed(RunError):
+    """A consumer that was triggered ended in a state that is not allowed."""
+
+    def __init__(self, node: str, consumer: str, state: str, reason: str, allowed: Sequence[str]) -> None:
+        self.node = node
+        self.consumer = consumer
+        self.state = state
+        super().__init__(f"{node}: {consumer} ended {state}, expected {' or '.join(allowed)}: {reason}")
 
 
 class NotEnoughBranches(RunError):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from spark_flow import config as files
 from spark_flow.fan_in import aligned_fan_in, error_table, report_completeness, unaligned_fan_in
-from spark_flow.fan_in.require import parse
 from spark_flow.fan_out import (
     by_data,
     by_date,
@@ -19,6 +18,7 @@ from spark_flow.fan_out import (
     parallel_split,
 )
 from spark_flow.frames import LazyFrame, Scope, read, write
+from spark_flow.require import parse
 from spark_flow.sequence import Step, local_sequencer, step, transaction
 from spark_flow.storage.sinks import sink
 from spark_flow.storage.sources import Source, source

@@ -16,6 +16,7 @@ from spark_flow.errors import (
     Interrupted,
     MissingInput,
     NodeFailed,
+    NothingToDo,
     NotNow,
     SparkFlowError,
     TookFallback,
@@ -36,12 +37,14 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from spark_flow.completeness import Completeness
+    from spark_flow.storage.markers import Reference
     from spark_flow.storage.sources import Source
 
-OutcomeState = Literal["succeeded", "reused", "failed", "skipped", "would run", "would reuse"]
-Point = Literal["before_action", "before_commit", "after_commit", "before_event", "after_event", "ended"]
+OutcomeState = Literal["succeeded", "reused", "failed", "skipped", "waiting", "would run", "would reuse"]
+Point = Literal["before_action", "waiting", "before_commit", "after_commit", "before_event", "after_event", "ended"]
 Observer = Callable[[str, str, "Outcome | None"], None]
-"""Called with a ``Point``, a node and, at ``ended``, its outcome: progress views and crash injection."""
+"""Called with a ``Point``, a node and, at ``ended``, its outcome: progress views and crash injection. At ``waiting``,
+which comes again and again, the outcome's reason says what for."""
 
 RETENTION = dt.timedelta(days=7)
 
@@ -51,7 +54,8 @@ class Outcome:
     """What became of a node in this attempt.
 
     Attributes:
-        state: ``succeeded``, ``reused``, ``failed``, ``skipped``; in plan mode ``would run``, ``would reuse``.
+        state: ``succeeded``, ``reused``, ``failed``, ``skipped``; in plan mode ``would run``, ``would reuse``. An
+            observer is told ``waiting``, too, which is never recorded.
         rows: Rows written, where known.
         duration_ms: How long it took, in milliseconds.
         reason: Why, in words.
@@ -124,6 +128,7 @@ class Run:
         self.targets: dict[str, str] = {}
         self.fan_ins: dict[str, tuple[str, ...]] = {}
         self.interrupted: set[str] = set()
+        self.upstream: dict[str, tuple[Reference, ...]] = {}
         self._measured: dict[str, Completeness] = {}
         self._journal = Journal(ledger, pipeline, key, rerun=rerun)
         self._spark = spark
@@ -428,6 +433,10 @@ class Run:
         """Note that a node has nothing to do, or cannot do it now; recorded when the run ends."""
         return self._end(Outcome(node=node, kind=kind, state="skipped", fingerprint=fingerprint, reason=reason))
 
+    def waiting(self, node: str, kind: Kind, reason: str) -> None:
+        """Tell observers what a node waits for."""
+        self._tell("waiting", node, Outcome(node=node, kind=kind, state="waiting", reason=reason))
+
     def plan_to(self, node: str, kind: Kind, reason: str, fingerprint: str = "") -> Outcome:
         """Note in a plan that a node would run."""
         return self._end(Outcome(node=node, kind=kind, state="would run", fingerprint=fingerprint, reason=reason))
@@ -501,8 +510,7 @@ class Run:
             elif recorded is not None and lazy.node not in self._built:
                 outcome = recorded
             else:
-                first = "the run waits" if isinstance(error, NotNow) else "the run failed first"
-                reason = first if error else "nothing that ran needed it"
+                reason = _reason_to_skip(error)
                 outcome = Outcome(node=lazy.node, kind=lazy.kind, state="skipped", reason=reason)
             outcomes.append(self._end(outcome))
         return outcomes
@@ -519,7 +527,7 @@ class Run:
         noted = [self._event_of(o) for o in self.outcomes if o.state in ("reused", "skipped")]
         state: Literal["failed", "succeeded", "skipped"] = "succeeded"
         if error is not None:
-            state = "skipped" if isinstance(error, NotNow) else "failed"
+            state = "skipped" if isinstance(error, NotNow | NothingToDo) else "failed"
         message = describe(error) if error else ""
         how = {"reason": self._ended, "detail": {"completeness": [part.facts for part in self.completeness]}}
         ended = self._journal.event("", "run", state, error=message, duration_ms=_ms(self._began), **how)
@@ -533,7 +541,7 @@ class Run:
         """The run as ``--summary-json`` has it, nodes in the order in which they were named in the flow.
 
         Its state is how the run ended: ``succeeded``, ``reused`` (nothing was left to do), ``waiting`` (exit code
-        75), ``failed``, ``fallback``, ``planned``; ``running`` before that.
+        75), ``skipped`` (a provider skipped the key), ``failed``, ``fallback``, ``planned``; ``running`` before that.
         """
         order = {name: place for place, name in enumerate(self._declared)}
         outcomes = sorted(self.outcomes, key=lambda o: order.get(o.node, len(order)))
@@ -571,17 +579,27 @@ class Run:
 
 def _not_its_own_fault(kind: Kind, error: BaseException) -> bool:
     """Whether a node was stopped or has to wait, rather than failed."""
-    return isinstance(error, NotNow | Interrupted) or (kind == "branch" and isinstance(error, MissingInput))
+    return isinstance(error, NotNow | NothingToDo | Interrupted) or (
+        kind == "branch" and isinstance(error, MissingInput)
+    )
 
 
 def _why_not(error: BaseException) -> str:
     return f"not arrived: {', '.join(error.missing)}" if isinstance(error, MissingInput) else describe(error)
 
 
+def _reason_to_skip(error: BaseException | None) -> str:
+    if error is None:
+        return "nothing that ran needed it"
+    ends = {NotNow: "the run waits", NothingToDo: "the key is skipped"}
+    return next((reason for kind, reason in ends.items() if isinstance(error, kind)), "the run failed first")
+
+
 def _end_of(error: BaseException | None) -> str:
     if error is None:
         return "succeeded"
-    return "waiting" if isinstance(error, NotNow) else "fallback" if isinstance(error, TookFallback) else "failed"
+    ends = {NotNow: "waiting", NothingToDo: "skipped", TookFallback: "fallback"}
+    return next((end for kind, end in ends.items() if isinstance(error, kind)), "failed")
 
 
 def _outcome_of(event: Event, state: OutcomeState) -> Outcome:

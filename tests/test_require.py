@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from spark_flow.completeness import Completeness
 from spark_flow.errors import InvalidRule
 from spark_flow.fan_in import all_done, all_succeeded, any_succeeded, at_least
-from spark_flow.fan_in.require import parse
+from spark_flow.require import parse
 
 
 @pytest.mark.parametrize(

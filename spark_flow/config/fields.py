@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from spark_flow.config.problems import nearest, one_of, refuse, show
 from spark_flow.config.references import is_reference, resolve
 from spark_flow.errors import ConfigError, InvalidName, InvalidRule
-from spark_flow.fan_in.require import RULES, parse
 from spark_flow.names import check_name
+from spark_flow.require import RULES, parse
 from spark_flow.storage.sinks import sink_formats
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from spark_flow.config.flow import FlowEntry, flow_findings, walk
 from spark_flow.config.problems import Finding, findings, nearest, one_of, refuse, show
 from spark_flow.config.sequence import SinkModel, WriteModel
 from spark_flow.errors import InvalidRule
-from spark_flow.fan_in.require import parse
 from spark_flow.names import check_name
+from spark_flow.require import parse
 
 
 class SourceModel(Model):

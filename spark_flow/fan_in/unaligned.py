@@ -39,9 +39,9 @@ from spark_flow.fan_in.branches import (
     merged,
     settle,
 )
-from spark_flow.fan_in.require import RULES, Require
 from spark_flow.frames import LazyFrame, read_now
 from spark_flow.ledger.port import now
+from spark_flow.require import RULES, Require
 from spark_flow.side_by_side import IN_FLIGHT, check_settings
 from spark_flow.storage import boundaries, delta, files
 from spark_flow.storage.port import Intent, Written, app_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
     from spark_flow.run import Outcome, Run
 
-COLOURS = {"succeeded": "green", "reused": "cyan", "failed": "red", "skipped": "yellow"}
+COLOURS = {"succeeded": "green", "reused": "cyan", "failed": "red", "skipped": "yellow", "waiting": "yellow"}
+EVERY = 60.0  # seconds between two lines of a node that waits
 
 
 class Progress:
@@ -25,6 +27,7 @@ class Progress:
         self._console = console or Console(soft_wrap=True, highlight=False)
         self._running: dict[str, None] = {}
         self._ended: dict[str, str] = {}
+        self._waiting: dict[str, tuple[str, float]] = {}
         self._status: Status | None = None
         self._run: Run | None = None
         self._lock = threading.Lock()
@@ -42,6 +45,8 @@ class Progress:
         with self._lock:
             if point == "before_action":
                 self._running[node] = None
+            elif point == "waiting" and outcome is not None:
+                self._say_waiting(outcome)
             elif point == "ended" and outcome is not None:
                 self._running.pop(node, None)
                 self._ended[node] = outcome.state
@@ -49,6 +54,13 @@ class Progress:
             else:
                 return
             self._show()
+
+    def _say_waiting(self, outcome: Outcome) -> None:
+        """A line when what is waited for changes, and each minute that it does not: a log stays short."""
+        words, said = self._waiting.get(outcome.node, ("", 0.0))
+        if words != outcome.reason or time.monotonic() - said >= EVERY:
+            self._waiting[outcome.node] = (outcome.reason, time.monotonic())
+            self._console.print(line(outcome))
 
     def finish(self, run: Run) -> None:
         """Say how the run ended."""

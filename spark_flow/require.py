@@ -1,4 +1,4 @@
-"""How many branches of an unaligned fan-in must arrive."""
+"""How many of several must arrive: branches of an unaligned fan-in, markers that a consumer waits for."""
 
 from __future__ import annotations
 

@@ -1,0 +1,239 @@
+"""The consumer's side: wait for readiness markers, and read what they pin."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from spark_flow import fingerprint
+from spark_flow.completeness import Completeness, together
+from spark_flow.errors import InvalidArgument, InvalidMarker, InvalidRule, SparkFlowError, UpstreamNotReady
+from spark_flow.frames import LazyFrame
+from spark_flow.names import quote_identifier
+from spark_flow.require import RULES, Require, all_succeeded
+from spark_flow.sequence.isolated_sequencer.keys import KeyMap, keys_of, same_key
+from spark_flow.sequence.isolated_sequencer.polling import (
+    Clock,
+    OnFailed,
+    OnPartial,
+    OnSkipped,
+    Policy,
+    Polling,
+    Watch,
+    poll,
+)
+from spark_flow.storage import files, folders, sources
+from spark_flow.storage import markers as readiness
+from spark_flow.storage.markers import MARKERS, MarkedTable, Marker, Reference
+from spark_flow.storage.port import Written
+from spark_flow.storage.sources import Source, source
+from spark_flow.transforms.union import union_by_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from spark_flow.ledger import Event
+    from spark_flow.run import Run
+
+
+@dataclass(frozen=True)
+class Handover:
+    """What a provider has handed over.
+
+    Attributes:
+        node: The consumer's node that waited.
+        frames: By table: the rows of all keys that were waited for, each key at its marker's version.
+        markers: What was read, by dataset and key as ``daily_flights/2013-01-02``.
+        completeness: Which of the datasets and keys have arrived.
+    """
+
+    node: str
+    frames: Mapping[str, LazyFrame]
+    markers: Mapping[str, Marker]
+    completeness: Completeness
+
+    @property
+    def frame(self) -> LazyFrame:
+        """The only table's frame.
+
+        Raises:
+            InvalidArgument: There are several tables, or none.
+        """
+        if len(self.frames) != 1:
+            found = f"{len(self.frames)} tables ({', '.join(self.frames)})"
+            raise InvalidArgument(f"{self.node}: frame", found, "one table, or a table's name: frames[name]")
+        return next(iter(self.frames.values()))
+
+
+def wait_for(
+    run: Run,
+    dataset: str | Sequence[str],
+    *,
+    keys: KeyMap | Sequence[str] = same_key,
+    markers: str = MARKERS,
+    roots: Sequence[str] = (),
+    require: Require = all_succeeded,
+    on_failed: OnFailed = "fail",
+    on_skipped: OnSkipped = "skip",
+    on_partial: OnPartial = "pass_on",
+    polling: Polling | None = None,
+    clock: Clock | None = None,
+    name: str = "",
+) -> Handover:
+    """Wait until a provider has marked what this key needs, and read just that: tables at the marker's versions.
+
+    Several tables are one consistent set, even if the provider writes on. Which markers were read is recorded; a retry
+    reads the same ones, a rerun waits anew. Waiting happens in the call, and is shown.
+
+    >>> day = wait_for(run, "daily_flights", polling=Polling(timeout=600))  # doctest: +SKIP
+    >>> report = local_sequencer(run, day.frames["lake"], [by_carrier])  # doctest: +SKIP
+
+    Args:
+        run: The run.
+        dataset: What to wait for; several datasets of one shape are stacked.
+        keys: The provider's keys for the run's key: ``same_key``, ``hours_of_day(5, 23)``, ``last_days(7)``, a function
+            of one's own, or a list.
+        markers: The folder of markers.
+        roots: Folders that the tables may lie in; by default the one that the folder of markers lies in. A marker
+            comes from another team: what it names elsewhere is not read.
+        require: How many of the datasets and keys must be ready; fewer than all are judged when the time is over.
+        on_failed: Of a provider that failed: ``fail`` at once, ``wait`` on, or ``ignore`` it, as if it never came.
+        on_skipped: Of a provider that skipped the key: ``skip`` it, too; ``fail``, ``wait`` or ``ignore``.
+        on_partial: Of approximate data: ``pass_on`` as approximate, ``take`` as if it were whole, ``refuse`` (fail), or
+            ``wait`` until it is complete.
+        polling: When to look, and when to give up.
+        clock: What time it is (tests).
+        name: The node's name; by default ``wait/<dataset>``.
+
+    Raises:
+        InvalidMarker: A marker cannot be trusted, or what it pins is gone.
+        InvalidArgument: A policy, rule, key or setting of the polling is none.
+        InvalidName: A dataset or key cannot be a folder name.
+        InvalidRule: More are required than there are.
+        UpstreamFailed, UpstreamPartial: As the policy says (exit code 1).
+        UpstreamSkipped: As the policy says (exit code 0): the key is skipped.
+        UpstreamNotReady: The time is over (exit code 75).
+    """
+    datasets = (dataset,) if isinstance(dataset, str) else tuple(dict.fromkeys(dataset))
+    node = run.node(name or f"wait/{'-'.join(datasets)}")
+    policy = Policy(on_failed=on_failed, on_skipped=on_skipped, on_partial=on_partial).check(node)
+    polling = (polling or Polling()).check(node)
+    if not isinstance(require, Require):
+        raise InvalidRule(repr(require), type(require).__name__, f"a rule: {RULES}")
+    paths = {f"{one}/{key}": readiness.path_of(markers, one, key) for one in datasets for key in keys_of(keys, run.key)}
+    trusted = [files.absolute(root) for root in roots] or [files.absolute(markers).rpartition("/")[0]]
+    made_of = fingerprint.combine("wait", paths, dataclasses.astuple(policy), str(require), sorted(trusted))
+    needed = require.needed(len(paths))
+    watch = Watch(node, paths, trusted, policy)
+    detail = _settle(run, node, made_of, functools.partial(_wait, run, watch, clock or Clock(), needed), polling)
+    arrived = {name: readiness.from_record(record) for name, record in detail["markers"].items()}
+    run.upstream[node] = tuple(marker.reference(markers) for marker in arrived.values())
+    own = Completeness(node=node, expected=tuple(paths), arrived=tuple(arrived))
+    run.measure(own)
+    passed_on = [part for marker in arrived.values() for part in marker.parts] if on_partial != "take" else []
+    frames = _frames(run, node, made_of, arrived, together([*passed_on, own]))
+    return Handover(node, frames, arrived, own)
+
+
+def _settle(
+    run: Run, node: str, made_of: str, wait: Callable[[Polling], Written], polling: Polling
+) -> Mapping[str, Any]:
+    """What is recorded of the wait, or found by waiting; a plan looks once and records nothing."""
+    if not run.plan or run.stands(node, made_of, _lack):
+        return run.once(
+            node, lambda _: wait(polling), kind="marker", fingerprint=made_of, writes=False, lack=_lack
+        ).detail
+    try:
+        found = wait(dataclasses.replace(polling, timeout=0))
+    except SparkFlowError as error:
+        raise run.failed(node, "marker", error, fingerprint=made_of) from None
+    run.plan_to(node, "marker", found.reason, made_of)
+    return found.detail
+
+
+def _lack(event: Event) -> str:
+    """What is gone of the tables that a recorded wait has pinned."""
+    for record in event.detail["markers"].values():
+        marker = readiness.from_record(record)
+        for table in marker.tables.values():
+            gone = readiness.lacking(table, marker.key)
+            if gone:
+                return f"{table.path}: {gone}"
+    return ""
+
+
+def _wait(run: Run, watch: Watch, clock: Clock, needed: int, polling: Polling) -> Written:
+    """Look until the markers are there.
+
+    Raises:
+        SparkFlowError: As ``wait_for`` does.
+    """
+    waited = poll(watch, polling, clock, functools.partial(run.waiting, watch.node, "marker"))
+    if len(watch.arrived) < needed or not watch.arrived:
+        watch.give_up()
+        raise UpstreamNotReady(watch.node, {**watch.ignored, **watch.waiting}, waited)
+    told = [_words(marker, clock) for marker in watch.arrived.values()]
+    missing = {**watch.ignored, **watch.waiting}
+    words = told[0] if len(watch.paths) == 1 else f"{len(told)} of {len(watch.paths)} ready"
+    words += "".join(f"; without {name} ({why})" for name, why in missing.items())
+    records = {name: readiness.as_record(marker) for name, marker in watch.arrived.items()}
+    detail = {"markers": records, "paths": dict(watch.paths), "looks": watch.looks, "waited_s": round(waited, 3)}
+    return Written(reason=f"{words}; {watch.looks} look(s) in {waited:.1f} s", detail=detail)
+
+
+def _words(marker: Marker, clock: Clock) -> str:
+    """What a marker says, and how long ago; a provider's clock may be ahead of ours, so nothing is decided by it."""
+    if marker.at is None or marker.at.tzinfo is None:
+        return str(marker)
+    age = (clock.now() - marker.at).total_seconds()
+    return (
+        f"{marker}, marked {age:.1f} s ago" if age >= 0 else f"{marker}, by a clock that is {-age:.0f} s ahead of ours"
+    )
+
+
+def _frames(
+    run: Run, node: str, made_of: str, arrived: Mapping[str, Marker], completeness: tuple[Completeness, ...]
+) -> dict[str, LazyFrame]:
+    """A frame for each table, of all markers that have arrived."""
+    frames = {}
+    for table in dict.fromkeys(name for marker in arrived.values() for name in marker.tables):
+        pinned = {name: _table_of(marker, table, run.upstream[node]) for name, marker in arrived.items()}
+        what = fingerprint.combine(made_of, table, {name: dataclasses.asdict(one) for name, one in pinned.items()})
+        for number, one in enumerate(pinned.values()):
+            place = f"{node}/{table}" + (f"/{number + 1}" if len(pinned) > 1 else "")
+            run.sources[place] = _source_of(one)
+        build = functools.partial(_read_all, run, {name: (one, arrived[name].key) for name, one in pinned.items()})
+        frames[table] = LazyFrame(run, f"{node}/{table}", "source", what, (), build, completeness)
+    return frames
+
+
+def _table_of(marker: Marker, table: str, read: Sequence[Reference]) -> MarkedTable:
+    if table not in marker.tables:
+        path = next(one.path for one in read if (one.dataset, one.key) == (marker.dataset, marker.key))
+        raise InvalidMarker(path, f"tables {', '.join(marker.tables)}", f"{table!r} among them, as in the others")
+    return marker.tables[table]
+
+
+def _source_of(table: MarkedTable) -> Source:
+    return source(table.format, table.path, version=table.version)
+
+
+def _read_all(run: Run, tables: Mapping[str, tuple[MarkedTable, str]]) -> DataFrame:
+    frames = {name: _read(run.spark, table, key) for name, (table, key) in tables.items()}
+    return union_by_name(frames) if len(frames) > 1 else next(iter(frames.values()))
+
+
+def _read(spark: SparkSession, table: MarkedTable, key: str) -> DataFrame:
+    """The key's rows of a table, as its marker pins it."""
+    from pyspark.sql import functions as F
+
+    if table.format == "delta":
+        frame = sources.read_delta(spark, _source_of(table), int(table.version or 0))
+        return frame.where(F.col(quote_identifier(table.column)) == key) if table.column else frame
+    if table.revision is not None:
+        return folders.read(spark, table.path)
+    return sources.read_files(spark, table.path, _source_of(table))

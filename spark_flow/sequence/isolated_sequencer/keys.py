@@ -1,0 +1,104 @@
+"""Which keys of a provider a consumer's key needs: the same, all hours of its day, the last n days."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import TYPE_CHECKING, TypeAlias
+
+from spark_flow.errors import InvalidArgument
+from spark_flow.names import check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+KeyMap: TypeAlias = "Callable[[str], Sequence[str]]"
+
+_HOURS, _DAYS = 24, 366
+_HOURS_OF_DAY = re.compile(r"hours_of_day(?:\(\s*(\d+)\s*\.\.\s*(\d+)\s*\))?")
+_LAST_DAYS = re.compile(r"last_days\(\s*(\d+)\s*\)")
+KEY_MAPS = "same, hours_of_day, hours_of_day(05..23) or last_days(7)"
+
+
+def same_key(key: str) -> tuple[str, ...]:
+    """The provider's key of the same name.
+
+    >>> same_key("2013-01-02")
+    ('2013-01-02',)
+    """
+    return (key,)
+
+
+def hours_of_day(first: int = 0, last: int = 23) -> KeyMap:
+    """The hours of a day, for a daily consumer of an hourly provider, whose keys are as ``2013-01-02T05``.
+
+    >>> hours_of_day(5, 7)("2013-01-02")
+    ('2013-01-02T05', '2013-01-02T06', '2013-01-02T07')
+
+    Raises:
+        InvalidArgument: The hours are none of a day; of the map: the key is no day.
+    """
+    if not 0 <= first <= last < _HOURS:
+        raise InvalidArgument("hours_of_day", f"{first}..{last}", "hours from 0 to 23, the smaller first")
+
+    def hours(key: str) -> tuple[str, ...]:
+        day = _day("hours_of_day", key)
+        return tuple(f"{day}T{hour:02d}" for hour in range(first, last + 1))
+
+    return hours
+
+
+def last_days(days: int) -> KeyMap:
+    """The key's day and the days before it, oldest first.
+
+    >>> last_days(3)("2013-01-02")
+    ('2012-12-31', '2013-01-01', '2013-01-02')
+
+    Raises:
+        InvalidArgument: The number is not 1 to 366; of the map: the key is no day.
+    """
+    if not 1 <= days <= _DAYS:
+        raise InvalidArgument("last_days", str(days), f"1 to {_DAYS} days")
+
+    def several(key: str) -> tuple[str, ...]:
+        day = _day("last_days", key)
+        return tuple((day - dt.timedelta(days=back)).isoformat() for back in reversed(range(days)))
+
+    return several
+
+
+def _day(what: str, key: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(key)
+    except ValueError as error:
+        raise InvalidArgument(what, f"key {key!r}", "a day as 2013-01-02") from error
+
+
+def parse_keys(text: str) -> KeyMap:
+    """A map as it is written in a file.
+
+    Raises:
+        InvalidArgument: It is none.
+    """
+    text = text.strip()
+    hours, days = _HOURS_OF_DAY.fullmatch(text), _LAST_DAYS.fullmatch(text)
+    if text == "same":
+        return same_key
+    if hours is not None:
+        return hours_of_day(*(int(hour) for hour in hours.groups() if hour))
+    if days is not None:
+        return last_days(int(days[1]))
+    raise InvalidArgument("keys", repr(text), KEY_MAPS)
+
+
+def keys_of(keys: KeyMap | Sequence[str], key: str) -> tuple[str, ...]:
+    """The provider's keys for a consumer's key, each once.
+
+    Raises:
+        InvalidArgument: There is none, or they are text instead of a list.
+        InvalidName: One cannot be a folder name.
+    """
+    found = keys(key) if callable(keys) else keys
+    if isinstance(found, str) or not found:
+        raise InvalidArgument("keys", repr(found), "a function of the key that gives keys, or a list of them")
+    return tuple(dict.fromkeys(check_name("key", one) for one in found))

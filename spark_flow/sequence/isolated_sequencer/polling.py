@@ -1,0 +1,231 @@
+"""Looking at readiness markers until they are there: what was found at each look, and when to stop."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import random
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args
+
+from tenacity import RetryCallState, Retrying, retry_if_result
+
+from spark_flow.errors import InvalidArgument, InvalidMarker, UpstreamFailed, UpstreamPartial, UpstreamSkipped
+from spark_flow.storage import markers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from spark_flow.storage.markers import Marker
+
+OnFailed = Literal["fail", "wait", "ignore"]
+OnSkipped = Literal["skip", "fail", "wait", "ignore"]
+OnPartial = Literal["pass_on", "take", "refuse", "wait"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What to do about a provider that is not simply ready.
+
+    Attributes:
+        on_failed: ``fail`` at once; ``wait`` for it to be mended; ``ignore``: go on without it, as if it never came.
+        on_skipped: ``skip`` this key, too; ``fail``; ``wait``; ``ignore``.
+        on_partial: ``pass_on``: take it, and say that what is made of it is approximate; ``take`` it as if it were
+            whole; ``refuse`` it; ``wait`` until it is complete.
+    """
+
+    on_failed: OnFailed = "fail"
+    on_skipped: OnSkipped = "skip"
+    on_partial: OnPartial = "pass_on"
+
+    def check(self, where: str) -> Policy:
+        """The policy, if there is one of each name.
+
+        Raises:
+            InvalidArgument: There is none.
+        """
+        for name, choices in (("on_failed", OnFailed), ("on_skipped", OnSkipped), ("on_partial", OnPartial)):
+            check_choice(f"{where}: {name}", getattr(self, name), choices)
+        return self
+
+
+def check_choice(where: str, value: object, choices: object) -> None:
+    """Refuse what is none of a ``Literal``.
+
+    Raises:
+        InvalidArgument: See above.
+    """
+    if value not in get_args(choices):
+        raise InvalidArgument(where, repr(value), f"one of: {', '.join(get_args(choices))}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """Time as a waiting consumer sees it: a port, so that a test can wait an hour in no time.
+
+    Attributes:
+        monotonic: Seconds that only grow.
+        sleep: Waits so many seconds.
+        now: The time of day, UTC.
+    """
+
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.timezone.utc)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Polling:
+    """When to look again.
+
+    Attributes:
+        timeout: Give up after so many seconds; 0 looks once.
+        interval: Seconds between the first two looks.
+        backoff: What each pause is multiplied by for the next one; 1 keeps them alike.
+        max_interval: No pause is longer, in seconds.
+        jitter: Each pause is longer by up to this share of it, at random, so that many consumers do not look at once.
+    """
+
+    timeout: float = 3600.0
+    interval: float = 10.0
+    backoff: float = 1.5
+    max_interval: float = 60.0
+    jitter: float = 0.1
+
+    def check(self, where: str) -> Polling:
+        """The settings, if they can be waited by.
+
+        Raises:
+            InvalidArgument: One is negative, not a finite number, or a pause or factor that would never wait.
+        """
+        least = {"timeout": 0.0, "interval": 0.001, "backoff": 1.0, "max_interval": 0.001, "jitter": 0.0}
+        for name, smallest in least.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise InvalidArgument(f"{where}: {name}", repr(value), "a number")
+            if value < smallest:
+                raise InvalidArgument(f"{where}: {name}", repr(value), f"{smallest:g} or more")
+        return self
+
+    def pause(self, looks: int) -> float:
+        """Seconds to wait after so many looks."""
+        longest = math.log(self.max_interval / self.interval, self.backoff) if self.backoff > 1 else 0
+        grown = self.interval * self.backoff ** min(looks - 1, max(longest, 0) + 1)
+        return min(grown, self.max_interval) * (1 + random.uniform(0, self.jitter))  # noqa: S311 - no secret
+
+
+@dataclass
+class Watch:
+    """What a consumer waits for, and what came of it so far.
+
+    Attributes:
+        node: The consumer's node.
+        paths: The markers' files, by dataset and key as ``daily_flights/2013-01-02``.
+        roots: Folders that their tables may lie in.
+        arrived: Those that are ready and taken.
+        ignored: Those that failed or were skipped, and are not waited for any more; with their words.
+        waiting: What was found of the others at the last look.
+        looks: How many there were.
+    """
+
+    node: str
+    paths: Mapping[str, str]
+    roots: Sequence[str]
+    policy: Policy
+    arrived: dict[str, Marker] = field(default_factory=dict)
+    ignored: dict[str, str] = field(default_factory=dict)
+    waiting: dict[str, str] = field(default_factory=dict)
+    looks: int = 0
+    _cut_off: dict[str, InvalidMarker] = field(default_factory=dict)
+
+    def look(self) -> bool:
+        """Look at all that have not arrived; whether there is nothing more to wait for.
+
+        Raises:
+            InvalidMarker: One cannot be trusted. One that is cut off may be in another tool's hands: that is said at
+                the second look.
+            UpstreamFailed, UpstreamPartial, UpstreamSkipped: As the policy says.
+        """
+        self.looks += 1
+        left = [name for name in self.paths if name not in self.arrived and name not in self.ignored]
+        found = {name: marker for name in left if (marker := self._read(name)) is not None}
+        self._refuse(list(found.values()))
+        for name, marker in found.items():
+            chosen = self._chosen(marker)
+            if chosen == "wait":
+                self.waiting[name] = str(marker)
+                continue
+            self.waiting.pop(name, None)
+            if chosen == "ignore":
+                self.ignored[name] = str(marker)
+                continue
+            markers.check_tables(self.paths[name], marker, self.roots)
+            self.arrived[name] = marker
+        return not self.waiting
+
+    def give_up(self) -> None:
+        """Raise what a last look leaves no doubt of."""
+        for error in self._cut_off.values():
+            raise error
+
+    def _read(self, name: str) -> Marker | None:
+        try:
+            marker = markers.read(self.paths[name])
+        except FileNotFoundError:
+            self.waiting[name] = "no marker yet"
+        except InvalidMarker as error:
+            if not error.cut_off or name in self._cut_off:
+                raise
+            self._cut_off[name] = error
+            self.waiting[name] = f"its marker is not whole: {error.found}"
+            return None
+        else:
+            self._cut_off.pop(name, None)
+            return marker
+        return None
+
+    def _chosen(self, marker: Marker) -> str:
+        """What the policy says of a marker."""
+        if marker.state == "ready":
+            return self.policy.on_partial if marker.completeness.is_approximate else "take"
+        return self.policy.on_failed if marker.state == "failed" else self.policy.on_skipped
+
+    def _refuse(self, found: Sequence[Marker]) -> None:
+        """Raise what the policy says of markers that are not ready, or not complete; all of a kind at once."""
+        chosen = [(str(marker), self._chosen(marker)) for marker in found]
+        for choice, error in (("fail", UpstreamFailed), ("skip", UpstreamSkipped), ("refuse", UpstreamPartial)):
+            told = [words for words, one in chosen if one == choice]
+            if told:
+                raise error(self.node, told)
+
+
+def poll(watch: Watch, polling: Polling, clock: Clock, tell: Callable[[str], None]) -> float:
+    """Look until there is nothing more to wait for, or the time is over; returns the seconds that it took.
+
+    Args:
+        watch: What is waited for.
+        polling: When to look again.
+        clock: What time it is.
+        tell: Told before each pause what is waited for.
+    """
+    began = clock.monotonic()
+
+    def waited(_: RetryCallState | None = None) -> float:
+        return clock.monotonic() - began
+
+    def pause(_: RetryCallState) -> float:
+        return min(polling.pause(watch.looks), max(polling.timeout - waited(), 0.001))  # the last look is at the end
+
+    def before_sleep(_: RetryCallState) -> None:
+        tell("; ".join(f"{name}: {words}" for name, words in list(watch.waiting.items())[:3]))
+
+    Retrying(
+        retry=retry_if_result(lambda done: not done),
+        stop=lambda _: waited() >= polling.timeout,
+        wait=pause,
+        sleep=clock.sleep,
+        before_sleep=before_sleep,
+        retry_error_callback=lambda _: False,
+    )(watch.look)
+    return waited()

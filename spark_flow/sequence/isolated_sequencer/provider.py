@@ -1,0 +1,183 @@
+"""The provider's side: a readiness marker after the data."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import TYPE_CHECKING
+
+from spark_flow import fingerprint
+from spark_flow.completeness import Completeness, together
+from spark_flow.errors import InvalidArgument, InvalidMarker, NothingToDo, NotNow, SparkFlowError, describe
+from spark_flow.ledger.port import now
+from spark_flow.sequence.isolated_sequencer.polling import check_choice
+from spark_flow.storage import files
+from spark_flow.storage import markers as readiness
+from spark_flow.storage.markers import MARKERS, MarkedTable, Marker, MarkerState, Told
+from spark_flow.storage.port import Intent, Written
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from spark_flow.ledger import Event
+    from spark_flow.run import Outcome, Run
+
+SUCCESS = "_SUCCESS"
+
+
+def publish(
+    run: Run,
+    dataset: str,
+    *,
+    markers: str = MARKERS,
+    tables: Sequence[str] = (),
+    completeness: Completeness | Sequence[Completeness] | None = None,
+    state: MarkerState = "ready",
+    reason: str = "",
+    success_file: bool = False,
+    name: str = "",
+) -> Outcome:
+    """Say that a dataset's key is ready: a marker that pins the tables which the run has written, after them.
+
+    A retry publishes once; a rerun, or a late branch, publishes the next revision. The marker is a JSON file,
+    ``<markers>/<dataset>/<key>.json``; its format is ``spark_flow/schemas/marker.json``.
+
+    Args:
+        run: The run.
+        dataset: What the tables are together; of the letters of a folder's name.
+        markers: The folder of markers, a path or URI, which provider and consumers share.
+        tables: The writes to publish, by node (``publish/lake``); by default all of the run so far.
+        completeness: How complete it is; by default what is recorded with the writes.
+        state: ``ready``, or ``failed`` or ``skipped``, which publish no tables.
+        reason: Why it failed or was skipped.
+        success_file: Put an empty ``_SUCCESS`` into each table's folder of the key, too (Hadoop's convention).
+        name: The node's name; by default ``marker/<dataset>``.
+
+    Raises:
+        InvalidName: The dataset's name holds other characters than a folder's name may.
+        InvalidArgument: Nothing was written that could be published, or a table is none of the run's writes.
+        WriteNotProved: A newer marker is there.
+    """
+    node = run.node(name or f"marker/{dataset}")
+    path = readiness.path_of(markers, dataset, run.key)
+    check_choice(f"{node}: state", state, MarkerState)
+    written = _written(run, node, tables) if state == "ready" else []
+    staged = [outcome.node for outcome in written if outcome.detail.get("staged")]
+    if staged:
+        return run.skip(node, "marker", f"not published: {', '.join(staged)} is kept in staging")
+    parts = (completeness,) if isinstance(completeness, Completeness) else completeness
+    parts = _recorded(written) if parts is None else tuple(parts)
+    read = [reference for each in run.upstream.values() for reference in each]
+    marker = Marker(
+        dataset=dataset,
+        key=run.key,
+        state=state,
+        generation=run.generation,
+        tables=_tables(written),
+        rows=sum(outcome.rows or 0 for outcome in written) if written else None,
+        completeness=_told(parts),
+        made_of=read,
+        pipeline=run.pipeline,
+        run=run.run_id,
+        reason=reason,
+    )
+    success = [_success_of(table, run.key) for table in marker.tables.values()] if success_file else []
+
+    def write(intent: Intent) -> Written:
+        for place in success:
+            files.write_bytes(place, b"")
+        told = dataclasses.replace(marker, revision=intent.revision, at=now())
+        intent.mark("before_commit")
+        readiness.write(markers, told)
+        intent.mark("after_commit")
+        detail = {"marker": dataclasses.asdict(told.reference(markers))}
+        return Written(rows=marker.rows, reason=f"{told}; {len(told.tables)} table(s), in {path}", detail=detail)
+
+    def lack(event: Event) -> str:
+        known = readiness.revision(path)
+        missing = [place for place in success if not files.exists(place)]
+        if known != event.revision:
+            return f"the marker there is of revision {known}, not {event.revision}"
+        return f"{missing[0]} is gone" if missing else ""
+
+    same = dataclasses.asdict(dataclasses.replace(marker, run=""))
+    return run.once(
+        node,
+        write,
+        kind="marker",
+        fingerprint=fingerprint.combine(path, same, [o.revision for o in written], success),
+        remembered=lambda: readiness.revision(path),
+        lack=lack,
+    )
+
+
+@contextlib.contextmanager
+def announcing(run: Run, *datasets: str, markers: str = MARKERS) -> Iterator[None]:
+    """Tell those who wait when what is done within fails, or is skipped: a marker ``failed`` or ``skipped``.
+
+    A key that is published already stays so: what its marker pins still stands. What only has to wait (exit code 75)
+    says nothing.
+
+    >>> with sf.Run.open("daily", key) as run, announcing(run, "daily_flights"):  # doctest: +SKIP
+    ...     sf.write(run, "lake", daily, sf.delta("out/daily", partition_by="date"))
+    ...     sf.publish(run, "daily_flights")
+    """
+    try:
+        yield
+    except Exception as error:
+        if not run.plan and not isinstance(error, NotNow):
+            state: MarkerState = "skipped" if isinstance(error, NothingToDo) else "failed"
+            for dataset in datasets:
+                _announce(run, dataset, markers, state, describe(error))
+        raise
+
+
+def _announce(run: Run, dataset: str, root: str, state: MarkerState, reason: str) -> None:
+    path = readiness.path_of(root, dataset, run.key)
+    with contextlib.suppress(SparkFlowError):  # recorded and shown; the run's own error is the one to raise
+        try:
+            if readiness.read(path).state == "ready":
+                return
+        except (FileNotFoundError, InvalidMarker):
+            pass  # nothing that stands
+        publish(run, dataset, markers=root, state=state, reason=reason)
+
+
+def _written(run: Run, node: str, chosen: Sequence[str]) -> list[Outcome]:
+    """The run's writes that a marker can pin, by node."""
+    sinks = {o.node: o for o in run.outcomes if o.kind == "sink" and ("format" in o.detail or run.plan)}
+    unknown = [name for name in chosen if name not in sinks]
+    if unknown or not sinks:
+        found = f"no write {unknown[0]!r} before it" if unknown else "no write before it"
+        raise InvalidArgument(node, found, f"one of: {', '.join(sinks)}" if sinks else "a write of a table")
+    return [sinks[name] for name in chosen or sorted(sinks)]
+
+
+def _tables(written: Sequence[Outcome]) -> dict[str, MarkedTable]:
+    """The tables as the marker has them: by the last part of their nodes' names, where that is one table's only."""
+    last = [outcome.node.rpartition("/")[2] for outcome in written]
+    names = [short if last.count(short) == 1 else o.node for short, o in zip(last, written, strict=True)]
+    known = ("path", "format", "version", "revision", "column")
+    return {
+        name: MarkedTable(rows=outcome.rows, **{k: outcome.detail[k] for k in known if k in outcome.detail})
+        for name, outcome in zip(names, written, strict=True)
+        if "format" in outcome.detail
+    }
+
+
+def _recorded(written: Sequence[Outcome]) -> tuple[Completeness, ...]:
+    """The completeness of what was written."""
+    return together(Completeness.from_record(each) for o in written for each in o.detail.get("completeness", ()))
+
+
+def _told(parts: Sequence[Completeness]) -> Told:
+    return Told(
+        ratio=round(min((part.ratio for part in parts), default=1.0), 4),
+        is_approximate=any(part.is_approximate for part in parts),
+        fan_ins=[part.as_recorded for part in parts],
+    )
+
+
+def _success_of(table: MarkedTable, key: str) -> str:
+    below = [f"{table.column}={key}"] if table.format == "delta" and table.column else []
+    return files.join(table.path, *below, SUCCESS)

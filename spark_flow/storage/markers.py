@@ -1,0 +1,286 @@
+"""Readiness markers: a JSON file that says a dataset's key is ready, failed or skipped, and pins each table's version.
+
+``<markers>/<dataset>/<key>.json`` is written after the data, in one step, so that whoever sees it sees all of it. Any
+tool can watch it: its format is ``spark_flow/schemas/marker.json`` (a JSON Schema).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt  # noqa: TC003 - pydantic reads the annotations when a marker is read
+import functools
+import json
+from collections.abc import Mapping, Sequence  # noqa: TC003
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+from pyarrow import fs
+
+from spark_flow.completeness import Completeness
+from spark_flow.errors import InvalidMarker, MarkerTooNew, OutsideRoots, WriteNotProved, describe, some
+from spark_flow.names import check_name
+from spark_flow.storage import files, folders
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+FORMAT = 1
+"""The markers' format. A higher one was written by a newer version and is refused."""
+MARKERS = "out/markers"
+"""Where markers are kept when nothing else is said."""
+MarkerState = Literal["ready", "failed", "skipped"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarkedTable:
+    """A table as the marker pins it.
+
+    Attributes:
+        path: Where it is: a Delta table's folder, or a key's folder of files; absolute or a URI.
+        format: ``delta``, ``parquet``, ``json`` or ``csv``.
+        version: The Delta version that holds the key's rows.
+        revision: Of a folder: what its manifest must say.
+        column: The column whose value is the key; without it the table is read whole.
+        rows: The key's rows.
+    """
+
+    path: str
+    format: Literal["delta", "parquet", "json", "csv"]
+    version: int | None = None
+    revision: int | None = None
+    column: str | None = None
+    rows: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A marker as somebody read it: its file, and which generation it was of.
+
+    Attributes:
+        revision: What tells one content of a marker from the next. It rises with a rerun, and with a late branch, too.
+    """
+
+    dataset: str
+    key: str
+    generation: int
+    revision: int
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """How complete a key is.
+
+    Attributes:
+        ratio: Arrived of expected, 0 to 1, of the fan-in that has the least.
+        is_approximate: Whether anything is missing.
+        fan_ins: Each as ``{"node", "expected": [names], "arrived": [names]}``.
+    """
+
+    ratio: float = 1.0
+    is_approximate: bool = False
+    fan_ins: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marker:
+    """What a provider says of a dataset's key.
+
+    Attributes:
+        format: Of the file.
+        dataset: What the tables are together.
+        key: The unit of work, usually a date.
+        state: ``ready``, ``failed`` or ``skipped``.
+        generation: Of the provider's run: 1, and one more for each rerun.
+        revision: One more for each new content of this marker.
+        tables: By name; empty unless ``ready``.
+        rows: Of all tables.
+        completeness: What the data was made from.
+        made_of: The markers that the provider itself has read.
+        pipeline: The provider.
+        run: The provider's run, an id.
+        reason: Why it failed or was skipped.
+        at: When it was written, by the provider's clock: for people; nothing is decided by it.
+    """
+
+    format: int = FORMAT
+    dataset: str
+    key: str
+    state: MarkerState
+    generation: int = 1
+    revision: int = 1
+    tables: Mapping[str, MarkedTable] = field(default_factory=dict)
+    rows: int | None = None
+    completeness: Told = field(default_factory=Told)
+    made_of: Sequence[Reference] = ()
+    pipeline: str = ""
+    run: str = ""
+    reason: str = ""
+    at: dt.datetime | None = None
+
+    @property
+    def parts(self) -> tuple[Completeness, ...]:
+        """Its fan-ins, each under the name of the dataset and key."""
+        made = (Completeness.from_record(record) for record in self.completeness.fan_ins)
+        return tuple(dataclasses.replace(part, node=f"{self.dataset}/{self.key}/{part.node}") for part in made)
+
+    def reference(self, root: str) -> Reference:
+        """What a reader records of it."""
+        names = ("dataset", "key", "generation", "revision")
+        return Reference(path=path_of(root, self.dataset, self.key), **{name: getattr(self, name) for name in names})
+
+    def __str__(self) -> str:
+        """As ``daily_flights 2013-01-02 is ready, generation 1``."""
+        partial = f", approximate ({self.completeness.ratio:.0%})" if self.completeness.is_approximate else ""
+        why = f": {self.reason}" if self.reason else ""
+        return f"{self.dataset} {self.key} is {self.state}, generation {self.generation}{partial}{why}"
+
+
+def path_of(root: str, dataset: str, key: str) -> str:
+    """Where a marker is.
+
+    Raises:
+        InvalidName: The dataset or key cannot be a folder name.
+    """
+    return files.join(files.absolute(root), check_name("dataset", dataset), f"{check_name('key', key)}.json")
+
+
+def write(root: str, marker: Marker) -> str:
+    """Write a marker in one step; returns its path.
+
+    Raises:
+        WriteNotProved: A newer one is there, of a run that went on while this one stood still.
+    """
+    path = path_of(root, marker.dataset, marker.key)
+    known = revision(path)
+    if known > marker.revision:
+        raise WriteNotProved(path, f"no marker above revision {marker.revision}", f"revision {known}")
+    files.write_bytes(path, _adapter().dump_json(marker, indent=1))
+    return path
+
+
+def revision(path: str) -> int:
+    """The revision of the marker at a path; 0 when there is none, or a damaged one, which may be written over.
+
+    Raises:
+        MarkerTooNew: It is of a newer version.
+    """
+    try:
+        return read(path).revision
+    except MarkerTooNew:
+        raise
+    except (FileNotFoundError, InvalidMarker):
+        return 0
+
+
+def read(path: str) -> Marker:
+    """The marker at a path.
+
+    Raises:
+        FileNotFoundError: There is none.
+        InvalidMarker: It is cut off, empty, or of another dataset or key than its place says.
+        MarkerTooNew: It is of a newer version.
+    """
+    from pydantic import ValidationError
+
+    content = files.read_bytes(path)
+    try:
+        raw = json.loads(content)
+    except ValueError as error:
+        found = f"{len(content)} bytes that are no JSON ({error})" if content else "an empty file"
+        raise InvalidMarker(path, found, "a whole JSON document", cut_off=True) from error
+    _check_format(path, raw)
+    try:
+        marker = _adapter().validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InvalidMarker(path, f"{place} {first['input']!r}", first["msg"]) from error
+    *_, dataset, file = path.split("/")
+    if (marker.dataset, f"{marker.key}.json") != (dataset, file):
+        found = f"dataset {marker.dataset!r} and key {marker.key!r}"
+        raise InvalidMarker(path, found, f"those of its place, {dataset!r} and {file.removesuffix('.json')!r}")
+    return marker
+
+
+def _check_format(path: str, raw: object) -> None:
+    found = raw.get("format") if isinstance(raw, dict) else None
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise InvalidMarker(path, f"format {found!r}" if isinstance(raw, dict) else "no mapping", f"format {FORMAT}")
+    if found > FORMAT:
+        raise MarkerTooNew(path, f"format {found}", f"a format up to {FORMAT}")
+
+
+def check_tables(path: str, marker: Marker, roots: Sequence[str]) -> None:
+    """Refuse tables that lie outside of the allowed folders, or do not hold any more what the marker says.
+
+    Args:
+        path: The marker's.
+        marker: The marker.
+        roots: Folders that the tables may lie in.
+
+    Raises:
+        InvalidMarker: A table or its version is gone.
+        OutsideRoots: A table lies elsewhere.
+    """
+    for name, table in marker.tables.items():
+        place = files.absolute(table.path).rstrip("/")
+        allowed = [files.absolute(root).rstrip("/") for root in roots]
+        if ".." in place.split("/") or not any(f"{place}/".startswith(f"{root}/") for root in allowed):
+            raise OutsideRoots(path, f"table {name!r} at {table.path}", f"a path within {some(allowed)}")
+        gone = lacking(table, marker.key)
+        if gone:
+            raise InvalidMarker(path, f"table {name!r} at {table.path}: {gone}", "the data that the marker names")
+
+
+def lacking(table: MarkedTable, key: str) -> str:
+    """What is gone of a table that a marker pins; empty when it can be read."""
+    if table.format == "delta":
+        return _lacking_delta(table, key)
+    if not files.exists(table.path):
+        return "it is gone"
+    manifest = folders.read_manifest(table.path)
+    if table.revision is not None and manifest.get("revision") != table.revision:
+        return f"its manifest says revision {manifest.get('revision')}, not {table.revision}: it was replaced since"
+    missing = folders.lacking(table.path)
+    return f"{len(missing)} of its files are gone" if missing else ""
+
+
+def _lacking_delta(table: MarkedTable, key: str) -> str:
+    if table.version is None:
+        return "it has no version"
+    try:
+        opened = DeltaTable(table.path, version=table.version)
+        keyed = table.column is not None and table.column in opened.metadata().partition_columns
+        mine = [(str(table.column), "=", key)] if keyed else None
+        needed = opened.file_uris(partition_filters=mine)
+    except (DeltaError, OSError, ValueError) as error:
+        return f"version {table.version} is gone ({describe(error)})"
+    storage, _ = files.of(table.path)
+    inner = [files.of(uri)[1] for uri in needed]
+    gone = [info.path for info in storage.get_file_info(inner) if info.type == fs.FileType.NotFound] if inner else []
+    return f"{len(gone)} of {len(inner)} files of version {table.version} are gone (vacuumed)" if gone else ""
+
+
+def as_record(marker: Marker) -> dict[str, Any]:
+    """A marker as plain data, to be recorded."""
+    return dict(_adapter().dump_python(marker, mode="json", exclude_none=True))
+
+
+def from_record(record: Mapping[str, Any]) -> Marker:
+    """What ``as_record`` gave."""
+    return _adapter().validate_python(record)
+
+
+def json_schema() -> dict[str, Any]:
+    """The format as a JSON Schema; ``spark_flow/schemas/marker.json`` is made from it."""
+    return _adapter().json_schema()
+
+
+@functools.cache
+def _adapter() -> TypeAdapter[Marker]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Marker)
