@@ -29,7 +29,25 @@ from spark_flow.fan_out import (
 )
 from spark_flow.frames import LazyFrame, read, write
 from spark_flow.run import Outcome, Run
-from spark_flow.sequence import Step, Transaction, local_sequencer, read_transaction, step, transaction
+from spark_flow.sequence import (
+    Consumer,
+    Handover,
+    Polling,
+    Step,
+    Transaction,
+    announcing,
+    consumer,
+    hours_of_day,
+    last_days,
+    local_sequencer,
+    publish,
+    read_transaction,
+    same_key,
+    step,
+    transaction,
+    trigger,
+    wait_for,
+)
 from spark_flow.storage.delta import delta
 from spark_flow.storage.folders import csv, json, parquet
 from spark_flow.storage.sinks import sink
@@ -40,9 +58,12 @@ from spark_flow.transforms import join_all, pipe, sql, union_by_name, with_compl
 __all__ = [
     "Choice",
     "Completeness",
+    "Consumer",
     "FanIn",
+    "Handover",
     "LazyFrame",
     "Outcome",
+    "Polling",
     "Run",
     "Source",
     "Step",
@@ -50,6 +71,7 @@ __all__ = [
     "aligned_fan_in",
     "all_done",
     "all_succeeded",
+    "announcing",
     "any_succeeded",
     "at_least",
     "by_data",
@@ -57,19 +79,24 @@ __all__ = [
     "by_parameter",
     "by_schema",
     "by_share",
+    "consumer",
     "csv",
     "delta",
     "error_table",
     "exclusive_choice",
+    "hours_of_day",
     "join_all",
     "json",
+    "last_days",
     "local_sequencer",
     "parallel_split",
     "parquet",
     "pipe",
+    "publish",
     "read",
     "read_transaction",
     "report_completeness",
+    "same_key",
     "sink",
     "source",
     "split_batch",
@@ -77,8 +104,10 @@ __all__ = [
     "staged",
     "step",
     "transaction",
+    "trigger",
     "unaligned_fan_in",
     "union_by_name",
+    "wait_for",
     "with_completeness",
     "write",
 ]

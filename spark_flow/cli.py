@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
+from spark_flow import backfill as backfills
 from spark_flow.errors import SparkFlowError
 from spark_flow.ledger import DeltaLedger, Event
+from spark_flow.stale import StaleKey
+from spark_flow.stale import stale as find_stale
 from spark_flow.verify import verify as check
 from spark_flow.view.tables import run_table, runs, status_table, wide_console
 
@@ -74,6 +78,65 @@ def verify(pipeline: Pipeline, key: Key, state: State = "state", as_json: Json =
         wide_console().print(table)
     if any(f.state != "ok" for f in findings):
         raise typer.Exit(1)
+
+
+States = Annotated[
+    list[str], typer.Option("--state", help="A state folder; may be repeated, for other teams' consumers.")
+]
+
+
+@app.command()
+def stale(state: States = ["state"], as_json: Json = False) -> None:  # noqa: B006 - Typer's way of a default
+    """The consumers' keys that were made from an older content of a readiness marker than there is now."""
+    found = _stale(state)
+    if as_json:
+        _print_json([{**dataclasses.asdict(one), "hops": one.hops, "reason": one.reason} for one in found])
+    elif found:
+        _print_stale(found)
+    else:
+        typer.echo(f"nothing is stale in {', '.join(state)}")
+
+
+@app.command()
+def backfill(
+    only_stale: Annotated[bool, typer.Option("--stale", help="The keys that `spark-flow stale` lists.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what would be run; run nothing.")] = False,
+    launcher: Annotated[
+        str, typer.Option(help="The command to put each job after; by default spark-submit.sh beside the jobs.")
+    ] = "",
+    state: States = ["state"],  # noqa: B006
+) -> None:
+    """Rerun keys that are out of date, providers before their consumers; exit 1 when one failed."""
+    if not only_stale:
+        typer.echo("say which keys: --stale, those that `spark-flow stale` lists", err=True)
+        raise typer.Exit(2)
+    found = _stale(state)
+    if plan:
+        for one in found:
+            typer.echo(
+                f"{one.pipeline} {one.key}: {one.reason}\n  {' '.join(backfills.words(one, launcher)) or NO_COMMAND}"
+            )
+        typer.echo(f"would rerun {len(found)} key(s)")
+        return
+    results = backfills.backfill(found, lambda: _stale(state), launcher=launcher, tell=typer.echo)
+    counts = Counter(results.values())
+    typer.echo(", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing is stale")
+    if set(results.values()) - {"succeeded"}:
+        raise typer.Exit(1)
+
+
+NO_COMMAND = "not run by a job: its command is not known; rerun it yourself"
+
+
+def _stale(states: Sequence[str]) -> list[StaleKey]:
+    return find_stale(*(_events(state) for state in dict.fromkeys(states)))
+
+
+def _print_stale(found: Sequence[StaleKey]) -> None:
+    table = Table("pipeline", "key", "generation", "hops", "reason", box=None)
+    for one in found:
+        table.add_row(one.pipeline, one.key, str(one.generation), str(one.hops), one.reason)
+    wide_console().print(table)
 
 
 def _events(state: str, pipeline: str | None = None, key: str | None = None) -> list[Event]:

@@ -137,6 +137,7 @@ class InvalidArgument(UsageError):
     def __init__(self, where: str, found: str, expected: str) -> None:
         self.where = where
         self.found = found
+        self.expected = expected
         super().__init__(f"{where}: found {found}, expected {expected}.")
 
 
@@ -226,6 +227,7 @@ class UnknownJob(UsageError):
     def __init__(self, job: str, found: str, expected: str) -> None:
         self.job = job
         self.found = found
+        self.expected = expected
         super().__init__(f"job to trigger {job}: found {found}, expected {expected}. Was it moved or renamed?")
 
 

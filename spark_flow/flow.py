@@ -19,7 +19,8 @@ from spark_flow.fan_out import (
 )
 from spark_flow.frames import LazyFrame, Scope, read, write
 from spark_flow.require import parse
-from spark_flow.sequence import Step, local_sequencer, step, transaction
+from spark_flow.sequence import Step, announcing, local_sequencer, publish, step, transaction, trigger, wait_for
+from spark_flow.sequence.isolated_sequencer.keys import parse_keys
 from spark_flow.storage.sinks import sink
 from spark_flow.storage.sources import Source, source
 from spark_flow.storage.staged import staged
@@ -43,6 +44,12 @@ class Flow:
         self.run = run
         self._config = config
         self._beside = beside
+        self.tables: dict[str, LazyFrame] = {}
+
+    @property
+    def markers(self) -> str:
+        """The folder of markers."""
+        return self._config.markers
 
     def source(self, name: str, branches: Sequence[str] = ()) -> Source:
         """The source that a name in the file stands for, with branches of its own or those of a fan-in."""
@@ -56,10 +63,14 @@ class Flow:
     def step(self, model: files.StepModel) -> Step:
         """The step that an entry of the file stands for."""
         transform = sql(model.sql) if model.sql is not None else self.resolve(str(model.run))
-        named, plain = model.split_with(self._config.sources)
-        frames = {argument: read(self.run, name, self.source(name)) for argument, name in named.items()}
+        named, plain = model.split_with({*self._config.sources, *self.tables})
+        frames = {argument: self.frame(name) for argument, name in named.items()}
         settings = {"name": model.name, "restart": model.restart, "version": model.version or ""}
         return step(transform, **settings, **plain, **frames)  # type: ignore[arg-type]
+
+    def frame(self, name: str) -> LazyFrame:
+        """The frame that a step's argument names: a source's, or a table's that was handed over."""
+        return self.tables[name] if name in self.tables else read(self.run, name, self.source(name))
 
     def inputs(self, model: files.FanInModel, frame: LazyFrame | None) -> Source | dict[str, Source | LazyFrame]:
         """A fan-in's branches: of one source, or several sources; a join's first is the frame so far."""
@@ -93,6 +104,11 @@ class Flow:
             return by_schema(data, has=asked.has, types=asked.types, fields=asked.fields)
         return by_data(frame, **model.by_data.model_dump() if model.by_data else {})
 
+    def trigger(self, model: files.TriggerModel) -> None:
+        """Start the job that an entry of the file stands for."""
+        to_start, how = model.consumer(self._beside), {"name": model.name or "", "launcher": model.launcher or ""}
+        trigger(self.run, to_start, wait=model.wait, allow=model.allow, **how)
+
     def resolve(self, reference: str) -> Any:
         """What ``module:name`` stands for."""
         return files.resolve(reference, beside=self._beside)
@@ -104,7 +120,9 @@ def execute(config: files.JobConfig, run: Run, *, beside: Path | None = None) ->
     Raises:
         SparkFlowError: As the entries' patterns do.
     """
-    _walk(Flow(config, run, beside), config.flow, run, None)
+    told = [e.dataset for e in config.flow if isinstance(e, files.PublishModel) and e.on_failure == "tell"]
+    with announcing(run, *told, markers=config.markers):
+        _walk(Flow(config, run, beside), config.flow, run, None)
 
 
 def _walk(flow: Flow, entries: Sequence[Any], scope: Scope, frame: LazyFrame | None) -> LazyFrame | None:
@@ -202,6 +220,35 @@ def _report(_: Flow, entry: files.ReportCompletenessModel, scope: Scope, frame: 
     return _needed(frame)
 
 
+def _wait_for(flow: Flow, entry: files.WaitForModel, scope: Scope, _: LazyFrame | None) -> LazyFrame:
+    handover = wait_for(
+        scope.run,
+        entry.dataset,
+        keys=parse_keys(entry.keys_),
+        markers=entry.markers or flow.markers,
+        roots=entry.roots,
+        require=parse(entry.require),
+        on_failed=entry.on_failed,
+        on_skipped=entry.on_skipped,
+        on_partial=entry.on_partial,
+        polling=entry.polling,
+        name=entry.name or "",
+    )
+    flow.tables.update({table: handover.table(table) for table in entry.also})
+    return handover.table(entry.table) if entry.table else handover.frame
+
+
+def _publish(flow: Flow, entry: files.PublishModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame | None:
+    what = {"tables": entry.tables, "state": entry.state, "reason": entry.reason, "name": entry.name or ""}
+    publish(scope.run, entry.dataset, markers=flow.markers, success_file=entry.success_file, **what)  # type: ignore[arg-type]
+    return frame
+
+
+def _trigger(flow: Flow, entry: files.TriggerModel, _: Scope, frame: LazyFrame | None) -> LazyFrame | None:
+    flow.trigger(entry)
+    return frame
+
+
 ENTRIES: Mapping[str, Entry] = {
     "read": _read,
     "aligned_fan_in": _aligned,
@@ -213,6 +260,9 @@ ENTRIES: Mapping[str, Entry] = {
     "exclusive_choice": _choice,
     "transaction": _transaction,
     "report_completeness": _report,
+    "wait_for": _wait_for,
+    "publish": _publish,
+    "trigger": _trigger,
 }
 """What each pattern of a file does; the models that describe them are in ``spark_flow.config``."""
 

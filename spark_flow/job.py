@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spark_flow import config as files
-from spark_flow.errors import NotAllArrived, NotNow, SparkFlowError, UnknownBranch, UsageError
+from spark_flow.errors import NotAllArrived, NothingToDo, NotNow, SparkFlowError, UnknownBranch, UsageError
 from spark_flow.flow import execute
 from spark_flow.run import Run
 from spark_flow.session import session
@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None, *, job: str, observers: Sequence[Obs
         observers: Told of the run's progress (crash injection in tests).
 
     Returns:
-        0 done (also when all was reused), 1 failed, 2 bad config or usage, 75 not now: branches have not arrived.
+        0 done (also when all was reused, or a provider skipped the key), 1 failed, 2 bad config or usage, 75 not now:
+        branches or a provider's marker have not arrived.
     """
     given = sys.argv[1:] if argv is None else argv
     path = Path(job).resolve()
@@ -113,6 +114,9 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
         ] = None,
         show: Annotated[int, typer.Option(help="Print this many rows of each table written.")] = 0,
         summary_json: Annotated[Path | None, typer.Option(help="Write the run's summary to this file.")] = None,
+        cause: Annotated[
+            str, typer.Option(help="What asks for this run: a key that was done for another cause is done anew.")
+        ] = "",
     ) -> int:
         try:
             return _run(
@@ -125,6 +129,7 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
                 only=only or [],
                 show=show,
                 summary=summary_json,
+                cause=cause,
             )
         except SparkFlowError as error:
             typer.echo(f"{_said(error)}: {error}", err=True)
@@ -135,7 +140,22 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
 
 
 def _said(error: SparkFlowError) -> str:
-    return "usage" if isinstance(error, UsageError) else "waiting" if isinstance(error, NotNow) else "failed"
+    words = {UsageError: "usage", NotNow: "waiting", NothingToDo: "skipped"}
+    return next((word for kind, word in words.items() if isinstance(error, kind)), "failed")
+
+
+def _check_triggers(config: files.JobConfig, beside: Path) -> None:
+    """Read the files of the jobs that will be triggered: what is wrong with them is said before any work is done.
+
+    Raises:
+        ConfigError: Of the consumer's file.
+    """
+    for entry in files.walk(config.flow):
+        if isinstance(entry, files.TriggerModel):
+            consumer = entry.consumer(beside)
+            if consumer.config:
+                overrides = [f"key={config.key}", *consumer.overrides]
+                files.load(consumer.config, overrides, beside=Path(consumer.job).parent)
 
 
 def _run(
@@ -149,8 +169,10 @@ def _run(
     only: Sequence[str],
     show: int,
     summary: Path | None,
+    cause: str,
 ) -> int:
     config = files.load(path, overrides, beside=job.parent)
+    _check_triggers(config, job.parent)
     for node in only:
         if node not in config.branch_nodes():
             raise UnknownBranch(node, config.branch_nodes())
@@ -170,6 +192,8 @@ def _run(
         rerun=rerun,
         plan=plan,
         only=only,
+        cause=cause,
+        command={"job": str(job), "config": str(path.absolute()), "overrides": list(overrides), "cwd": str(Path.cwd())},
         observers=[progress, *observers],
         retention=dt.timedelta(days=config.retention_days),
     )

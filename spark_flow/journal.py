@@ -9,7 +9,7 @@ from spark_flow.ledger import Event, Kind, Ledger
 from spark_flow.ledger.port import now
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class Journal:
@@ -21,20 +21,20 @@ class Journal:
         began: When the generation's first attempt began, in UTC.
     """
 
-    def __init__(self, ledger: Ledger, pipeline: str, key: str, *, rerun: bool) -> None:
+    def __init__(self, ledger: Ledger, pipeline: str, key: str, *, rerun: bool, cause: str = "") -> None:
         self.pipeline = pipeline
         self.key = key
         self._ledger = ledger
         self._lock = threading.RLock()
         self._events = ledger.read(pipeline, key)
-        self.generation, self.attempt = _place(self._events, rerun=rerun)
+        self.generation, self.attempt = _place(self._events, rerun=rerun, cause=cause)
         self._seq = 0
         self.began = min((e.at for e in self._events if e.generation == self.generation), default=now())
 
-    def begin(self) -> None:
-        """Record that the attempt has begun."""
+    def begin(self, detail: Mapping[str, Any]) -> None:
+        """Record that the attempt has begun, and by what command or cause."""
         when = {"at": self.began} if self.attempt == 1 else {}  # later attempts read it from this event
-        self.record([self.event("", "run", "started", **when)])
+        self.record([self.event("", "run", "started", detail=detail, **when)])
 
     def event(self, node: str, kind: Kind, state: Any, **fields: Any) -> Event:
         """A new event of this attempt; not recorded yet."""
@@ -81,7 +81,7 @@ class Journal:
         self._ledger.maintain()
 
 
-def _place(events: Sequence[Event], *, rerun: bool) -> tuple[int, int]:
+def _place(events: Sequence[Event], *, rerun: bool, cause: str) -> tuple[int, int]:
     """The generation and attempt that a new run of a key is."""
     if not events:
         return 1, 1
@@ -89,6 +89,9 @@ def _place(events: Sequence[Event], *, rerun: bool) -> tuple[int, int]:
     runs = [e for e in events if e.kind == "run" and e.generation == generation]
     ended = any(e.state == "succeeded" for e in runs)
     # A rerun that was killed is gone on with: the same command again reuses what succeeded (decision 0004).
-    if rerun and (generation == 1 or ended):
+    anew = rerun and (generation == 1 or ended)
+    # What asks for the run has changed, so what was pinned for the old cause is out of date; the same cause is a retry.
+    anew = anew or (bool(cause) and all(e.detail.get("cause") != cause for e in runs))
+    if anew:
         return generation + 1, 1
     return generation, max((e.attempt for e in runs), default=0) + 1

@@ -115,6 +115,7 @@ class Run:
         rerun: bool,
         plan: bool,
         only: Sequence[str] = (),
+        cause: str = "",
         observers: Sequence[Observer],
         retention: dt.timedelta,
     ) -> None:
@@ -130,7 +131,7 @@ class Run:
         self.interrupted: set[str] = set()
         self.upstream: dict[str, tuple[Reference, ...]] = {}
         self._measured: dict[str, Completeness] = {}
-        self._journal = Journal(ledger, pipeline, key, rerun=rerun)
+        self._journal = Journal(ledger, pipeline, key, rerun=rerun, cause=cause)
         self._spark = spark
         self._observers = tuple(observers)
         self._retention = retention
@@ -157,6 +158,8 @@ class Run:
         rerun: bool = False,
         plan: bool = False,
         only: Sequence[str] = (),
+        cause: str = "",
+        command: Mapping[str, Any] | None = None,
         observers: Sequence[Observer] = (),
         retention: dt.timedelta = RETENTION,
     ) -> Run:
@@ -172,6 +175,9 @@ class Run:
             plan: Walk the run without an action: no boundary, no sink, no event.
             only: Branches of fan-ins, as ``hours/07``: of those fan-ins no other branch is run; what follows is
                 done if that completes them.
+            cause: What asks for this run, in any words. A generation that was done for another cause, or for none, is
+                followed by the next one, as with ``rerun``; the same cause again is a retry.
+            command: How to run this again: ``job``, ``config``, ``overrides`` and ``cwd``; recorded for ``backfill``.
             observers: Called as nodes go on.
             retention: How long the boundaries of a succeeded run are kept.
 
@@ -183,11 +189,12 @@ class Run:
         check_name("pipeline", pipeline)
         check_name("key", key)
         ledger = ledger if ledger is not None else DeltaLedger(state, create=not plan)
-        options = {"state": state, "spark": spark, "rerun": rerun, "plan": plan, "only": only}
+        options = {"state": state, "spark": spark, "rerun": rerun, "plan": plan, "only": only, "cause": cause}
         run = cls(pipeline, key, ledger=ledger, observers=observers, retention=retention, **options)  # type: ignore[arg-type]
         if not plan:
             boundaries.mark_begun(state, pipeline, key, run.generation)
-            run._journal.begin()
+            known = {"cause": cause, "command": dict(command or {})}
+            run._journal.begin({name: value for name, value in known.items() if value})
         return run
 
     def __enter__(self) -> Self:

@@ -10,7 +10,8 @@ from spark_flow.config.fan_in import (
     WithCompletenessModel,
 )
 from spark_flow.config.fan_out import ParallelSplitModel, SplitSinkModel, WhenModel
-from spark_flow.config.flow import ExclusiveChoiceModel, FlowEntry, RouteModel, TransactionModel
+from spark_flow.config.flow import ExclusiveChoiceModel, FlowEntry, RouteModel, TransactionModel, walk
+from spark_flow.config.isolated import PublishModel, TriggerModel, WaitForModel
 from spark_flow.config.load import load, load_stream, parameter_names
 from spark_flow.config.models import JobConfig, SourceModel
 from spark_flow.config.references import is_reference, resolve
@@ -26,6 +27,7 @@ __all__ = [
     "FlowModel",
     "JobConfig",
     "ParallelSplitModel",
+    "PublishModel",
     "ReadModel",
     "ReportCompletenessModel",
     "RouteModel",
@@ -35,7 +37,9 @@ __all__ = [
     "StepModel",
     "StreamConfig",
     "TransactionModel",
+    "TriggerModel",
     "UnalignedFanInModel",
+    "WaitForModel",
     "WhenModel",
     "WithCompletenessModel",
     "WriteModel",
@@ -44,4 +48,5 @@ __all__ = [
     "load_stream",
     "parameter_names",
     "resolve",
+    "walk",
 ]

@@ -24,6 +24,7 @@ from spark_flow.config.fan_in import (
     WithCompletenessModel,
 )
 from spark_flow.config.fan_out import ParallelSplitModel, SplitSinkModel, WhenModel
+from spark_flow.config.isolated import PublishModel, TriggerModel, WaitForModel
 from spark_flow.config.problems import Finding, findings, nearest, one_of, refuse, show
 from spark_flow.config.sequence import ReadModel, StepModel, WriteModel
 
@@ -156,6 +157,9 @@ _ANY_ENTRY = (
     | ExclusiveChoiceModel
     | TransactionModel
     | ReportCompletenessModel
+    | WaitForModel
+    | PublishModel
+    | TriggerModel
 )
 PATTERNS: Mapping[str, type[FlowModel]] = {
     "read": ReadModel,
@@ -168,6 +172,9 @@ PATTERNS: Mapping[str, type[FlowModel]] = {
     "exclusive_choice": ExclusiveChoiceModel,
     "transaction": TransactionModel,
     "report_completeness": ReportCompletenessModel,
+    "wait_for": WaitForModel,
+    "publish": PublishModel,
+    "trigger": TriggerModel,
 }
 MEMBERS: Mapping[str, type[Model]] = {"sinks": SplitSinkModel, "routes": RouteModel}
 """Models whose names are the author's, by the key that they stand under."""
@@ -183,6 +190,9 @@ def walk(flow: Sequence[FlowModel], without: Collection[str] = ()) -> Iterator[F
         yield from walk(entry.within(without), without)
 
 
+_TELLS_COMPLETENESS = AlignedFanInModel | UnalignedFanInModel | WaitForModel | None
+
+
 def flow_findings(flow: Sequence[FlowModel | None]) -> list[Finding]:
     """What is wrong with a flow as a whole; ``None`` stands for an entry that is wrong in itself."""
     found = []
@@ -191,10 +201,20 @@ def flow_findings(flow: Sequence[FlowModel | None]) -> list[Finding]:
         place = ("flow", 0)[: 1 + bool(flow)]
         found.append(Finding(place, first, "a read or a fan-in first", "For example - read: flights"))
     found += [
-        Finding(("flow", at, entry.pattern), "no fan-in before it", "an aligned_fan_in or unaligned_fan_in before it")
+        Finding(("flow", at, entry.pattern), "no fan-in before it", "a fan-in or a wait_for before it")
         for at, entry in enumerate(flow)
         if isinstance(entry, WithCompletenessModel | ReportCompletenessModel)
-        and not any(isinstance(before, AlignedFanInModel | UnalignedFanInModel | None) for before in flow[:at])
+        and not any(isinstance(before, _TELLS_COMPLETENESS) for before in flow[:at])
+    ]
+    found += [
+        Finding(
+            ("flow", at, entry.pattern), "no write before it", "a write before it", "A marker comes after the data."
+        )
+        for at, entry in enumerate(flow)
+        if isinstance(entry, PublishModel)
+        and entry.state == "ready"
+        and None not in flow[:at]
+        and not any(_writes(before) for before in walk([one for one in flow[:at] if one]))
     ]
     taken: dict[str, int] = {}
     for at, entry in enumerate(flow):

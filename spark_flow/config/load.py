@@ -47,7 +47,8 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, beside: Path | None
     config = _read(path)
     problems = [problem for item in overrides if (problem := override(config, item))]
     written = as_written(config)
-    config.update({name: JobConfig.model_fields[name].default for name in _ROOTS if name not in written})
+    roots = {name: JobConfig.model_fields[name].default for name in _ROOTS} | {"markers": "${output}/markers"}
+    config.update({name: value for name, value in roots.items() if name not in written})
     if written.get("key") in (None, "???"):
         problems.append(_NO_KEY)
         config["key"] = _STAND_IN

@@ -20,11 +20,13 @@ from spark_flow.config.fan_in import AlignedFanInModel, UnalignedFanInModel
 from spark_flow.config.fan_out import ParallelSplitModel
 from spark_flow.config.fields import branch_names, references_schema
 from spark_flow.config.flow import FlowEntry, flow_findings, walk
+from spark_flow.config.isolated import WaitForModel
 from spark_flow.config.problems import Finding, findings, nearest, one_of, refuse, show
 from spark_flow.config.sequence import SinkModel, WriteModel
 from spark_flow.errors import InvalidRule
 from spark_flow.names import check_name
 from spark_flow.require import parse
+from spark_flow.storage.markers import MARKERS
 
 
 class SourceModel(Model):
@@ -93,15 +95,16 @@ class JobConfig(Model):
     key: Annotated[str, AfterValidator(partial(check_name, "key"))]
     state: Text = "state"
     output: Text = "out"
+    markers: Text = MARKERS
     retention_days: Annotated[StrictInt, Field(ge=0)] = 7
     vars: dict[str, Any] = Field(default_factory=dict)
     parameters: dict[Name, ParameterModel] = Field(default_factory=dict)
-    sources: dict[Name, SourceModel]
+    sources: dict[Name, SourceModel] = Field(default_factory=dict)
     flow: tuple[FlowEntry, ...]
 
     @model_validator(mode="after")
     def _flow_is_whole(self) -> Self:
-        wrong = flow_findings(self.flow) + self._branch_findings()
+        wrong = flow_findings(self.flow) + self._branch_findings() + self._table_findings()
         if wrong:
             raise findings(*wrong)
         return self
@@ -115,7 +118,9 @@ class JobConfig(Model):
         sinks: list[SinkModel] = [entry for entry in entries if isinstance(entry, WriteModel)]
         sinks += [sink for entry in entries if isinstance(entry, ParallelSplitModel) for sink in entry.sinks.values()]
         formats = {*(source.format for source in self.sources.values()), *(sink.format for sink in sinks)}
-        return "delta" in formats or any(one.bad_records == "quarantine" for one in self.sources.values())
+        handed_over = any(isinstance(entry, WaitForModel) for entry in entries)
+        quarantined = any(one.bad_records == "quarantine" for one in self.sources.values())
+        return "delta" in formats or handed_over or quarantined
 
     def branches_of(self, entry: AlignedFanInModel | UnalignedFanInModel) -> tuple[str, ...]:
         """The names of a fan-in's branches in the file; the frame so far, which a join takes as well, is ``frame``."""
@@ -129,6 +134,20 @@ class JobConfig(Model):
         fan_ins = [entry for entry in walk(self.flow) if isinstance(entry, AlignedFanInModel | UnalignedFanInModel)]
         alone = {e.name: self.branches_of(e) if getattr(e, "restart", True) else () for e in fan_ins}
         return [node for name, branches in alone.items() for node in (name, *(f"{name}/{each}" for each in branches))]
+
+    def _table_findings(self) -> list[Finding]:
+        """Whether each name in a step's ``with`` stands for one thing: a source, or a table that is handed over."""
+        taken = set(self.sources)
+        found = []
+        for at, entry in ((at, entry) for at, top in enumerate(self.flow) for entry in walk([top])):
+            for table in entry.also if isinstance(entry, WaitForModel) else ():
+                if table in taken:
+                    fix = "Steps name both in with."
+                    found.append(
+                        Finding(("flow", at, "wait_for", "also"), f"{table!r} again", "a name of its own", fix)
+                    )
+                taken.add(table)
+        return found
 
     def _branch_findings(self) -> list[Finding]:
         """Whether ``{branch}`` in a source's path, and the branches of who reads it, go together."""

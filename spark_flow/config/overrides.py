@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
-TEXT_KEYS = frozenset({"pipeline", "key", "state", "output"})
+TEXT_KEYS = frozenset({"pipeline", "key", "state", "output", "markers"})
 """Keys whose value is text as typed: YAML would read ``007`` and ``1e5`` as numbers, and nothing as null."""
 
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import pickle
-import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spark_flow import fingerprint
+from spark_flow import fingerprint, submit
 from spark_flow.errors import ApplicationFailed, describe
 from spark_flow.frames import Bounded, LazyFrame
-from spark_flow.session import end_with, local_settings, session
+from spark_flow.session import end_with, session
 from spark_flow.storage import boundaries, files
 from spark_flow.storage.port import Intent, Written
 
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
     from spark_flow.storage.port import Sink
 
 WORK, REPORT = "work.pickle", "report.json"
-# Of the parent's own Spark; they would make the child talk to the parent's JVM.
-_PARENTS = ("PYSPARK_GATEWAY_", "_PYSPARK_DRIVER_", "PYSPARK_SUBMIT_ARGS", "SPARK_ENV_LOADED")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +92,7 @@ def settle_apart(
     finally:
         files.remove(folder)
     if "error" in report or not report:
-        raise ApplicationFailed(intent.node, report.get("error") or said)
+        raise ApplicationFailed(intent.node, report.get("error") or f"it left no report; {said}")
     return Written(rows=report["rows"], reason=report["reason"], detail=report["detail"])
 
 
@@ -127,24 +123,9 @@ def _unobserved(_: str) -> None:
 
 def _submit(spark: SparkSession, folder: str, name: str, settings: Mapping[str, str]) -> str:
     """Run this module under spark-submit; returns how it ended, in words."""
-    import pyspark
-
     master = str(spark.conf.get("spark.master", "local[*]"))
-    conf = {**(local_settings() if master.startswith("local") else {}), "spark.master": master, **settings}
-    home = os.environ.get("SPARK_HOME") or str(Path(pyspark.__file__).parent)
-    options = [part for key, value in conf.items() for part in ("--conf", f"{key}={value}")]
-    command = [f"{home}/bin/spark-submit", "--name", name, *options, __file__, folder, str(os.getpid())]
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(_PARENTS)}
-    python = {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
-    modules = {
-        "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)
-    }  # the job's own, as the parent has them
-    done = subprocess.run(  # noqa: S603
-        command, env=kept | python | modules, capture_output=True, text=True, check=False
-    )
-    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    how = f"by signal {-done.returncode}" if done.returncode < 0 else f"with exit code {done.returncode}"
-    return f"it ended {how} and left no report; its last words: {lines[-1] if lines else 'none'}"
+    program = [__file__, folder, str(os.getpid())]
+    return submit.last_words(submit.run(submit.command(program, name=name, master=master, conf=settings)))
 
 
 def _report(folder: str) -> dict[str, Any]:

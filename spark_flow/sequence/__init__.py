@@ -1,24 +1,29 @@
 """Sequence patterns (the book's section 2): local and isolated sequencer, transaction boundary."""
 
 from spark_flow.sequence.isolated_sequencer import (
+    Consumer,
     Handover,
     Polling,
     announcing,
+    consumer,
     hours_of_day,
     last_days,
     publish,
     same_key,
+    trigger,
     wait_for,
 )
 from spark_flow.sequence.local_sequencer import Step, local_sequencer, step
 from spark_flow.sequence.transaction import Transaction, read_transaction, transaction
 
 __all__ = [
+    "Consumer",
     "Handover",
     "Polling",
     "Step",
     "Transaction",
     "announcing",
+    "consumer",
     "hours_of_day",
     "last_days",
     "local_sequencer",
@@ -27,5 +32,6 @@ __all__ = [
     "same_key",
     "step",
     "transaction",
+    "trigger",
     "wait_for",
 ]

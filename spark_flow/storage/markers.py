@@ -126,10 +126,10 @@ class Marker:
         made = (Completeness.from_record(record) for record in self.completeness.fan_ins)
         return tuple(dataclasses.replace(part, node=f"{self.dataset}/{self.key}/{part.node}") for part in made)
 
-    def reference(self, root: str) -> Reference:
-        """What a reader records of it."""
-        names = ("dataset", "key", "generation", "revision")
-        return Reference(path=path_of(root, self.dataset, self.key), **{name: getattr(self, name) for name in names})
+    def at_path(self, path: str) -> Reference:
+        """What a reader of it records."""
+        place = {"dataset": self.dataset, "key": self.key}
+        return Reference(generation=self.generation, revision=self.revision, path=path, **place)
 
     def __str__(self) -> str:
         """As ``daily_flights 2013-01-02 is ready, generation 1``."""

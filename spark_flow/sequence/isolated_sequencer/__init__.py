@@ -9,14 +9,18 @@ from spark_flow.sequence.isolated_sequencer.consumer import Handover, wait_for
 from spark_flow.sequence.isolated_sequencer.keys import hours_of_day, last_days, same_key
 from spark_flow.sequence.isolated_sequencer.polling import Polling
 from spark_flow.sequence.isolated_sequencer.provider import announcing, publish
+from spark_flow.sequence.isolated_sequencer.trigger import Consumer, consumer, trigger
 
 __all__ = [
+    "Consumer",
     "Handover",
     "Polling",
     "announcing",
+    "consumer",
     "hours_of_day",
     "last_days",
     "publish",
     "same_key",
+    "trigger",
     "wait_for",
 ]

@@ -65,8 +65,18 @@ class Handover:
         """
         if len(self.frames) != 1:
             found = f"{len(self.frames)} tables ({', '.join(self.frames)})"
-            raise InvalidArgument(f"{self.node}: frame", found, "one table, or a table's name: frames[name]")
+            raise InvalidArgument(f"{self.node}: frame", found, "one table; say which is meant (table)")
         return next(iter(self.frames.values()))
+
+    def table(self, name: str) -> LazyFrame:
+        """A table's frame.
+
+        Raises:
+            InvalidArgument: No marker has a table of this name.
+        """
+        if name not in self.frames:
+            raise InvalidArgument(f"{self.node}: table", repr(name), f"one of: {', '.join(self.frames) or 'none'}")
+        return self.frames[name]
 
 
 def wait_for(
@@ -131,7 +141,7 @@ def wait_for(
     watch = Watch(node, paths, trusted, policy)
     detail = _settle(run, node, made_of, functools.partial(_wait, run, watch, clock or Clock(), needed), polling)
     arrived = {name: readiness.from_record(record) for name, record in detail["markers"].items()}
-    run.upstream[node] = tuple(marker.reference(markers) for marker in arrived.values())
+    run.upstream[node] = tuple(marker.at_path(paths[name]) for name, marker in arrived.items())
     own = Completeness(node=node, expected=tuple(paths), arrived=tuple(arrived))
     run.measure(own)
     passed_on = [part for marker in arrived.values() for part in marker.parts] if on_partial != "take" else []

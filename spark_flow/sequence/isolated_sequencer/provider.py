@@ -90,7 +90,7 @@ def publish(
         intent.mark("before_commit")
         readiness.write(markers, told)
         intent.mark("after_commit")
-        detail = {"marker": dataclasses.asdict(told.reference(markers))}
+        detail = {"marker": dataclasses.asdict(told.at_path(path))}
         return Written(rows=marker.rows, reason=f"{told}; {len(told.tables)} table(s), in {path}", detail=detail)
 
     def lack(event: Event) -> str:

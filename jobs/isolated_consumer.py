@@ -1,0 +1,19 @@
+"""The isolated sequencer, consumer: waits for the day's hours, aggregates, marks its own (section 2.2).
+
+./spark-submit.sh jobs/isolated_consumer.py --config conf/isolated_consumer.yaml key=2013-01-02
+"""
+
+import sys
+from collections.abc import Sequence
+
+from spark_flow import job
+from spark_flow.run import Observer
+
+
+def main(argv: Sequence[str] | None = None, *, observers: Sequence[Observer] = ()) -> int:
+    """Run the job; returns its exit code."""
+    return job.main(argv, job=__file__, observers=observers)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

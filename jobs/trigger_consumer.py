@@ -1,0 +1,19 @@
+"""The isolated sequencer, by task: the provider starts its consumer itself (the book's section 2.2).
+
+./spark-submit.sh jobs/trigger_consumer.py --config conf/trigger_consumer.yaml key=2013-01-02
+"""
+
+import sys
+from collections.abc import Sequence
+
+from spark_flow import job
+from spark_flow.run import Observer
+
+
+def main(argv: Sequence[str] | None = None, *, observers: Sequence[Observer] = ()) -> int:
+    """Run the job; returns its exit code."""
+    return job.main(argv, job=__file__, observers=observers)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""Starting a Python program under spark-submit, as an application of its own."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spark_flow.session import local_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# Of the Spark that this process may run in; they would make the child talk to our JVM, or take ours for a cluster's.
+_OURS = ("PYSPARK_GATEWAY_", "_PYSPARK_DRIVER_", "PYSPARK_SUBMIT_ARGS", "SPARK_ENV_LOADED", "SPARK_SUBMIT_OPTS")
+
+
+def command(program: Sequence[str], *, name: str, master: str, conf: Mapping[str, str]) -> list[str]:
+    """The command line of spark-submit: that of ``SPARK_HOME``, else of the installed PySpark.
+
+    Args:
+        program: A Python file and its arguments.
+        name: The application's.
+        master: As ``local[2]``; a local one gets the settings that our own local sessions have.
+        conf: Spark settings, which win over those.
+    """
+    settings = {**(local_settings() if master.startswith("local") else {}), "spark.master": master, **conf}
+    options = [part for key, value in settings.items() for part in ("--conf", f"{key}={value}")]
+    home = os.environ.get("SPARK_HOME") or _installed()
+    return [f"{home}/bin/spark-submit", "--name", name, *options, *program]
+
+
+def launcher(job: str, given: str = "") -> list[str]:
+    """What a job's file and arguments are put after to run it as an application of its own.
+
+    Args:
+        job: The job's file.
+        given: The words of a command, as ``spark-submit --master yarn``; by default the ``spark-submit.sh`` in the
+            folder above the job's, else spark-submit itself, on ``MASTER`` or all cores of this machine.
+    """
+    if given:
+        return shlex.split(given)
+    script = Path(job).resolve().parent.parent / "spark-submit.sh"
+    if script.exists():
+        return [str(script)]
+    return command([], name=Path(job).stem, master=os.environ.get("MASTER") or "local[*]", conf={})
+
+
+def run(command: Sequence[str], **more: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command as a child that has nothing of our own Spark, and wait for its end; its output is captured."""
+    return subprocess.run(  # noqa: S603 - the user's own job
+        command, env=environment(), capture_output=True, text=True, check=False, **more
+    )
+
+
+def environment() -> dict[str, str]:
+    """Our environment for a child: without our own JVM, and with the modules that we have."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(_OURS)}
+    if kept.get("SPARK_HOME") == _installed():  # spark-submit.sh's, which would take it for a cluster's
+        del kept["SPARK_HOME"]
+    python = {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
+    return kept | python | {"PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
+
+
+def last_words(done: subprocess.CompletedProcess[str]) -> str:
+    """How a child ended, in words."""
+    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    how = f"by signal {-done.returncode}" if done.returncode < 0 else f"with exit code {done.returncode}"
+    return f"it ended {how}; its last words: {lines[-1] if lines else 'none'}"
+
+
+def _installed() -> str:
+    import pyspark
+
+    return str(Path(pyspark.__file__).parent)
