@@ -6,14 +6,15 @@ tool can watch it: its format is ``spark_flow/schemas/marker.json`` (a JSON Sche
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt  # noqa: TC003 - pydantic reads the annotations when a marker is read
 import functools
 import json
+import os
 from collections.abc import Mapping, Sequence  # noqa: TC003
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from annotated_types import Ge, Le, MinLen
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyarrow import fs
@@ -70,18 +71,27 @@ class Reference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """A fan-in: the names of its branches, and of those that arrived."""
+
+    node: str
+    expected: Annotated[Sequence[str], MinLen(1)]
+    arrived: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Told:
     """How complete a key is.
 
     Attributes:
         ratio: Arrived of expected, 0 to 1, of the fan-in that has the least.
         is_approximate: Whether anything is missing.
-        fan_ins: Each as ``{"node", "expected": [names], "arrived": [names]}``.
+        fan_ins: What it was made from.
     """
 
-    ratio: float = 1.0
+    ratio: Annotated[float, Ge(0), Le(1)] = 1.0
     is_approximate: bool = False
-    fan_ins: Sequence[Mapping[str, Any]] = ()
+    fan_ins: Sequence[Part] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +119,8 @@ class Marker:
     dataset: str
     key: str
     state: MarkerState
-    generation: int = 1
-    revision: int = 1
+    generation: Annotated[int, Ge(1)] = 1
+    revision: Annotated[int, Ge(1)] = 1
     tables: Mapping[str, MarkedTable] = field(default_factory=dict)
     rows: int | None = None
     completeness: Told = field(default_factory=Told)
@@ -123,8 +133,14 @@ class Marker:
     @property
     def parts(self) -> tuple[Completeness, ...]:
         """Its fan-ins, each under the name of the dataset and key."""
-        made = (Completeness.from_record(record) for record in self.completeness.fan_ins)
-        return tuple(dataclasses.replace(part, node=f"{self.dataset}/{self.key}/{part.node}") for part in made)
+        return tuple(
+            Completeness(
+                node=f"{self.dataset}/{self.key}/{part.node}",
+                expected=tuple(part.expected),
+                arrived=tuple(part.arrived),
+            )
+            for part in self.completeness.fan_ins
+        )
 
     def at_path(self, path: str) -> Reference:
         """What a reader of it records."""
@@ -226,13 +242,18 @@ def check_tables(path: str, marker: Marker, roots: Sequence[str]) -> None:
         OutsideRoots: A table lies elsewhere.
     """
     for name, table in marker.tables.items():
-        place = files.absolute(table.path).rstrip("/")
-        allowed = [files.absolute(root).rstrip("/") for root in roots]
+        place, allowed = _real(table.path), [_real(root) for root in roots]
         if ".." in place.split("/") or not any(f"{place}/".startswith(f"{root}/") for root in allowed):
             raise OutsideRoots(path, f"table {name!r} at {table.path}", f"a path within {some(allowed)}")
         gone = lacking(table, marker.key)
         if gone:
             raise InvalidMarker(path, f"table {name!r} at {table.path}: {gone}", "the data that the marker names")
+
+
+def _real(path: str) -> str:
+    """Where a path leads, links followed: a link within a folder is no way out of it."""
+    place = files.absolute(path).rstrip("/")
+    return place if files.is_uri(place) else os.path.realpath(place)
 
 
 def lacking(table: MarkedTable, key: str) -> str:
@@ -254,8 +275,7 @@ def _lacking_delta(table: MarkedTable, key: str) -> str:
     try:
         opened = DeltaTable(table.path, version=table.version)
         keyed = table.column is not None and table.column in opened.metadata().partition_columns
-        mine = [(str(table.column), "=", key)] if keyed else None
-        needed = opened.file_uris(partition_filters=mine)
+        needed = opened.file_uris(file_pruning_predicate=[(str(table.column), "=", key)] if keyed else None)
     except (DeltaError, OSError, ValueError) as error:
         return f"version {table.version} is gone ({describe(error)})"
     storage, _ = files.of(table.path)

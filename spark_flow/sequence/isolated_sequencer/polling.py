@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from tenacity import RetryCallState, Retrying, retry_if_result
 
-from spark_flow.errors import InvalidArgument, InvalidMarker, UpstreamFailed, UpstreamPartial, UpstreamSkipped
+from spark_flow.errors import InvalidArgument, InvalidMarker, UpstreamFailed, UpstreamPartial, UpstreamSkipped, describe
 from spark_flow.storage import markers
 
 if TYPE_CHECKING:
@@ -170,19 +170,18 @@ class Watch:
             raise error
 
     def _read(self, name: str) -> Marker | None:
+        suspect = self._cut_off.pop(name, None)
         try:
-            marker = markers.read(self.paths[name])
+            return markers.read(self.paths[name])
         except FileNotFoundError:
             self.waiting[name] = "no marker yet"
+        except OSError as error:  # storage that does not answer now may do so at the next look
+            self.waiting[name] = f"its marker cannot be looked at: {describe(error)}"
         except InvalidMarker as error:
-            if not error.cut_off or name in self._cut_off:
+            if not error.cut_off or suspect is not None:
                 raise
             self._cut_off[name] = error
             self.waiting[name] = f"its marker is not whole: {error.found}"
-            return None
-        else:
-            self._cut_off.pop(name, None)
-            return marker
         return None
 
     def _chosen(self, marker: Marker) -> str:

@@ -13,7 +13,7 @@ from spark_flow.ledger.port import now
 from spark_flow.sequence.isolated_sequencer.polling import check_choice
 from spark_flow.storage import files
 from spark_flow.storage import markers as readiness
-from spark_flow.storage.markers import MARKERS, MarkedTable, Marker, MarkerState, Told
+from spark_flow.storage.markers import MARKERS, MarkedTable, Marker, MarkerState, Part, Told
 from spark_flow.storage.port import Intent, Written
 
 if TYPE_CHECKING:
@@ -138,8 +138,8 @@ def _announce(run: Run, dataset: str, root: str, state: MarkerState, reason: str
         try:
             if readiness.read(path).state == "ready":
                 return
-        except (FileNotFoundError, InvalidMarker):
-            pass  # nothing that stands
+        except (OSError, InvalidMarker):
+            pass  # nothing that stands, or nothing that can be looked at: then it is told as well as it can be
         publish(run, dataset, markers=root, state=state, reason=reason)
 
 
@@ -174,7 +174,7 @@ def _told(parts: Sequence[Completeness]) -> Told:
     return Told(
         ratio=round(min((part.ratio for part in parts), default=1.0), 4),
         is_approximate=any(part.is_approximate for part in parts),
-        fan_ins=[part.as_recorded for part in parts],
+        fan_ins=[Part(**part.as_recorded) for part in parts],
     )
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,9 +139,12 @@ def trigger(
         log = _log(run, node)
         if wait:
             return _follow(run, node, to_start, words, log, allow)
-        pid = _start(words, log).pid
+        child = _start(words, log)
+        threading.Thread(target=child.wait, daemon=True).start()  # no zombie while this process lives
         intent.mark("after_commit")
-        return Written(reason=f"started as process {pid}; its output goes to {log}", detail={"process": pid})
+        return Written(
+            reason=f"started as process {child.pid}; its output goes to {log}", detail={"process": child.pid}
+        )
 
     return run.once(node, start, kind="trigger", fingerprint=fingerprint.combine(made_of, list(allow)))
 
@@ -179,6 +183,7 @@ def _follow(run: Run, node: str, to_start: Consumer, words: Sequence[str], log: 
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGTERM)  # what waits for it is gone
+        child.wait()
         raise
     told = _summary(summary)
     state = str(told.get("state", "failed"))
