@@ -95,23 +95,21 @@ def _outdated(read: Reference, seen: tuple[str, ...]) -> StaleRead | None:
     """What is newer than a marker as it was read; ``None`` when nothing is."""
     try:
         now = markers.read(read.path)
-    except (FileNotFoundError, InvalidMarker):
+    except (OSError, InvalidMarker):
         return None  # nothing newer is known; the consumer's own next wait says what is wrong with it
+    if now.state != "ready" or read.path in seen:
+        return None  # nothing to be made from it
     where = f"{read.dataset} {read.key}"
-    if now.revision != read.revision:
-        if now.state != "ready":
-            return None  # nothing to be made from it
-        then, later = f"generation {read.generation}", f"generation {now.generation}"
-        told = f"{then} (revision {read.revision}) was read, {later} (revision {now.revision}) is there"
-        return StaleRead(read=read, hops=1, reason=f"{where}: {told}")
-    if read.path in seen:
-        return None
     before = [_outdated(reference, (*seen, read.path)) for reference in now.made_of]
     newer = [one for one in before if one is not None]
-    if not newer:
+    if newer:  # also where the marker itself is newer: it will be once more, when its provider is made anew
+        worst = max(newer, key=lambda one: one.hops)
+        return StaleRead(read=read, hops=worst.hops + 1, reason=f"{where} is itself made from {worst.reason}")
+    if now.revision == read.revision:
         return None
-    worst = max(newer, key=lambda one: one.hops)
-    return StaleRead(read=read, hops=worst.hops + 1, reason=f"{where} is itself made from {worst.reason}")
+    then, later = f"generation {read.generation}", f"generation {now.generation}"
+    told = f"{then} (revision {read.revision}) was read, {later} (revision {now.revision}) is there"
+    return StaleRead(read=read, hops=1, reason=f"{where}: {told}")
 
 
 def _command(events: Sequence[Event]) -> Mapping[str, Any]:

@@ -416,8 +416,9 @@ def test_one_table_or_its_name(tmp_path):
 def test_a_table_that_one_of_several_markers_lacks(tmp_path):
     provide(tmp_path, dataset="east")
     provide(tmp_path, dataset="west", tables=["a"])
+    _, found = waiting(tmp_path, dataset=["east", "west"])
     with pytest.raises(InvalidMarker, match="'b' among them"):
-        waiting(tmp_path, dataset=["east", "west"])
+        _ = found.frames["b"].frame
 
 
 def test_storage_that_does_not_answer_is_asked_again(tmp_path):

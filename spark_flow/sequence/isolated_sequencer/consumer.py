@@ -26,7 +26,7 @@ from spark_flow.sequence.isolated_sequencer.polling import (
 )
 from spark_flow.storage import files, folders, sources
 from spark_flow.storage import markers as readiness
-from spark_flow.storage.markers import MARKERS, MarkedTable, Marker, Reference
+from spark_flow.storage.markers import MARKERS, MarkedTable, Marker
 from spark_flow.storage.port import Written
 from spark_flow.storage.sources import Source, source
 from spark_flow.transforms.union import union_by_name
@@ -211,30 +211,27 @@ def _frames(
     """A frame for each table, of all markers that have arrived."""
     frames = {}
     for table in dict.fromkeys(name for marker in arrived.values() for name in marker.tables):
-        pinned = {name: _table_of(marker, table, run.upstream[node]) for name, marker in arrived.items()}
+        pinned = {name: marker.tables[table] for name, marker in arrived.items() if table in marker.tables}
         what = fingerprint.combine(made_of, table, {name: dataclasses.asdict(one) for name, one in pinned.items()})
         for number, one in enumerate(pinned.values()):
             place = f"{node}/{table}" + (f"/{number + 1}" if len(pinned) > 1 else "")
             run.sources[place] = _source_of(one)
-        build = functools.partial(_read_all, run, {name: (one, arrived[name].key) for name, one in pinned.items()})
+        build = functools.partial(_read_all, run, f"{node}/{table}", table, arrived)
         frames[table] = LazyFrame(run, f"{node}/{table}", "source", what, (), build, completeness)
     return frames
 
 
-def _table_of(marker: Marker, table: str, read: Sequence[Reference]) -> MarkedTable:
-    if table not in marker.tables:
-        path = next(one.path for one in read if (one.dataset, one.key) == (marker.dataset, marker.key))
-        raise InvalidMarker(path, f"tables {', '.join(marker.tables)}", f"{table!r} among them, as in the others")
-    return marker.tables[table]
+def _read_all(run: Run, node: str, table: str, arrived: Mapping[str, Marker]) -> DataFrame:
+    lacking = [name for name, marker in arrived.items() if table not in marker.tables]
+    if lacking:
+        has = ", ".join(arrived[lacking[0]].tables)
+        raise InvalidMarker(lacking[0], f"tables {has}", f"{table!r} among them, which {node} stacks")
+    frames = {name: _read(run.spark, marker.tables[table], marker.key) for name, marker in arrived.items()}
+    return union_by_name(frames) if len(frames) > 1 else next(iter(frames.values()))
 
 
 def _source_of(table: MarkedTable) -> Source:
     return source(table.format, table.path, version=table.version)
-
-
-def _read_all(run: Run, tables: Mapping[str, tuple[MarkedTable, str]]) -> DataFrame:
-    frames = {name: _read(run.spark, table, key) for name, (table, key) in tables.items()}
-    return union_by_name(frames) if len(frames) > 1 else next(iter(frames.values()))
 
 
 def _read(spark: SparkSession, table: MarkedTable, key: str) -> DataFrame:
