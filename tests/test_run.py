@@ -264,3 +264,41 @@ def test_killed_anywhere_and_repeated_is_never_killed(tmp_path_factory, kills, r
 def test_retention_is_a_span_of_time(open_run):
     with open_run(retention=dt.timedelta(0)) as run:
         do(run)
+
+
+# --- what asks for a run
+
+
+def generation(open_run, cause="", *, fails=False, **options):
+    run = open_run(cause=cause, **options)
+    try:
+        with run:
+            run.once("a", lambda _: 1 / 0 if fails else Written())
+    except NodeFailed:
+        pass
+    return run.generation, run.attempt, run.outcomes[-1].state
+
+
+def test_the_same_cause_again_is_a_retry_and_another_a_rerun(open_run):
+    assert generation(open_run, "x@1") == (1, 1, "succeeded")
+    assert generation(open_run, "x@1") == (1, 2, "reused")
+    assert generation(open_run, "x@2") == (2, 1, "succeeded")
+    assert generation(open_run, "x@2") == (2, 2, "reused")
+    assert generation(open_run) == (2, 3, "reused")
+
+
+def test_a_cause_after_none_does_all_of_it_anew(open_run):
+    assert generation(open_run) == (1, 1, "succeeded")
+    assert generation(open_run, "x@1") == (2, 1, "succeeded")
+
+
+def test_a_run_that_failed_for_an_older_cause_is_not_gone_on_with(open_run):
+    assert generation(open_run, "x@1", fails=True) == (1, 1, "failed")
+    assert generation(open_run, "x@1", fails=True) == (1, 2, "failed")
+    assert generation(open_run, "x@2") == (2, 1, "succeeded")
+
+
+def test_a_retry_by_hand_belongs_to_the_cause(open_run):
+    generation(open_run, "x@1", fails=True)
+    assert generation(open_run) == (1, 2, "succeeded")
+    assert generation(open_run, "x@1") == (1, 3, "reused")

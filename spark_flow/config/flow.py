@@ -56,7 +56,7 @@ class TransactionModel(FlowModel):
                 (at, entry.pattern),
                 f"{entry.pattern} in a transaction",
                 allowed,
-                "Move it before the transaction.",
+                "Move it out of the transaction.",
             )
             for at, entry in enumerate(flow)
             if not entry.in_transaction
