@@ -1,0 +1,187 @@
+"""The isolated sequencer as its users run it: jobs of their own processes, that share a folder of markers only."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+from handover import KEY, mark, marker
+
+ROOT = Path(__file__).parent.parent
+CRASH = "spark_flow/testing/crash.py"
+MONTHLY = """
+pipeline: carriers_by_size
+key: ???
+flow:
+  - wait_for: {dataset: flights_by_carrier, timeout: 0}
+  - step: {name: big, sql: "SELECT date, carrier FROM {frame} WHERE flights > 50"}
+  - write: {name: big_carriers, format: delta, path: "${output}/big", partition_by: [date]}
+  - publish: {dataset: big_carriers}
+"""
+
+
+class Team:
+    """The folders of a test, and the commands in them; a pipeline has a state folder of its own."""
+
+    def __init__(self, root):
+        self.root = root
+        self.environment = {**os.environ, "MASTER": "local[2]"}
+
+    def words(self, name, *more, program=("./spark-submit.sh",), job=None):
+        places = [f"key={KEY}", f"state={self.root}/{name}", f"output={self.root}/out"]
+        few = [] if job or name == "isolated_consumer" else ["flow.0.unaligned_fan_in.branches=05..08"]
+        program = [*program, f"jobs/{job or name}.py", *places, *few]
+        return [*program, "--summary-json", f"{self.root}/{name}.json", *more]
+
+    def submit(self, name, *more, **how):
+        done = subprocess.run(
+            self.words(name, *more, **how), cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def start(self, name, *more):
+        with (self.root / f"{name}.log").open("w") as output:
+            return subprocess.Popen(
+                self.words(name, *more), cwd=ROOT, env=self.environment, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    def states(self, name):
+        summary = json.loads((self.root / f"{name}.json").read_text())
+        return summary["state"], {node["node"]: node["state"] for node in summary["nodes"]}
+
+    def spark_flow(self, *words):
+        states = [f"--state={self.root}/{name}" for name in ("isolated_provider", "isolated_consumer", "monthly")]
+        command = [str(Path(sys.executable).with_name("spark-flow")), *words, *states]
+        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout
+
+    def version(self, table):
+        return DeltaTable(str(self.root / "out" / table)).version()
+
+
+@pytest.fixture
+def team(tmp_path):
+    return Team(tmp_path)
+
+
+@pytest.mark.process
+def test_a_consumer_started_first_waits_and_a_rerun_reaches_all_that_follow(team):
+    consumer = team.start("isolated_consumer", "flow.0.wait_for.interval=0.5")
+    log = team.root / "isolated_consumer.log"
+    while "no marker yet" not in log.read_text():
+        assert consumer.poll() is None, log.read_text()
+        time.sleep(0.2)
+    code, output = team.submit("isolated_provider")
+    assert code == 0, output
+    assert consumer.wait(120) == 0, log.read_text()
+    assert team.states("isolated_consumer")[0] == "succeeded"
+    assert marker(team.root, "flights_by_carrier").made_of[0].dataset == "hourly_flights"
+
+    (team.root / "monthly.yaml").write_text(MONTHLY)
+    config = ["--config", f"{team.root}/monthly.yaml"]
+    assert team.submit("monthly", *config, job="isolated_consumer")[0] == 0
+    assert json.loads(team.spark_flow("stale", "--json")[1]) == []
+
+    assert team.submit("isolated_provider", "--rerun")[0] == 0
+    listed = json.loads(team.spark_flow("stale", "--json")[1])
+    assert [(one["pipeline"], one["key"]) for one in listed] == [
+        ("flights_by_carrier", KEY),
+        ("carriers_by_size", KEY),
+    ]
+    code, output = team.spark_flow("backfill", "--stale", "--plan")
+    assert (code, output.count("--rerun"), team.version("flights_by_carrier")) == (0, 2, 0)
+    code, output = team.spark_flow("backfill", "--stale")
+    assert (code, output.splitlines()[-1]) == (0, "2 succeeded")
+    assert (team.version("flights_by_carrier"), team.version("big")) == (1, 1)
+    assert json.loads(team.spark_flow("stale", "--json")[1]) == []
+
+
+@pytest.mark.process
+def test_a_provider_killed_between_data_and_marker(team):
+    before_the_marker = (sys.executable, CRASH, "before_action", "marker/hourly_flights")
+    assert team.submit("isolated_provider", program=before_the_marker)[0] == -9
+    assert team.version("hourly/flights") == 0
+    code, output = team.submit("isolated_consumer", "flow.0.wait_for.timeout=1", program=(sys.executable,))
+    assert (code, "no marker yet" in output) == (75, True)
+    assert team.states("isolated_consumer")[0] == "waiting"
+    assert not (team.root / "out" / "flights_by_carrier").exists()
+    code, output = team.submit("isolated_provider", program=(sys.executable,))
+    assert code == 0, output
+    states = team.states("isolated_provider")[1]
+    assert [states[node] for node in ("flights", "totals", "marker/hourly_flights")] == [
+        "reused",
+        "reused",
+        "succeeded",
+    ]
+    assert (team.version("hourly/flights"), marker(team.root, "hourly_flights").revision) == (0, 1)
+
+
+@pytest.mark.process
+def test_a_provider_that_starts_its_consumer(team):
+    places = f"'state={team.root}/c','output={team.root}/out'"
+    broken = f"flow.3.trigger.overrides=[{places},'flow.1.step.sql=SELECT x FROM {{frame}}']"
+    code, output = team.submit("trigger_consumer", broken)
+    assert (code, "flights_by_carrier 2013-01-02 ended failed" in output) == (1, True), output
+    state, nodes = team.states("trigger_consumer")
+    assert (state, nodes["flights"], nodes["trigger/flights_by_carrier"]) == ("failed", "succeeded", "failed")
+    code, output = team.submit("trigger_consumer")
+    assert code == 0, output
+    assert "flights_by_carrier 2013-01-02 succeeded" in output
+    assert team.states("trigger_consumer")[1]["flights"] == "reused"
+    assert marker(team.root, "flights_by_carrier").state == "ready"
+    code, output = team.submit("trigger_consumer", program=(sys.executable,))
+    assert (code, team.states("trigger_consumer")[0]) == (0, "reused"), output
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("flow.3.trigger.job=jobs/gone.py", "no such file"),
+        ("flow.3.trigger.pipeline=flights_by_airline", "pipeline 'flights_by_carrier'"),
+        ("flow.3.trigger.overrides=[no.such.thing=1]", "no.such.thing"),
+    ],
+)
+def test_a_consumer_that_is_not_there_is_told_before_any_work(tmp_path, capsys, override, words):
+    code = run("trigger_consumer", tmp_path, override)
+    assert (code, words in capsys.readouterr().err) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def run(job, root, *more):
+    main = importlib.import_module(job).main
+    return main([f"key={KEY}", f"state={root}/c", f"output={root}/out", *more])
+
+
+HALF = {"ratio": 0.5, "is_approximate": True}
+
+
+@pytest.mark.parametrize(
+    ("state", "policy", "code", "words"),
+    [
+        ("failed", "", 1, "failed: wait/hourly_flights: hourly_flights 2013-01-02 is failed, generation 1: no disk"),
+        ("failed", "on_failed=wait", 75, "waiting: wait/hourly_flights: not ready after 0 s"),
+        ("skipped", "", 0, "skipped: wait/hourly_flights: hourly_flights 2013-01-02 is skipped"),
+        ("skipped", "on_skipped=fail", 1, "failed: wait/hourly_flights: hourly_flights 2013-01-02 is skipped"),
+        ("", "", 75, "no marker yet"),
+        ("ready", "on_partial=refuse", 1, "approximate (50%); expected it to be complete"),
+        ("ready", "on_partial=wait", 75, "approximate (50%)"),
+    ],
+)
+def test_each_policys_exit_code_and_message(tmp_path, capsys, state, policy, code, words):
+    from spark_flow.storage.markers import Told
+
+    if state:
+        reason = {"reason": "no disk"} if state == "failed" else {}
+        mark(
+            tmp_path, state, dataset="hourly_flights", completeness=Told(**(HALF if state == "ready" else {})), **reason
+        )
+    more = [f"flow.0.wait_for.{policy}"] if policy else []
+    assert run("isolated_consumer", tmp_path, "flow.0.wait_for.timeout=0", *more) == code
+    assert words in capsys.readouterr().err
+    told = marker(tmp_path, "flights_by_carrier").state if code != 75 else None
+    assert told == {1: "failed", 0: "skipped", 75: None}[code]
