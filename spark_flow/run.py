@@ -137,6 +137,7 @@ class Run:
         self._retention = retention
         self._lock = threading.RLock()
         self._declared: dict[str, Lazy] = {}
+        self._used: dict[str, dict[str, None]] = {}
         self._built: dict[str, int] = {}
         self._claimed: set[str] = set()
         self._nodes: dict[str, threading.RLock] = {}
@@ -290,6 +291,7 @@ class Run:
             NodeFailed: The action raised; it was recorded.
             SparkFlowError: The action raised one of ours; it was recorded, and is raised as it is.
         """
+        self.uses(node, inputs)
         with self._lock:
             alone = self._nodes.setdefault(node, threading.RLock())
         with alone:  # one node that several threads need is done by the first, the others take its outcome
@@ -413,6 +415,36 @@ class Run:
             known = self._declared.setdefault(lazy.node, lazy)
         if known.fingerprint != lazy.fingerprint:
             raise DuplicateNode(lazy.node, "two different nodes have this name")
+        self.uses(lazy.node, lazy.inputs)
+
+    def uses(self, node: str, inputs: Sequence[Lazy]) -> None:
+        """Note what a node is made from, whether it is computed in this attempt or reused."""
+        with self._lock:
+            self._used.setdefault(node, {}).update((lazy.node, None) for lazy in inputs)
+
+    def reads(self, node: str) -> list[str]:
+        """The sources that a node is made from, through all that is between; of a fan-in those that arrived."""
+        found: dict[str, None] = {}
+
+        def walk(name: str) -> None:
+            if name not in found:
+                found[name] = None
+                for before in [*self._used.get(name, ()), *self._arrived(name)]:
+                    walk(before)
+
+        with self._lock:
+            walk(node)
+            return [name for name in found if name in self.sources]
+
+    def _arrived(self, node: str) -> list[str]:
+        """The branches that a fan-in's frame holds."""
+        merge = self._declared.get(node) if node in self.fan_ins else None
+        parts = merge.completeness if merge is not None else ()
+        return [f"{node}/{name}" for part in parts if part.node == node for name in part.arrived]
+
+    def observe(self, observer: Observer) -> None:
+        """Tell one more observer from now on."""
+        self._observers = (*self._observers, observer)
 
     def built(self, lazy: Lazy, duration_ms: int) -> None:
         """Note that a lazy node's plan was made."""

@@ -70,6 +70,7 @@ def report_completeness(
     if not parts:
         raise ValueError("the frame comes from no fan-in: there is nothing that it could be incomplete of")
     node = run.node(name)
+    run.uses(node, (of.frame if isinstance(of, FanIn) else of,))
     id_ = app_id(run.pipeline, node, run.key)
 
     def write(intent: Intent) -> Written:
@@ -78,7 +79,8 @@ def report_completeness(
         predicate = f"dataset = '{dataset}' AND key = '{run.key}' AND fan_in IN ({fan_ins})"  # names, checked
         version = delta.replace_rows(table, pa.Table.from_pylist(rows, schema=COLUMNS), predicate, intent)
         reason = "; ".join(str(part) for part in parts)
-        return Written(rows=len(rows), reason=f"{reason}; written at version {version}")
+        place = {"path": files.absolute(table), "version": version}
+        return Written(rows=len(rows), reason=f"{reason}; written at version {version}", detail=place)
 
     made_of = fingerprint.combine(dataset, files.absolute(table), [part.facts for part in parts])
     outcome = run.once(
