@@ -6,10 +6,13 @@
 #   MASTER=local[2] ./spark-submit.sh jobs/...      another master than local[*]
 #   SPARK_HOME=/opt/spark ./spark-submit.sh ...     a cluster's own Spark instead of the one in .venv
 #   DELTA=no ./spark-submit.sh ...                  without Delta's jars, for jobs that write no Delta table by Spark
+#   LINEAGE=yes ./spark-submit.sh ...               with OpenLineage's listener, for jobs with lineage.spark_events=true
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-delta_wanted=${DELTA:-yes}
+delta_wanted=${DELTA:-yes} lineage_wanted=${LINEAGE:-no}
+listener=io.openlineage:openlineage-spark_2.13:1.53.0
+opens=--add-opens=java.base/java.security=ALL-UNNAMED # what the listener reaches into
 line=4.2 # of Spark: what the Delta library named in conf/spark-defaults.conf is built for
 
 die() { echo "spark-submit.sh: $1" >&2; exit 2; }
@@ -58,6 +61,7 @@ of_yours() { # the value of a key in your properties file
     END { exit !found }' "$properties"
 }
 
+packages=''
 ours=() # before yours: spark-submit takes the last --conf of a key
 add() { of_yours "${1%%=*}" > /dev/null || ours+=(--conf "$1"); }
 add_file() {
@@ -66,7 +70,7 @@ add_file() {
     case $key in
       '' | '#'*) ;;
       spark.sql.extensions | spark.sql.catalog.spark_catalog) [[ $delta_wanted == no ]] || add "$key=$value" ;;
-      spark.jars.packages) [[ $own || $delta_wanted == no ]] || add "$key=$value" ;;
+      spark.jars.packages) [[ $own || $delta_wanted == no ]] || packages=${packages:+$packages,}$value ;;
       *) add "$key=$value" ;;
     esac
   done < "$1"
@@ -79,6 +83,7 @@ if [[ ${SPARK_HOME:-} ]]; then
   [[ ! $core || $core == */spark-core_2.13-$line.* ]] ||
     die "SPARK_HOME=$SPARK_HOME is ${core##*/}; expected Spark $line. Unset SPARK_HOME to use the Spark in .venv."
   [[ $ivy_settings ]] || add "spark.jars.ivySettings=$here/spark_flow/jars/ivysettings.xml"
+  [[ $lineage_wanted != yes ]] || packages=$listener
   if [[ -x $here/.venv/bin/python ]]; then # executors need nothing of ours; the driver needs spark_flow
     export PYSPARK_DRIVER_PYTHON=${PYSPARK_DRIVER_PYTHON:-$here/.venv/bin/python}
   fi
@@ -102,12 +107,23 @@ else
   fi
   [[ $jars ]] || jars=$(of_yours spark.jars) || true
   [[ ! $delta ]] || jars=${jars:+$jars,}$delta
+  if [[ $lineage_wanted == yes ]]; then
+    jar=$(compgen -G "${cache%/*}/openlineage-spark-${listener##*:}/openlineage-spark_*.jar" | head -n 1) ||
+      jar=$("$python" -m spark_flow.session jars lineage)
+    jars=${jars:+$jars,}$jar
+  fi
   : "${master:=$(of_yours spark.master || echo 'local[*]')}"
 fi
 [[ ! $jars ]] || ours+=(--jars "$jars")
 [[ ! $master ]] || ours+=(--master "$master")
 
 add_file "$here/conf/spark-defaults.conf"
+[[ ! $packages ]] || add "spark.jars.packages=$packages"
+if [[ $lineage_wanted == yes && $deploy == client ]]; then
+  SPARK_SUBMIT_OPTS="$opens ${SPARK_SUBMIT_OPTS:-}"
+elif [[ $lineage_wanted == yes ]]; then
+  add "spark.driver.extraJavaOptions=$opens"
+fi
 if [[ $deploy == client ]]; then # the driver sees this machine's files
   add "spark.scheduler.allocation.file=file://$here/conf/fairscheduler.xml"
 fi

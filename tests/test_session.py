@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spark_flow import session as module
+from spark_flow import java, session
 from spark_flow.errors import EnvironmentTooOld
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -18,14 +18,14 @@ CONF = Path(__file__).parents[1] / "conf"
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
     monkeypatch.setenv("SPARK_FLOW_CACHE", str(tmp_path / "cache"))
-    return module.jars_folder()
+    return java.jars_folder()
 
 
 def fake_java(monkeypatch, folder, script):
     (folder / "bin").mkdir(parents=True)
-    java = folder / "bin" / "java"
-    java.write_text(f"#!/bin/sh\n{script}\n")
-    java.chmod(0o755)
+    command = folder / "bin" / "java"
+    command.write_text(f"#!/bin/sh\n{script}\n")
+    command.chmod(0o755)
     monkeypatch.setenv("JAVA_HOME", str(folder))
 
 
@@ -44,21 +44,21 @@ def conf(name):
     ],
 )
 def test_java_versions(text, expected):
-    assert module.parse_java_version(text) == expected
+    assert java.parse_java_version(text) == expected
 
 
 @pytest.mark.parametrize(("script", "found"), [("echo 'version \"11.0.2\"' >&2", "11"), ("exit 1", "none")])
 def test_java_missing_or_too_old(monkeypatch, tmp_path, script, found):
     fake_java(monkeypatch, tmp_path, script)
     with pytest.raises(EnvironmentTooOld) as error:
-        module.check_java()
+        java.check_java()
     assert error.value.what == "Java"
     assert error.value.found.startswith(found)
 
 
 def test_java_home_wins_over_path(monkeypatch, tmp_path):
     fake_java(monkeypatch, tmp_path, "echo 'version \"21.0.1\"' >&2")
-    assert module.check_java() == 21
+    assert java.check_java() == 21
 
 
 def test_jars_are_fetched_once_by_whoever_comes_first(monkeypatch, cache):
@@ -69,10 +69,10 @@ def test_jars_are_fetched_once_by_whoever_comes_first(monkeypatch, cache):
         (ready / "delta-spark_4.2_2.13-1.jar").touch()
         both.wait(10)  # nobody has renamed yet: both were seen to be in it
 
-    monkeypatch.setattr(module, "check_java", lambda: 17)
-    monkeypatch.setattr(module, "_retrieve", retrieve)
+    monkeypatch.setattr(java, "check_java", lambda: 17)
+    monkeypatch.setattr(java, "_retrieve", retrieve)
     results: list[tuple[str, ...]] = []
-    threads = [threading.Thread(target=lambda: results.append(module.delta_jars())) for _ in range(2)]
+    threads = [threading.Thread(target=lambda: results.append(java.delta_jars())) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -89,7 +89,7 @@ def test_failed_fetch_names_reason_and_folder_and_leaves_nothing(monkeypatch, tm
         'case "$*" in *-version*) echo \'version "17"\' >&2;; *) echo "Server access error: refused"; exit 1;; esac',
     )
     with pytest.raises(EnvironmentTooOld) as error:
-        module.delta_jars()
+        java.delta_jars()
     assert "refused" in error.value.found
     assert str(cache) in error.value.found
     assert list(cache.parent.iterdir()) == []
@@ -104,17 +104,17 @@ def test_command_line_ends_with_the_error_s_exit_code(monkeypatch, tmp_path):
 
 
 def test_conf_files_agree_with_the_package():
-    delta, spark = module._versions()
+    delta, spark = java._versions()
     defaults = conf("spark-defaults.conf")
     assert defaults.pop("spark.jars.packages") == f"io.delta:delta-spark_{spark}_2.13:{delta}"
-    ours = module.LOCAL_DEFAULTS | module.DELTA
+    ours = session.LOCAL_DEFAULTS | session.DELTA
     assert {key: ours.get(key) for key in defaults} == defaults
 
 
 @pytest.mark.spark
 def test_session_has_the_settings_and_is_the_active_one(spark):
-    assert module.session("another") is spark
-    wanted = module.DELTA | {
+    assert session.session("another") is spark
+    wanted = session.DELTA | {
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.unionOutputPartitioning": "false",
     }

@@ -1,0 +1,195 @@
+"""Java, checked, and the jars that Spark lacks, fetched once and kept."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+from spark_flow.errors import EnvironmentTooOld
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OLDEST_JAVA = 17
+LISTENER_VERSION = "1.53.0"
+RESOURCES = Path(__file__).parent / "jars"
+
+
+def check_java() -> int:
+    """Java's major version.
+
+    Raises:
+        EnvironmentTooOld: Java is missing or older than Spark needs.
+    """
+    java = java_command()
+    found = java_version(java)
+    if found is None or found < OLDEST_JAVA:
+        raise EnvironmentTooOld(
+            "Java",
+            f"none ({java} does not run)" if found is None else f"{found} ({java})",
+            f"{OLDEST_JAVA} or 21",
+            "Install a Java runtime and put it on PATH, or set JAVA_HOME to it.",
+        )
+    return found
+
+
+def java_command() -> str:
+    """The Java that Spark's scripts would start."""
+    home = os.environ.get("JAVA_HOME")
+    return str(Path(home, "bin", "java")) if home else "java"
+
+
+def java_version(java: str) -> int | None:
+    """The major version that ``java -version`` tells; None when it does not run."""
+    try:
+        answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=True)  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return parse_java_version(answer.stderr + answer.stdout)
+
+
+def parse_java_version(text: str) -> int | None:
+    """The major version in ``version "17.0.15"``, ``version "21-ea"`` or ``version "1.8.0_402"``."""
+    match = re.search(r'version "(?:1\.)?(\d+)', text)
+    return int(match[1]) if match else None
+
+
+# --------------------------------------------------------------------------------------------- jars
+
+
+class Library(NamedTuple):
+    """Jars that are fetched together: what they are, who asks Ivy for them, the first of them, where they are kept."""
+
+    name: str
+    wanted: str
+    ivy: str
+    first: str
+    folder: Path
+    versions: Mapping[str, str]
+
+
+def delta_jars() -> tuple[str, ...]:
+    """Delta's jars for the installed PySpark, fetched once and kept.
+
+    Raises:
+        EnvironmentTooOld: They are not there and cannot be fetched.
+    """
+    delta, spark = _versions()
+    wanted = f"delta-spark_{spark}_2.13 {delta} and its delta-* jars"
+    versions = {"delta.version": delta, "spark.line": spark}
+    return _jars(Library("Delta Lake", wanted, "delta.xml", "delta-spark_*.jar", jars_folder(), versions))
+
+
+def listener_jars() -> tuple[str, ...]:
+    """The jar of OpenLineage's Spark listener, fetched once and kept; raises as ``delta_jars`` does."""
+    name = "openlineage-spark"
+    folder, versions = _cache() / f"{name}-{LISTENER_VERSION}", {"listener.version": LISTENER_VERSION}
+    wanted = f"{name}_2.13 {LISTENER_VERSION}"
+    return _jars(Library("OpenLineage for Spark", wanted, "lineage.xml", f"{name}_*.jar", folder, versions))
+
+
+def _jars(library: Library) -> tuple[str, ...]:
+    if not _filled(library.folder, library):
+        _fetch(library)
+    return tuple(str(jar) for jar in sorted(library.folder.glob("*.jar")))
+
+
+def _filled(folder: Path, library: Library) -> bool:
+    return any(folder.glob(library.first))
+
+
+def jars_folder() -> Path:
+    """Where Delta's jars are kept: one folder for each pair of versions."""
+    delta, spark = _versions()
+    return _cache() / f"delta-{delta}-spark-{spark}"
+
+
+def _cache() -> Path:
+    root = os.environ.get("SPARK_FLOW_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root).expanduser().absolute() / "spark_flow"
+
+
+def _versions() -> tuple[str, str]:
+    """Delta's version, and the line of Spark (major.minor) that its jar is built for."""
+    spark = importlib.metadata.version("pyspark")
+    return importlib.metadata.version("delta-spark"), ".".join(spark.split(".")[:2])
+
+
+def _fetch(library: Library) -> None:
+    """Retrieve into a folder beside, then rename: whoever comes first wins, all others find it done."""
+    check_java()
+    folder = library.folder
+    version = next(iter(library.versions.values()))
+    print(f"spark_flow: fetching {library.name} {version} (once)", file=sys.stderr, flush=True)  # noqa: T201
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise _unfetched(library, str(error)) from error
+    try:
+        ready = work / "jars"
+        _retrieve(ready, cache=work / "ivy", library=library)
+        try:
+            ready.rename(folder)
+        except OSError:
+            if not _filled(folder, library):
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _retrieve(ready: Path, *, cache: Path, library: Library) -> None:
+    answer = subprocess.run(_ivy(ready, cache, library), capture_output=True, text=True, check=False)  # noqa: S603
+    if answer.returncode or not _filled(ready, library):
+        lines = [line.strip() for line in (answer.stdout + answer.stderr).splitlines()]
+        hints = ("Server access error", "not found:", ": not found", "Exception")
+        found = next((line for hint in hints for line in lines if hint in line), f"Ivy's exit code {answer.returncode}")
+        raise _unfetched(library, found)
+
+
+def _ivy(ready: Path, cache: Path, library: Library) -> list[str]:
+    """Ivy's own command line: Spark's ``--packages`` prints forty lines every time."""
+    settings = os.environ.get("SPARK_FLOW_IVY_SETTINGS") or str(RESOURCES / "ivysettings.xml")
+    # fmt: off
+    return [
+        java_command(), "-XX:TieredStopAtLevel=1", *_proxy(),
+        *(f"-D{name}={version}" for name, version in library.versions.items()),
+        "-cp", str(_spark_jar("ivy")), "org.apache.ivy.Main", "-warn",
+        "-settings", settings, "-ivy", str(RESOURCES / library.ivy), "-confs", "default",
+        "-cache", str(cache), "-types", "jar", "-retrieve", f"{ready}/[artifact]-[revision].[ext]",
+    ]
+    # fmt: on
+
+
+def _spark_jar(name: str) -> Path:
+    spec = importlib.util.find_spec("pyspark")
+    home = Path(spec.origin).parent if spec and spec.origin else Path()
+    return next((home / "jars").glob(f"{name}-[0-9]*.jar"), home / "jars" / f"{name}.jar")
+
+
+def _proxy() -> list[str]:
+    """The proxy that other tools read from the environment; Java does not by itself."""
+    address = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy") or ""
+    proxy = urlsplit(address if "//" in address else f"//{address}")
+    if not proxy.hostname:
+        return []
+    return [f"-Dhttps.proxyHost={proxy.hostname}", f"-Dhttps.proxyPort={proxy.port or 80}"]
+
+
+def _unfetched(library: Library, reason: str) -> EnvironmentTooOld:
+    return EnvironmentTooOld(
+        f"{library.name}'s jars",
+        f"none in {library.folder}, and fetching failed: {reason}",
+        library.wanted,
+        "Offline or behind a proxy? Set HTTPS_PROXY, or SPARK_FLOW_IVY_SETTINGS to an Ivy settings file "
+        "that names your mirror, or copy the jars into that folder from a machine that has them.",
+    )
