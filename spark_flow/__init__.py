@@ -28,6 +28,7 @@ from spark_flow.fan_out import (
     split_batch,
 )
 from spark_flow.frames import LazyFrame, read, write
+from spark_flow.lineage import emit_lineage
 from spark_flow.run import Outcome, Run
 from spark_flow.sequence import (
     Consumer,
@@ -82,6 +83,7 @@ __all__ = [
     "consumer",
     "csv",
     "delta",
+    "emit_lineage",
     "error_table",
     "exclusive_choice",
     "hours_of_day",

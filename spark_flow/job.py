@@ -13,6 +13,7 @@ import typer
 from spark_flow import config as files
 from spark_flow.errors import NotAllArrived, NothingToDo, NotNow, SparkFlowError, UnknownBranch, UsageError
 from spark_flow.flow import execute
+from spark_flow.lineage import follow
 from spark_flow.run import Run
 from spark_flow.session import session
 from spark_flow.view.progress import Progress
@@ -180,7 +181,8 @@ def _run(
 
     def spark() -> SparkSession:
         not_taken = [o.node for o in run.outcomes if o.kind == "choice" and o.state == "skipped"]
-        holder.append(session(f"{config.pipeline} {config.key}", delta=config.needs_delta(not_taken)))
+        told = lineage.spark_settings() if lineage is not None else {}
+        holder.append(session(f"{config.pipeline} {config.key}", delta=config.needs_delta(not_taken), listener=told))
         return holder[0]
 
     progress = Progress()
@@ -197,10 +199,15 @@ def _run(
         observers=[progress, *observers],
         retention=dt.timedelta(days=config.retention_days),
     )
+    lineage = follow(run, config.lineage.target(config.state)) if config.lineage else None
     progress.begin(run)
+    ended_with: BaseException | None = None
     try:
         with run:
             execute(config, run, beside=job.parent)
+    except BaseException as error:
+        ended_with = error
+        raise
     finally:
         if summary is not None:
             summary.parent.mkdir(parents=True, exist_ok=True)
@@ -208,6 +215,8 @@ def _run(
         progress.finish(run)
         for started in holder:
             started.stop()
+        if lineage is not None:
+            lineage.finish(ended_with)  # after the session's end, which is an event of Spark's as well
     if show:
         print_rows(run.outcomes, limit=show)
     return 0

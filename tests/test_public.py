@@ -40,6 +40,7 @@ def test_the_public_names():
         "consumer",
         "csv",
         "delta",
+        "emit_lineage",
         "error_table",
         "exclusive_choice",
         "hours_of_day",

@@ -14,6 +14,7 @@ from spark_flow.config.fan_in import NESTED
 from spark_flow.config.fan_out import CONDITIONS
 from spark_flow.config.flow import MEMBERS, PATTERNS, FlowEntry, flow_findings
 from spark_flow.config.interpolation import as_written, plain
+from spark_flow.config.lineage import LineageModel
 from spark_flow.config.models import JobConfig, ParameterModel, SourceModel
 from spark_flow.config.overrides import TEXT_KEYS, override
 from spark_flow.config.problems import from_pydantic, locate
@@ -179,6 +180,8 @@ def _keys(loc: tuple[str | int, ...]) -> tuple[str, ...]:
         return SourceModel.keys()
     if loc[:1] == ("parameters",):
         return ParameterModel.keys()
+    if loc[:1] == ("lineage",):
+        return LineageModel.keys()
     above, parent = ("", "", "", *map(str, loc))[-3:-1]
     model = {**PATTERNS, **NESTED, **CONDITIONS}.get(parent) or MEMBERS.get(above)
     return model.keys() if model else ()

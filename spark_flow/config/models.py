@@ -21,12 +21,14 @@ from spark_flow.config.fan_out import ParallelSplitModel
 from spark_flow.config.fields import branch_names, references_schema
 from spark_flow.config.flow import FlowEntry, flow_findings, walk
 from spark_flow.config.isolated import WaitForModel
+from spark_flow.config.lineage import LineageModel
 from spark_flow.config.problems import Finding, findings, nearest, one_of, refuse, show
 from spark_flow.config.sequence import SinkModel, WriteModel
 from spark_flow.errors import InvalidRule
 from spark_flow.names import check_name
 from spark_flow.require import parse
 from spark_flow.storage.markers import MARKERS
+from spark_flow.storage.files import is_uri
 
 
 class SourceModel(Model):
@@ -99,12 +101,13 @@ class JobConfig(Model):
     retention_days: Annotated[StrictInt, Field(ge=0)] = 7
     vars: dict[str, Any] = Field(default_factory=dict)
     parameters: dict[Name, ParameterModel] = Field(default_factory=dict)
+    lineage: LineageModel | None = None
     sources: dict[Name, SourceModel] = Field(default_factory=dict)
     flow: tuple[FlowEntry, ...]
 
     @model_validator(mode="after")
     def _flow_is_whole(self) -> Self:
-        wrong = flow_findings(self.flow) + self._branch_findings() + self._table_findings()
+        wrong = flow_findings(self.flow) + self._branch_findings() + self._table_findings() + self._lineage_findings()
         if wrong:
             raise findings(*wrong)
         return self
@@ -148,6 +151,12 @@ class JobConfig(Model):
                     )
                 taken.add(table)
         return found
+    def _lineage_findings(self) -> list[Finding]:
+        file = self.lineage is not None and self.lineage.transport == "file" and self.lineage.path is None
+        if not (file and is_uri(self.state)):
+            return []
+        fix = "Storage of objects cannot be appended to: give path, or another transport."
+        return [Finding(("lineage",), f"no path, and state {self.state!r}", "a local file", fix)]
 
     def _branch_findings(self) -> list[Finding]:
         """Whether ``{branch}`` in a source's path, and the branches of who reads it, go together."""

@@ -1,0 +1,172 @@
+"""Events on their way to a file, a service or the console: in order, by one thread, and never in a run's way."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from spark_flow.errors import describe
+from spark_flow.storage import files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PATIENCE = 5.0  # seconds that the end of a run waits for what is still on its way
+TIMEOUT = 5.0  # seconds for one answer of a service
+TRIES = 2  # of one event
+GIVE_UP = 3  # events in a row that were not taken: then no more are sent
+ENDPOINT = "api/v1/lineage"
+
+Transport = Literal["file", "http", "console"]
+Send: TypeAlias = "Callable[[Any], object]"
+
+_log = logging.getLogger("spark_flow.lineage")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where events go; the keys of ``lineage`` in a job's file.
+
+    Attributes:
+        transport: ``file``, ``http`` or ``console``.
+        path: The local file that events are appended to, one JSON document a line (``file``).
+        url: Of the service; without a path of its own ``/api/v1/lineage`` is added (``http``).
+        api_key: The name of an environment variable that holds the service's key (``http``).
+        namespace: Of the jobs.
+        spark_events: Whether Spark's own events join, by OpenLineage's listener.
+    """
+
+    transport: Transport = "file"
+    path: str = ""
+    url: str = ""
+    api_key: str = ""
+    namespace: str = "spark_flow"
+    spark_events: bool = False
+
+
+class Delivery:
+    """Sends what it is given, one after another, from a thread of its own.
+
+    An event is made in that thread as well. What cannot be made or sent is counted and told once, at the end.
+    """
+
+    def __init__(self, target: Target, opened: Callable[[Target], Send] | None = None) -> None:
+        self._target = target
+        self._open = opened or sender
+        self._queue: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._put = 0
+        self._sent = 0
+        self._in_row = 0
+        self._why = ""
+        self._thread = threading.Thread(target=self._work, name="spark_flow-lineage", daemon=True)
+        self._thread.start()
+
+    def put(self, make: Callable[[], Any]) -> None:
+        """Send what a function makes, when it is its turn; returns at once."""
+        self._count()
+        self._queue.put(make)
+
+    def lost(self, error: BaseException) -> None:
+        """Count an event that could not even be put."""
+        self._count()
+        self._why = _words(error)
+
+    def _count(self) -> None:
+        with self._lock:  # nodes end in several threads
+            self._put += 1
+
+    def close(self, within: float = PATIENCE) -> None:
+        """Wait for what is on its way, but not for ever, and say what was not delivered."""
+        self._queue.put(None)
+        self._thread.join(within)
+        missing = self._put - self._sent
+        if missing:
+            slow = f"no more than {within:g} s are waited" if self._thread.is_alive() else ""
+            why = "; ".join(part for part in (self._why, slow) if part)
+            where = f"transport {self._target.transport}"
+            _log.warning("lineage: %d of %d events were not delivered (%s): %s", missing, self._put, where, why)
+
+    def _work(self) -> None:
+        send: Send | None = None
+        while (make := self._queue.get()) is not None:
+            if self._in_row >= GIVE_UP:
+                continue
+            try:
+                event = make()
+                send = send or self._open(self._target)
+                _try(send, event)
+            except Exception as error:  # lineage never fails a run; ``close`` tells
+                self._why = _words(error)
+                self._in_row += 1
+            else:
+                self._sent += 1
+                self._in_row = 0
+
+
+def _try(send: Send, event: Any, tries: int = TRIES) -> None:
+    try:
+        send(event)
+    except Exception:
+        if tries <= 1:
+            raise
+        time.sleep(0.2)
+        _try(send, event, tries - 1)
+
+
+def _words(error: BaseException) -> str:
+    """Why, without what may hold a secret: the text of an HTTP error shows addresses."""
+    answer = getattr(error, "response", None)
+    if answer is not None:
+        return f"the service answered {answer.status_code}"
+    if type(error).__module__.partition(".")[0] in ("requests", "urllib3"):
+        return type(error).__name__
+    return describe(error)
+
+
+def sender(target: Target) -> Send:
+    """OpenLineage's own transport to a target.
+
+    Raises:
+        LookupError: The environment variable of the service's key is not set.
+        OSError: The file's folder cannot be made.
+    """
+    from openlineage.client.serde import Serde
+    from openlineage.client.transport.file import FileConfig, FileTransport
+
+    if target.transport == "http":
+        return _http(target)
+    if target.transport == "console":
+        return lambda event: print(Serde.to_json(event), flush=True)  # noqa: T201
+    path = files.absolute(target.path)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    return FileTransport(FileConfig(log_file_path=path, append=True)).emit
+
+
+def _http(target: Target) -> Send:
+    from openlineage.client.transport.http import ApiKeyTokenProvider, HttpConfig, HttpTransport, TokenProvider
+
+    auth = TokenProvider({})
+    if target.api_key:
+        key = os.environ.get(target.api_key, "").strip()
+        if not key:
+            raise LookupError(f"the environment variable {target.api_key} is not set")
+        auth = ApiKeyTokenProvider({"apiKey": key})
+    place = urlsplit(target.url)
+    # Tried again by us: urllib3 would write each of its own tries, with the address, to the log.
+    how: dict[str, Any] = {"timeout": TIMEOUT, "retry": {"total": 0, "status_forcelist": []}, "auth": auth}
+    endpoint = place.path.strip("/") or ENDPOINT
+    transport = HttpTransport(HttpConfig(url=f"{place.scheme}://{place.netloc}/", endpoint=endpoint, **how))
+
+    def send(event: Any) -> None:
+        transport.emit(event)
+        transport.close()  # no connection is kept: the next event may be minutes away, or the last
+
+    return send

@@ -1,0 +1,212 @@
+"""A run's lineage: an observer of its nodes that tells OpenLineage of each."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import functools
+import importlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from spark_flow.errors import InvalidArgument, NotNow, describe
+from spark_flow.ledger.port import now
+from spark_flow.lineage.datasets import inputs_of, output_of
+from spark_flow.lineage.delivery import Delivery, Target, Transport
+from spark_flow.lineage.place import Place, place_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from spark_flow.run import Outcome, Run
+
+_STATES = {"succeeded": "COMPLETE", "failed": "FAIL", "skipped": "ABORT"}
+_DONE = ("succeeded", "reused")
+_APART = "spark.jsonl"
+
+
+class Lineage:
+    """An observer that emits START and COMPLETE, FAIL or ABORT for a run and each node that does work.
+
+    Nothing that goes wrong here fails a run: it is counted, and told by a warning when the run ends. Nodes that are
+    reused or skipped emit nothing.
+    """
+
+    def __init__(self, run: Run, target: Target, delivery: Delivery | None = None) -> None:
+        self._run = run
+        self._target = target
+        self._delivery = delivery or Delivery(target)
+        self._place = place_of(run, target.namespace, os.environ)
+        self._begun: dict[str, Place] = {}
+        self._ended: set[str] = set()
+        self._apart: Path | None = None
+        self._emit(self._place, "START", now())
+
+    def __call__(self, point: str, node: str, outcome: Outcome | None) -> None:
+        """Follow a node; see ``spark_flow.run.Observer``."""
+        self._safely(functools.partial(self._follow, point, node, outcome))
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Tell how the run ended, and wait a little for all events to be delivered.
+
+        Args:
+            error: What the run, which is closed, ended with.
+        """
+        for step in (self._abort, self._forward, functools.partial(self._end, error)):
+            self._safely(step)
+        self._delivery.close()
+        if self._apart is not None:
+            shutil.rmtree(self._apart, ignore_errors=True)
+
+    def spark_settings(self) -> dict[str, str]:
+        """What OpenLineage's Spark listener is to be told, so that its events join those of the run.
+
+        It writes to a file of this run alone. From there its events go the way of ours when the run ends: a line of
+        it may be longer than one write, a slow service would keep the session from stopping, and Spark's settings
+        are no place for a key.
+        """
+        if not self._target.spark_events:
+            return {}
+        self._apart = self._apart or Path(tempfile.mkdtemp(prefix="spark_flow-lineage-"))
+        settings = {
+            "transport.type": "file",
+            "transport.location": str(self._apart / _APART),
+            "namespace": self._place.namespace,
+            "appName": f"{self._place.job}_spark",  # by its own name, which has the key, each day would be another job
+            **_names("parent", self._place),
+            **_names("rootParent", self._place.root or self._place),
+        }
+        return {f"spark.openlineage.{name}": value for name, value in settings.items()}
+
+    def _safely(self, do: Callable[[], None]) -> None:
+        try:
+            do()
+        except Exception as error:  # lineage never fails a run
+            self._delivery.lost(error)
+
+    def _follow(self, point: str, node: str, outcome: Outcome | None) -> None:
+        if point == "before_action" and node not in self._begun:
+            self._start(node, now())
+        if point != "ended" or outcome is None or node in self._ended:
+            return
+        if outcome.state in ("succeeded", "failed") or (outcome.state == "skipped" and node in self._begun):
+            if node not in self._begun:  # a lazy node: what it did was done within another one's action
+                self._start(node, now() - dt.timedelta(milliseconds=outcome.duration_ms or 0))
+            self._stop(node, outcome)
+
+    def _start(self, node: str, at: dt.datetime) -> None:
+        self._begun[node] = self._place.of(node)
+        self._emit(self._begun[node], "START", at)
+
+    def _stop(self, node: str, outcome: Outcome) -> None:
+        self._ended.add(node)
+        # Datasets stand at the nodes that read or write them: a step's frame is none.
+        inputs = inputs_of(self._run, node) if outcome.kind == "sink" or node in self._run.sources else []
+        output = output_of(outcome)
+        words = outcome.error or (outcome.reason if outcome.state == "skipped" else "")
+        how = {"inputs": inputs, "outputs": [output] if output else [], "error": words}
+        self._emit(self._begun[node], _STATES[outcome.state], now(), **how)
+
+    def _abort(self) -> None:
+        """End what was killed within its action."""
+        for node in [node for node in self._begun if node not in self._ended]:
+            self._emit(self._begun[node], "ABORT", now())
+
+    def _forward(self) -> None:
+        """Give Spark's events the way of ours."""
+        if self._apart is None:
+            return
+        file = self._apart / _APART
+        if not file.exists():
+            raise LookupError("Spark's own are missing: the session was there before the run, without the listener")
+        for line in file.read_text(encoding="utf-8").splitlines():
+            self._delivery.put(functools.partial(json.loads, line))
+
+    def _end(self, error: BaseException | None) -> None:
+        done = [outcome for outcome in self._run.outcomes if outcome.state in _DONE]
+        how = {
+            "inputs": [data for outcome in done for data in inputs_of(self._run, outcome.node)],
+            "outputs": [data for outcome in done if (data := output_of(outcome))],
+            "error": describe(error) if error else "",
+            "completeness": self._run.completeness,
+        }
+        self._emit(self._place, _state_of(error), now(), **how)
+
+    def _emit(self, place: Place, state: str, at: dt.datetime, **how: Any) -> None:
+        self._delivery.put(functools.partial(_event, place, state, at, **how))
+
+
+def follow(run: Run, target: Target) -> Lineage | None:
+    """Tell of a run from now on; a plan has no lineage."""
+    if run.plan:
+        return None
+    lineage = Lineage(run, target)
+    run.observe(lineage)
+    return lineage
+
+
+def _event(place: Place, state: str, at: dt.datetime, **how: Any) -> object:
+    events = importlib.import_module("spark_flow.lineage.events")  # here: in the thread that sends, not in the run's
+    return events.event(place, state, at, **how)
+
+
+def _names(prefix: str, place: Place) -> Mapping[str, str]:
+    return {
+        f"{prefix}JobNamespace": place.namespace,
+        f"{prefix}JobName": place.job,
+        f"{prefix}RunId": place.run,
+    }
+
+
+def _state_of(error: BaseException | None) -> str:
+    if error is None:
+        return "COMPLETE"
+    return "FAIL" if isinstance(error, Exception) and not isinstance(error, NotNow) else "ABORT"
+
+
+@contextlib.contextmanager
+def emit_lineage(
+    run: Run,
+    transport: Transport = "file",
+    *,
+    path: str = "",
+    url: str = "",
+    api_key: str = "",
+    namespace: str = "spark_flow",
+) -> Iterator[Run]:
+    """A run whose lineage goes to OpenLineage; use it in place of the run itself.
+
+    >>> with emit_lineage(Run.open("carriers", key="2013-01-02"), path="lineage.jsonl") as run:  # doctest: +SKIP
+    ...     write(run, "lake", frame, delta("out/carriers"))
+
+    Args:
+        run: As ``Run.open`` gave it.
+        transport: ``file``, ``http`` or ``console``.
+        path: The local file to append to.
+        url: Of the service; without a path of its own ``/api/v1/lineage`` is added.
+        api_key: The name of an environment variable that holds the service's key.
+        namespace: Of the jobs.
+
+    Raises:
+        InvalidArgument: The transport is none, or lacks what it needs.
+    """
+    needed = {"file": path, "http": url, "console": "nothing"}
+    if transport not in needed:
+        raise InvalidArgument("emit_lineage: transport", repr(transport), f"one of: {', '.join(get_args(Transport))}")
+    if not needed[transport]:
+        raise InvalidArgument("emit_lineage", f"transport {transport}", "path" if transport == "file" else "url")
+    lineage = follow(run, Target(transport=transport, path=path, url=url, api_key=api_key, namespace=namespace))
+    error: BaseException | None = None
+    try:
+        with run:
+            yield run
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        if lineage is not None:
+            lineage.finish(error)
