@@ -193,6 +193,17 @@ def test_an_interrupted_branch_is_aborted(opened, told):
 
     finished(*opened(), lambda run: run.once("hours/06", wait, kind="branch"))
     assert told.kinds == [("p", "START"), ("p.hours/06", "START"), ("p.hours/06", "ABORT"), ("p", "ABORT")]
+    assert "06" in told.of("p.hours/06", "ABORT")["run"]["facets"]["errorMessage"]["message"]
+
+
+def test_a_node_that_is_done_again_in_one_run_ends_once(opened, told):
+    def twice(run):
+        with pytest.raises(NodeFailed):
+            write(run, lambda _: 1 / 0)
+        write(run)
+
+    finished(*opened(), twice)
+    assert wrong_with_all(told.events) == []
 
 
 def test_what_is_reused_says_nothing_of_its_own_and_stands_in_the_run(opened, told):
@@ -398,6 +409,18 @@ def test_an_event_that_is_not_taken_is_sent_again(memory_ledger, state, service,
     assert ([body for _, _, body in service.told], caplog.records) == ([{"n": 1}] * 2, [])
 
 
+def test_failures_with_successes_between_them_are_no_reason_to_give_up(caplog):
+    def send(n):
+        if n % 2:
+            raise OSError("full")
+
+    delivery = Delivery(Target(), lambda _: send)
+    for n in range(2 * GIVE_UP + 4):
+        delivery.put(lambda n=n: n)
+    delivery.close()
+    assert f"lineage: {GIVE_UP + 2} of {2 * GIVE_UP + 4} events were not delivered" in caplog.text
+
+
 def test_a_dead_service_fails_nothing_and_no_address_is_told(memory_ledger, state, caplog):
     target = Target(transport="http", url="http://127.0.0.1:9/secret-path")
     with caplog.at_level(logging.INFO):
@@ -487,11 +510,12 @@ def test_sparks_listener_is_told_the_run_and_no_key(opened, told, monkeypatch):
     assert not apart.parent.exists()
 
 
-def test_missing_events_of_spark_are_told(opened, caplog):
+@pytest.mark.parametrize(("action", "told_of"), [(None, True), (lambda _: 1 / 0, False)])
+def test_missing_events_of_spark_are_told_of_a_run_that_was_done(opened, caplog, action, told_of):
     run, lineage = opened(target=Target(transport="console", spark_events=True))
     lineage.spark_settings()
-    finished(run, lineage, write)
-    assert "Spark's own are missing" in caplog.text
+    finished(run, lineage, lambda run: write(run, action))
+    assert ("Spark's own are missing" in caplog.text) is told_of
 
 
 @pytest.mark.spark

@@ -119,3 +119,35 @@ def test_session_has_the_settings_and_is_the_active_one(spark):
         "spark.sql.unionOutputPartitioning": "false",
     }
     assert {key: spark.conf.get(key) for key in wanted} == wanted
+
+
+def test_a_listener_joins_the_other_jars_and_options(monkeypatch):
+    monkeypatch.setattr(session, "delta_jars", lambda: ("delta.jar",))
+    monkeypatch.setattr(session, "listener_jars", lambda: ("listener.jar",))
+    plain, with_listener = session.local_settings(), session.local_settings(listener=True)
+    options = "spark.driver.extraJavaOptions"
+    assert (plain["spark.jars"], with_listener["spark.jars"]) == ("delta.jar", "delta.jar,listener.jar")
+    assert with_listener[options] == f"{plain[options]} {session.OPENS}"
+    assert session.local_settings(delta=False, listener=True)["spark.jars"] == "listener.jar"
+
+
+def test_a_missing_listener_says_what_to_do(monkeypatch):
+    from pyspark.sql import SparkSession
+
+    def fail(_):
+        raise RuntimeError(f"Exception when registering SparkListener: {session.LISTENER}")
+
+    monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
+    monkeypatch.setattr(session, "end_with", lambda _: None)
+    monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
+    monkeypatch.setattr(SparkSession.Builder, "getOrCreate", fail)
+    with pytest.raises(EnvironmentTooOld, match="LINEAGE=yes"):
+        session.session("x", listener={"spark.openlineage.namespace": "n"})
+    with pytest.raises(RuntimeError):
+        session.session("x")
+
+
+def test_spark_submit_takes_the_same_listener():
+    text = (CONF.parent / "spark-submit.sh").read_text()
+    assert f"listener=io.openlineage:openlineage-spark_2.13:{java.LISTENER_VERSION}\n" in text
+    assert f"opens={session.OPENS} " in text

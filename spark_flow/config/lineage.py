@@ -71,7 +71,7 @@ class LineageModel(Model):
         """Where events go; by default a file in the state folder."""
         return Target(
             transport=self.transport,
-            path=self.path or f"{state}/lineage.jsonl",
+            path=(self.path or f"{state}/lineage.jsonl") if self.transport == "file" else "",
             url=self.url or "",
             api_key=self.api_key or "",
             namespace=self.namespace,

@@ -161,7 +161,7 @@ def _http(target: Target) -> Send:
         auth = ApiKeyTokenProvider({"apiKey": key})
     place = urlsplit(target.url)
     # Tried again by us: urllib3 would write each of its own tries, with the address, to the log.
-    how: dict[str, Any] = {"timeout": TIMEOUT, "retry": {"total": 0, "status_forcelist": []}, "auth": auth}
+    how: dict[str, Any] = {"timeout": TIMEOUT, "retry": {"total": 0}, "auth": auth}
     endpoint = place.path.strip("/") or ENDPOINT
     transport = HttpTransport(HttpConfig(url=f"{place.scheme}://{place.netloc}/", endpoint=endpoint, **how))
 

@@ -56,7 +56,7 @@ class Lineage:
         Args:
             error: What the run, which is closed, ended with.
         """
-        for step in (self._abort, self._forward, functools.partial(self._end, error)):
+        for step in (self._abort, functools.partial(self._forward, error), functools.partial(self._end, error)):
             self._safely(step)
         self._delivery.close()
         if self._apart is not None:
@@ -116,11 +116,13 @@ class Lineage:
         for node in [node for node in self._begun if node not in self._ended]:
             self._emit(self._begun[node], "ABORT", now())
 
-    def _forward(self) -> None:
+    def _forward(self, error: BaseException | None) -> None:
         """Give Spark's events the way of ours."""
         if self._apart is None:
             return
         file = self._apart / _APART
+        if not file.exists() and error is not None:
+            return  # there may have been no session at all
         if not file.exists():
             raise LookupError("Spark's own are missing: the session was there before the run, without the listener")
         for line in file.read_text(encoding="utf-8").splitlines():
