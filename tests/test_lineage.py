@@ -539,6 +539,8 @@ def test_a_real_flow_has_its_sources_through_boundaries_and_splits_also_when_reu
             sinks = {"lake": sf.delta(str(tmp_path / "lake")), "legacy": sf.csv(str(tmp_path / "legacy"))}
             sf.parallel_split(run, frame, {"lake": sinks["lake"], "legacy": sinks["legacy"]})
             sf.report_completeness(run, "p", frame, table=str(tmp_path / "completeness"))
+        reads = [run.reads(node) for node in ("lake", "legacy", "completeness")]
+        assert reads == [["hours/05", "ids", "in"]] * 3
         return [json.loads(line) for line in file.read_text().splitlines()]
 
     first, second = run_it(), run_it()
