@@ -27,8 +27,8 @@ from spark_flow.config.sequence import SinkModel, WriteModel
 from spark_flow.errors import InvalidRule
 from spark_flow.names import check_name
 from spark_flow.require import parse
-from spark_flow.storage.markers import MARKERS
 from spark_flow.storage.files import is_uri
+from spark_flow.storage.markers import MARKERS
 
 
 class SourceModel(Model):
