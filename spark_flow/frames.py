@@ -134,7 +134,7 @@ class Bounded:
 
     def lazily(self, completeness: tuple[Completeness, ...] = ()) -> LazyFrame:
         """The node as a frame of its run."""
-        self.run.uses(self.node, self.inputs)
+        self.run.uses(self.node, (each.node for each in self.inputs))
         return LazyFrame(self.run, self.node, self.kind, self.fingerprint, (), self.frame, completeness)
 
 

@@ -6,7 +6,7 @@ import datetime as dt
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -291,7 +291,7 @@ class Run:
             NodeFailed: The action raised; it was recorded.
             SparkFlowError: The action raised one of ours; it was recorded, and is raised as it is.
         """
-        self.uses(node, inputs)
+        self.uses(node, (lazy.node for lazy in inputs))
         with self._lock:
             alone = self._nodes.setdefault(node, threading.RLock())
         with alone:  # one node that several threads need is done by the first, the others take its outcome
@@ -415,12 +415,12 @@ class Run:
             known = self._declared.setdefault(lazy.node, lazy)
         if known.fingerprint != lazy.fingerprint:
             raise DuplicateNode(lazy.node, "two different nodes have this name")
-        self.uses(lazy.node, lazy.inputs)
+        self.uses(lazy.node, (each.node for each in lazy.inputs))
 
-    def uses(self, node: str, inputs: Sequence[Lazy]) -> None:
-        """Note what a node is made from, whether it is computed in this attempt or reused."""
+    def uses(self, node: str, inputs: Iterable[str]) -> None:
+        """Note the nodes that a node is made from, whether it is computed in this attempt or reused."""
         with self._lock:
-            self._used.setdefault(node, {}).update((lazy.node, None) for lazy in inputs)
+            self._used.setdefault(node, {}).update(dict.fromkeys(inputs))
 
     def reads(self, node: str) -> list[str]:
         """The sources that a node is made from, through all that is between; of a fan-in those that arrived."""

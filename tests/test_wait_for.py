@@ -429,3 +429,21 @@ def test_storage_that_does_not_answer_is_asked_again(tmp_path):
     time.at(10, lambda: (path.unlink(), provide(tmp_path)))
     waiting(tmp_path, clock=time.clock, polling=sf.Polling(timeout=99))
     assert len(time.pauses) == 1
+
+
+def test_a_node_made_from_a_hand_over_knows_which_tables_it_reads(tmp_path):
+    for dataset in ("east", "west"):
+        for key in ("2013-01-01", KEY):
+            provide(tmp_path, dataset=dataset, key=key)
+
+    def then(run, found):
+        frame = sf.local_sequencer(run, found.frames["a"], [lambda_free])
+        assert {run.sources[name].paths for name in run.reads(frame.node)} == {
+            (str(tmp_path / "out" / dataset / "a"),) for dataset in ("east", "west")
+        }
+
+    waiting(tmp_path, dataset=["east", "west"], keys=sf.last_days(2), then=then)
+
+
+def lambda_free(frame):
+    return frame

@@ -151,6 +151,7 @@ class JobConfig(Model):
                     )
                 taken.add(table)
         return found
+
     def _lineage_findings(self) -> list[Finding]:
         file = self.lineage is not None and self.lineage.transport == "file" and self.lineage.path is None
         if not (file and is_uri(self.state)):

@@ -70,7 +70,7 @@ def report_completeness(
     if not parts:
         raise ValueError("the frame comes from no fan-in: there is nothing that it could be incomplete of")
     node = run.node(name)
-    run.uses(node, (of.frame if isinstance(of, FanIn) else of,))
+    run.uses(node, [(of.frame if isinstance(of, FanIn) else of).node])
     id_ = app_id(run.pipeline, node, run.key)
 
     def write(intent: Intent) -> Written:

@@ -98,7 +98,7 @@ def parallel_split(
         else:
             hold = functools.partial(_hold, run, node, made_of, data, make, share, held)
             shared = LazyFrame(run, node, "step", made_of, (), hold, data.completeness)
-            run.uses(node, (data,))
+            run.uses(node, [data.node])
         declared = {each: _declare(scope, each, shared, branch) for each, branch in branches.items()}
         return _settle(run, node, shared, declared, max_in_flight, (spark or {}) if apart else None)
 

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from spark_flow.errors import InvalidArgument, NotNow, describe
+from spark_flow.errors import InvalidArgument, NothingToDo, NotNow, describe
 from spark_flow.ledger.port import now
 from spark_flow.lineage.datasets import inputs_of, output_of
 from spark_flow.lineage.delivery import Delivery, Target, Transport
@@ -167,7 +167,7 @@ def _names(prefix: str, place: Place) -> Mapping[str, str]:
 def _state_of(error: BaseException | None) -> str:
     if error is None:
         return "COMPLETE"
-    return "FAIL" if isinstance(error, Exception) and not isinstance(error, NotNow) else "ABORT"
+    return "FAIL" if isinstance(error, Exception) and not isinstance(error, NotNow | NothingToDo) else "ABORT"
 
 
 @contextlib.contextmanager

@@ -213,9 +213,11 @@ def _frames(
     for table in dict.fromkeys(name for marker in arrived.values() for name in marker.tables):
         pinned = {name: marker.tables[table] for name, marker in arrived.items() if table in marker.tables}
         what = fingerprint.combine(made_of, table, {name: dataclasses.asdict(one) for name, one in pinned.items()})
-        for number, one in enumerate(pinned.values()):
-            place = f"{node}/{table}" + (f"/{number + 1}" if len(pinned) > 1 else "")
-            run.sources[place] = _source_of(one)
+        places = {one.path: _source_of(one) for one in pinned.values()}  # days of one table are one source
+        for number, each in enumerate(places.values()):
+            place = f"{node}/{table}" + (f"/{number}" if number else "")
+            run.sources[place] = each
+            run.uses(f"{node}/{table}", [place])
         build = functools.partial(_read_all, run, f"{node}/{table}", table, arrived)
         frames[table] = LazyFrame(run, f"{node}/{table}", "source", what, (), build, completeness)
     return frames
