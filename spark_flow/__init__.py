@@ -29,7 +29,8 @@ from spark_flow.fan_out import (
 )
 from spark_flow.frames import LazyFrame, read, write
 from spark_flow.lineage import emit_lineage
-from spark_flow.run import Outcome, Run
+from spark_flow.outcome import Outcome
+from spark_flow.run import Run
 from spark_flow.sequence import (
     Consumer,
     Handover,

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from spark_flow.completeness import Completeness
     from spark_flow.ledger import Event, Kind
-    from spark_flow.run import Outcome, Run
+    from spark_flow.outcome import Outcome
+    from spark_flow.run import Run
     from spark_flow.storage.sources import Source
 
 
@@ -61,7 +62,7 @@ class LazyFrame:
 
     def __post_init__(self) -> None:
         """Make the node known to its run."""
-        self.run.declare(self)
+        self.run.graph.declare(self)
 
     @property
     def frame(self) -> DataFrame:
@@ -85,7 +86,7 @@ class LazyFrame:
         except Exception as error:
             failure = self.run.failed(self.node, self.kind, error, fingerprint=self.fingerprint)
             raise failure from (error if failure is not error else error.__cause__)
-        self.run.built(self, round((time.monotonic() - began) * 1000))
+        self.run.graph.built[self.node] = round((time.monotonic() - began) * 1000)
         return frame
 
 
@@ -134,7 +135,7 @@ class Bounded:
 
     def lazily(self, completeness: tuple[Completeness, ...] = ()) -> LazyFrame:
         """The node as a frame of its run."""
-        self.run.uses(self.node, (each.node for each in self.inputs))
+        self.run.graph.uses(self.node, (each.node for each in self.inputs))
         return LazyFrame(self.run, self.node, self.kind, self.fingerprint, (), self.frame, completeness)
 
 
@@ -157,7 +158,7 @@ def read(run: Run, name: str, source: Source) -> LazyFrame:
         BadRecords: Within the action that meets one.
     """
     node = run.node(name)
-    run.sources[node] = source
+    run.graph.sources[node] = source
     return LazyFrame(run, node, "source", source.fingerprint, (), lambda: read_now(run, node, source))
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-    from spark_flow.run import Observer
+    from spark_flow.outcome import Observer
 
 
 def main(argv: Sequence[str] | None = None, *, job: str, observers: Sequence[Observer] = ()) -> int:

@@ -6,96 +6,39 @@ import datetime as dt
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from spark_flow.completeness import together
 from spark_flow.errors import (
     DuplicateNode,
     Interrupted,
-    MissingInput,
     NodeFailed,
     NothingToDo,
     NotNow,
     SparkFlowError,
-    TookFallback,
     describe,
 )
+from spark_flow.graph import Graph, Lazy
 from spark_flow.journal import Journal
 from spark_flow.ledger import DeltaLedger, Event, Kind, Ledger
 from spark_flow.names import check_name, check_node
+from spark_flow.outcome import Observer, Outcome, end_of, not_its_own_fault, outcome_of, reason_to_skip, why_not
 from spark_flow.storage import boundaries
 from spark_flow.storage.port import Intent, Written
 from spark_flow.storage.sources import as_bad_records
 from spark_flow.transforms.join import as_duplicate_keys
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
     from typing_extensions import Self
 
     from spark_flow.completeness import Completeness
     from spark_flow.storage.markers import Reference
-    from spark_flow.storage.sources import Source
-
-OutcomeState = Literal["succeeded", "reused", "failed", "skipped", "waiting", "would run", "would reuse"]
-Point = Literal["before_action", "waiting", "before_commit", "after_commit", "before_event", "after_event", "ended"]
-Observer = Callable[[str, str, "Outcome | None"], None]
-"""Called with a ``Point``, a node and, at ``ended``, its outcome: progress views and crash injection. At ``waiting``,
-which comes again and again, the outcome's reason says what for."""
 
 RETENTION = dt.timedelta(days=7)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of a node in this attempt.
-
-    Attributes:
-        state: ``succeeded``, ``reused``, ``failed``, ``skipped``; in plan mode ``would run``, ``would reuse``. An
-            observer is told ``waiting``, too, which is never recorded.
-        rows: Rows written, where known.
-        duration_ms: How long it took, in milliseconds.
-        reason: Why, in words.
-        error: The failure's message.
-        detail: What was recorded of it: a table and version, a boundary's folder.
-    """
-
-    node: str
-    kind: Kind
-    state: OutcomeState
-    revision: int = 0
-    fingerprint: str = ""
-    rows: int | None = None
-    duration_ms: int | None = None
-    reason: str = ""
-    error: str = ""
-    detail: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """The node's entry in ``--summary-json``."""
-        names = ("node", "kind", "state", "rows", "duration_ms", "reason", "error")
-        return {name: getattr(self, name) for name in names}
-
-
-class Lazy(Protocol):
-    """What ``once`` needs to know of a frame that is not computed yet (``spark_flow.LazyFrame``)."""
-
-    @property
-    def node(self) -> str: ...  # noqa: D102
-    @property
-    def kind(self) -> Kind: ...  # noqa: D102
-    @property
-    def fingerprint(self) -> str: ...  # noqa: D102
-    @property
-    def inputs(self) -> Sequence[Lazy]: ...  # noqa: D102
-    @property
-    def completeness(self) -> tuple[Completeness, ...]: ...  # noqa: D102
-    @property
-    def frame(self) -> DataFrame: ...  # noqa: D102
 
 
 class Run:
@@ -125,9 +68,8 @@ class Run:
         self.plan = plan
         self.only = tuple(only)
         self.run_id = uuid.uuid4().hex[:12]
-        self.sources: dict[str, Source] = {}
         self.targets: dict[str, str] = {}
-        self.fan_ins: dict[str, tuple[str, ...]] = {}
+        self.graph = Graph()
         self.interrupted: set[str] = set()
         self.upstream: dict[str, tuple[Reference, ...]] = {}
         self._measured: dict[str, Completeness] = {}
@@ -136,10 +78,6 @@ class Run:
         self._observers = tuple(observers)
         self._retention = retention
         self._lock = threading.RLock()
-        self._declared: dict[str, Lazy] = {}
-        self._used: dict[str, dict[str, None]] = {}
-        self._built: dict[str, int] = {}
-        self._claimed: set[str] = set()
         self._nodes: dict[str, threading.RLock] = {}
         self._outcomes: dict[str, Outcome] = {}
         self._failures: list[BaseException] = []
@@ -291,7 +229,7 @@ class Run:
             NodeFailed: The action raised; it was recorded.
             SparkFlowError: The action raised one of ours; it was recorded, and is raised as it is.
         """
-        self.uses(node, (lazy.node for lazy in inputs))
+        self.graph.uses(node, (lazy.node for lazy in inputs))
         with self._lock:
             alone = self._nodes.setdefault(node, threading.RLock())
         with alone:  # one node that several threads need is done by the first, the others take its outcome
@@ -319,7 +257,7 @@ class Run:
         try:
             why = self._why(last, fingerprint, lack)
             if not why and last is not None:
-                return self._end(_outcome_of(last, "would reuse" if self.plan else "reused"))
+                return self._end(outcome_of(last, "would reuse" if self.plan else "reused"))
             intent = self._intent(node, self._journal.revision(node, fingerprint, remembered()) if writes else 0)
             admit(intent)
         except Exception as error:  # the target refuses, or cannot even be looked at
@@ -353,7 +291,7 @@ class Run:
             if node in self.interrupted:
                 own = Interrupted(node)
             else:
-                own = as_bad_records(error, self.sources, node) or as_duplicate_keys(error) or error
+                own = as_bad_records(error, self.graph.sources, node) or as_duplicate_keys(error) or error
             known = {"fingerprint": fingerprint, "revision": intent.revision, "duration_ms": _ms(began)}
             failure = self.failed(node, kind, own, **known)
             raise failure from (error if failure is not error else error.__cause__)
@@ -369,7 +307,7 @@ class Run:
             detail=written.detail,
         )
         self._tell("before_event", node)
-        carried = [self._carried(lazy, node) for lazy in self._claim(inputs)]
+        carried = [self._carried(lazy, node) for lazy in self.graph.claim(inputs, self._outcomes)]
         self._journal.record([self._event_of(o) for o in [*carried, outcome]])
         self._tell("after_event", node)
         for settled in carried:
@@ -407,49 +345,11 @@ class Run:
             mark=lambda point: self._tell(point, node),
         )
 
-    # --- lazy nodes: part of another node's action -----------------------------------------------------------
-
-    def declare(self, lazy: Lazy) -> None:
-        """Note a node whose work is done within another node's action."""
-        with self._lock:
-            known = self._declared.setdefault(lazy.node, lazy)
-        if known.fingerprint != lazy.fingerprint:
-            raise DuplicateNode(lazy.node, "two different nodes have this name")
-        self.uses(lazy.node, (each.node for each in lazy.inputs))
-
-    def uses(self, node: str, inputs: Iterable[str]) -> None:
-        """Note the nodes that a node is made from, whether it is computed in this attempt or reused."""
-        with self._lock:
-            self._used.setdefault(node, {}).update(dict.fromkeys(inputs))
-
-    def reads(self, node: str) -> list[str]:
-        """The sources that a node is made from, through all that is between; of a fan-in those that arrived."""
-        found: dict[str, None] = {}
-
-        def walk(name: str) -> None:
-            if name not in found:
-                found[name] = None
-                for before in [*self._used.get(name, ()), *self._arrived(name)]:
-                    walk(before)
-
-        with self._lock:
-            walk(node)
-            return [name for name in found if name in self.sources]
-
-    def _arrived(self, node: str) -> list[str]:
-        """The branches that a fan-in's frame holds."""
-        merge = self._declared.get(node) if node in self.fan_ins else None
-        parts = merge.completeness if merge is not None else ()
-        return [f"{node}/{name}" for part in parts if part.node == node for name in part.arrived]
+    # --- what became of nodes ----------------------------------------------------------------------------
 
     def observe(self, observer: Observer) -> None:
         """Tell one more observer from now on."""
         self._observers = (*self._observers, observer)
-
-    def built(self, lazy: Lazy, duration_ms: int) -> None:
-        """Note that a lazy node's plan was made."""
-        with self._lock:
-            self._built[lazy.node] = duration_ms
 
     def failed(self, node: str, kind: Kind, error: BaseException, **known: Any) -> BaseException:
         """Record that a node failed, once for each error; returns what to raise: ours, or it in a ``NodeFailed``."""
@@ -459,8 +359,8 @@ class Run:
             outside = isinstance(error, Exception) and not isinstance(error, SparkFlowError)
             failure = NodeFailed(node, error) if outside else error
             self._failures.append(failure)
-        if _not_its_own_fault(kind, error):
-            outcome = Outcome(node=node, kind=kind, state="skipped", reason=_why_not(error), **known)
+        if not_its_own_fault(kind, error):
+            outcome = Outcome(node=node, kind=kind, state="skipped", reason=why_not(error), **known)
         else:
             outcome = Outcome(node=node, kind=kind, state="failed", error=describe(error), **known)
             if not self.plan:
@@ -485,7 +385,7 @@ class Run:
         last = self._journal.last(node)
         if last is None or last.state != "succeeded" or last.fingerprint != fingerprint:
             return None
-        return _outcome_of(last, "would reuse" if self.plan else "reused")
+        return outcome_of(last, "would reuse" if self.plan else "reused")
 
     def measure(self, completeness: Completeness) -> None:
         """Note what a fan-in waited for and what it got, for the run's summary."""
@@ -497,7 +397,7 @@ class Run:
         """Of each fan-in that has ended in this attempt or before."""
         ended = ("succeeded", "reused", "would run", "would reuse")
         states = {outcome.node: outcome.state for outcome in self.outcomes}
-        done = [lazy for lazy in self._declared.values() if states.get(lazy.node) in ended]
+        done = [lazy for lazy in self.graph.declared.values() if states.get(lazy.node) in ended]
         return together([*(part for lazy in done for part in lazy.completeness), *self._measured.values()])
 
     def outcome(self, node: str) -> Outcome | None:
@@ -509,47 +409,29 @@ class Run:
         """Go on, but end with this error: what was done must not look like a success."""
         self._shortfall = self._shortfall or error
 
-    def _claim(self, inputs: Sequence[Lazy]) -> list[Lazy]:
-        """Lazy nodes that were computed within an action, those before first; each is claimed by one action alone."""
-        found: dict[str, Lazy] = {}
-
-        def walk(lazy: Lazy) -> None:
-            if lazy.node in self._outcomes or lazy.node in self._claimed or lazy.node in found:
-                return
-            for before in lazy.inputs:
-                walk(before)
-            if lazy.node in self._built:
-                found[lazy.node] = lazy
-
-        with self._lock:
-            for lazy in inputs:
-                walk(lazy)
-            self._claimed.update(found)
-        return list(found.values())
-
     def _carried(self, lazy: Lazy, node: str) -> Outcome:
         return Outcome(
             node=lazy.node,
             kind=lazy.kind,
             state="succeeded",
             fingerprint=lazy.fingerprint,
-            duration_ms=self._built.get(lazy.node),
+            duration_ms=self.graph.built.get(lazy.node),
             reason=f"within {node}",
         )
 
     def _settle(self, *, error: BaseException | None) -> list[Outcome]:
         """What became of the lazy nodes that no action of this attempt has computed."""
         outcomes = []
-        for lazy in self._declared.values():
+        for lazy in self.graph.declared.values():
             if lazy.node in self._outcomes:
                 continue
             recorded = self.recorded(lazy.node, lazy.fingerprint)
-            if lazy.node in self._built and self.plan:
+            if lazy.node in self.graph.built and self.plan:
                 outcome = Outcome(node=lazy.node, kind=lazy.kind, state="would run")
-            elif recorded is not None and lazy.node not in self._built:
+            elif recorded is not None and lazy.node not in self.graph.built:
                 outcome = recorded
             else:
-                reason = _reason_to_skip(error)
+                reason = reason_to_skip(error)
                 outcome = Outcome(node=lazy.node, kind=lazy.kind, state="skipped", reason=reason)
             outcomes.append(self._end(outcome))
         return outcomes
@@ -560,7 +442,7 @@ class Run:
         """Record how the run ended, and remove boundaries that are older than the retention."""
         self._settle(error=error)
         error = error or self._shortfall
-        self._ended = _end_of(error)
+        self._ended = end_of(error)
         if self.plan:
             return
         noted = [self._event_of(o) for o in self.outcomes if o.state in ("reused", "skipped")]
@@ -582,7 +464,7 @@ class Run:
         Its state is how the run ended: ``succeeded``, ``reused`` (nothing was left to do), ``waiting`` (exit code
         75), ``skipped`` (a provider skipped the key), ``failed``, ``fallback``, ``planned``; ``running`` before that.
         """
-        order = {name: place for place, name in enumerate(self._declared)}
+        order = {name: place for place, name in enumerate(self.graph.declared)}
         outcomes = sorted(self.outcomes, key=lambda o: order.get(o.node, len(order)))
         states = {o.state for o in outcomes}
         state = self._ended or "running"
@@ -614,40 +496,6 @@ class Run:
     def _tell(self, point: str, node: str, outcome: Outcome | None = None) -> None:
         for observer in self._observers:
             observer(point, node, outcome)
-
-
-def _not_its_own_fault(kind: Kind, error: BaseException) -> bool:
-    """Whether a node was stopped or has to wait, rather than failed."""
-    return isinstance(error, NotNow | NothingToDo | Interrupted) or (
-        kind == "branch" and isinstance(error, MissingInput)
-    )
-
-
-def _why_not(error: BaseException) -> str:
-    return f"not arrived: {', '.join(error.missing)}" if isinstance(error, MissingInput) else describe(error)
-
-
-def _reason_to_skip(error: BaseException | None) -> str:
-    if error is None:
-        return "nothing that ran needed it"
-    ends = {NotNow: "the run waits", NothingToDo: "the key is skipped"}
-    return next((reason for kind, reason in ends.items() if isinstance(error, kind)), "the run failed first")
-
-
-def _end_of(error: BaseException | None) -> str:
-    if error is None:
-        return "succeeded"
-    ends = {NotNow: "waiting", NothingToDo: "skipped", TookFallback: "fallback"}
-    return next((end for kind, end in ends.items() if isinstance(error, kind)), "failed")
-
-
-def _outcome_of(event: Event, state: OutcomeState) -> Outcome:
-    names = ("node", "kind", "revision", "fingerprint", "rows", "duration_ms", "detail")
-    fields = {name: getattr(event, name) for name in names}
-    reason = f"succeeded in attempt {event.attempt}"
-    if event.kind == "choice":  # what was decided matters more than when
-        reason = f"{event.reason}; decided in attempt {event.attempt}, --rerun decides anew"
-    return Outcome(state=state, reason=reason, **fields)
 
 
 def _ms(began: float) -> int:

@@ -70,7 +70,7 @@ def opened(told, memory_ledger, state):
 
 
 def flights(run, path="/data/flights", **settings):
-    run.sources["flights"] = sf.source("json", path, schema="id INT NOT NULL, at TIMESTAMP", **settings)
+    run.graph.sources["flights"] = sf.source("json", path, schema="id INT NOT NULL, at TIMESTAMP", **settings)
     source = LazyFrame(run, "flights", "source", "f", (), object)
     return LazyFrame(run, "clean", "step", "c", (source,), object)
 
@@ -268,12 +268,12 @@ def test_of_a_fan_in_the_branches_that_arrived_are_read(opened):
     run, _ = opened()
     hours = sf.source("json", "/data/hour={branch}", branches=["05", "06"])
     for name in hours.branches:
-        run.sources[f"hours/{name}"] = hours.branch(name)
-    run.fan_ins["hours"] = ("hours/05", "hours/06")
+        run.graph.sources[f"hours/{name}"] = hours.branch(name)
+    run.graph.fan_ins["hours"] = ("hours/05", "hours/06")
     part = sf.Completeness(node="hours", expected=("05", "06"), arrived=("06",))
     merged = LazyFrame(run, "hours", "merge", "m", (), object, (part,))
     LazyFrame(run, "daily", "step", "d", (merged,), object, (part,))
-    assert run.reads("daily") == ["hours/06"]
+    assert run.graph.reads("daily") == ["hours/06"]
     assert [data.path for data in inputs_of(run, "daily")] == ["/data/hour=06"]
 
 
@@ -302,7 +302,7 @@ def test_ddl_is_read_without_spark():
 
 def test_a_dataset_whose_columns_cannot_be_found_is_told_without(opened, told, tmp_path):
     def read(run):
-        run.sources["in"] = sf.source("parquet", str(tmp_path / "nowhere"))
+        run.graph.sources["in"] = sf.source("parquet", str(tmp_path / "nowhere"))
         run.once("in", lambda _: Written(), kind="source")
 
     finished(*opened(), read)
@@ -539,7 +539,7 @@ def test_a_real_flow_has_its_sources_through_boundaries_and_splits_also_when_reu
             sinks = {"lake": sf.delta(str(tmp_path / "lake")), "legacy": sf.csv(str(tmp_path / "legacy"))}
             sf.parallel_split(run, frame, {"lake": sinks["lake"], "legacy": sinks["legacy"]})
             sf.report_completeness(run, "p", frame, table=str(tmp_path / "completeness"))
-        reads = [run.reads(node) for node in ("lake", "legacy", "completeness")]
+        reads = [run.graph.reads(node) for node in ("lake", "legacy", "completeness")]
         assert reads == [["hours/05", "ids", "in"]] * 3
         return [json.loads(line) for line in file.read_text().splitlines()]
 

@@ -438,7 +438,7 @@ def test_a_node_made_from_a_hand_over_knows_which_tables_it_reads(tmp_path):
 
     def then(run, found):
         frame = sf.local_sequencer(run, found.frames["a"], [lambda_free])
-        assert {run.sources[name].paths for name in run.reads(frame.node)} == {
+        assert {run.graph.sources[name].paths for name in run.graph.reads(frame.node)} == {
             (str(tmp_path / "out" / dataset / "a"),) for dataset in ("east", "west")
         }
 

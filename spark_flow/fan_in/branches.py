@@ -22,7 +22,7 @@ from spark_flow.errors import (
 )
 from spark_flow.frames import Bounded, LazyFrame, lazy, read_now
 from spark_flow.names import check_name
-from spark_flow.run import Outcome
+from spark_flow.outcome import Outcome
 from spark_flow.side_by_side import IN_FLIGHT, OnFailure, Task, side_by_side
 from spark_flow.storage import boundaries
 from spark_flow.storage.port import Intent, Written
@@ -114,8 +114,8 @@ def declare(run: Run, name: str, inputs: Inputs, *, each: Each | None = None, re
         if names.count(branch) > 1:
             raise DuplicateNode(f"{node}/{branch}", f"branch {branch!r} stands twice")
     branches = [_declare(run, f"{node}/{branch}", branch, value, each, restart=restart) for branch, value in pairs]
-    run.fan_ins[node] = tuple(branch.node for branch in branches)
-    alone = run.fan_ins[node] if restart else ()  # branches of one plan cannot be run alone
+    run.graph.fan_ins[node] = tuple(branch.node for branch in branches)
+    alone = run.graph.fan_ins[node] if restart else ()  # branches of one plan cannot be run alone
     for only in run.only:
         if only.startswith(f"{node}/") and only not in alone:
             raise UnknownBranch(only, alone)
@@ -130,7 +130,7 @@ def _declare(run: Run, node: str, name: str, value: Input, each: Each | None, *,
     inputs = (value,) if isinstance(value, LazyFrame) else ()
     source = value if isinstance(value, Source) else None
     if source is not None:
-        run.sources[node] = source
+        run.graph.sources[node] = source
     made_of = fingerprint.combine(
         "branch", fingerprint.of(value, name=node), fingerprint.of(each, name=node) if each else "", restart
     )

@@ -17,7 +17,8 @@ from spark_flow.storage.port import Intent, Written, app_id
 if TYPE_CHECKING:
     from spark_flow.completeness import Completeness
     from spark_flow.frames import LazyFrame
-    from spark_flow.run import Outcome, Run
+    from spark_flow.outcome import Outcome
+    from spark_flow.run import Run
 
 COLUMNS = pa.schema(
     [
@@ -70,7 +71,7 @@ def report_completeness(
     if not parts:
         raise ValueError("the frame comes from no fan-in: there is nothing that it could be incomplete of")
     node = run.node(name)
-    run.uses(node, [(of.frame if isinstance(of, FanIn) else of).node])
+    run.graph.uses(node, [(of.frame if isinstance(of, FanIn) else of).node])
     id_ = app_id(run.pipeline, node, run.key)
 
     def write(intent: Intent) -> Written:

@@ -178,7 +178,7 @@ def _fall_back(run: Run, node: str, completeness: Completeness, fallback: Fallba
     wrong = [sorted(completeness.failed), sorted(completeness.absent)]
     made_of = fingerprint.combine("fallback", list(completeness.expected), wrong, fingerprint.of(fallback, name=node))
     if isinstance(fallback, Source):
-        run.sources[node] = fallback
+        run.graph.sources[node] = fallback
         run.fall_short(TookFallback(node, fallback.path))
         copy = functools.partial(read_now, run, f"{node}/source", fallback, name=node)
         return LazyFrame(run, node, "fallback", made_of, (), copy, (completeness,))

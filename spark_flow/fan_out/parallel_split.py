@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from spark_flow.frames import Scope
-    from spark_flow.run import Outcome, Run
+    from spark_flow.outcome import Outcome
+    from spark_flow.run import Run
     from spark_flow.sequence.local_sequencer import Transform
 
 Share = Literal["MEMORY_AND_DISK", "MEMORY_ONLY", "DISK_ONLY", "boundary"]
@@ -98,7 +99,7 @@ def parallel_split(
         else:
             hold = functools.partial(_hold, run, node, made_of, data, make, share, held)
             shared = LazyFrame(run, node, "step", made_of, (), hold, data.completeness)
-            run.uses(node, [data.node])
+            run.graph.uses(node, [data.node])
         declared = {each: _declare(scope, each, shared, branch) for each, branch in branches.items()}
         return _settle(run, node, shared, declared, max_in_flight, (spark or {}) if apart else None)
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql.types import StructType
 
-    from spark_flow.run import Outcome, Run
+    from spark_flow.outcome import Outcome
+    from spark_flow.run import Run
 
 _OF_FOLDERS = ("csv", "json", "parquet")
 _PARTITIONS = re.compile(r"(?<=[^/:])(/[^/=]+=[^/]*)+/?$")
@@ -73,8 +74,8 @@ class Data:
 def inputs_of(run: Run, node: str) -> list[Data]:
     """What a node is made from: each folder, file or table of its sources, a Delta table at its pinned version."""
     found = []
-    for name in run.reads(node):
-        source = run.sources[name]
+    for name in run.graph.reads(node):
+        source = run.graph.sources[name]
         version = source.version if source.version is not None else _pinned(run, name, source)
         for path in source.paths:
             at = Source(source.format, path, source.schema, options=source.options, version=version)

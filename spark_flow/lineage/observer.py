@@ -22,7 +22,8 @@ from spark_flow.lineage.place import Place, place_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from spark_flow.run import Outcome, Run
+    from spark_flow.outcome import Outcome
+    from spark_flow.run import Run
 
 _STATES = {"succeeded": "COMPLETE", "failed": "FAIL", "skipped": "ABORT"}
 _DONE = ("succeeded", "reused")
@@ -105,7 +106,7 @@ class Lineage:
     def _stop(self, node: str, outcome: Outcome) -> None:
         self._ended.add(node)
         # Datasets stand at the nodes that read or write them: a step's frame is none.
-        inputs = inputs_of(self._run, node) if outcome.kind == "sink" or node in self._run.sources else []
+        inputs = inputs_of(self._run, node) if outcome.kind == "sink" or node in self._run.graph.sources else []
         output = output_of(outcome)
         words = outcome.error or (outcome.reason if outcome.state == "skipped" else "")
         how = {"inputs": inputs, "outputs": [output] if output else [], "error": words}

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from rich.status import Status
 
-    from spark_flow.run import Outcome, Run
+    from spark_flow.outcome import Outcome
+    from spark_flow.run import Run
 
 COLOURS = {"succeeded": "green", "reused": "cyan", "failed": "red", "skipped": "yellow", "waiting": "yellow"}
 EVERY = 60.0  # seconds between two lines of a node that waits
@@ -77,7 +78,7 @@ class Progress:
         """How many branches of the node's fan-in have ended, failures included."""
         if self._run is None or outcome.kind != "branch":
             return ""
-        for nodes in self._run.fan_ins.values():
+        for nodes in self._run.graph.fan_ins.values():
             if outcome.node in nodes:
                 return f" ({self._done(nodes)})"
         return ""
@@ -95,7 +96,7 @@ class Progress:
     def _fan_ins(self) -> list[str]:
         """Each fan-in at work, as ``hours: 7 of 19, 1 failed, 4 running``."""
         words = []
-        for name, nodes in self._run.fan_ins.items() if self._run else ():
+        for name, nodes in self._run.graph.fan_ins.items() if self._run else ():
             running = sum(node in self._running for node in nodes)
             if running:
                 words.append(f"{name}: {self._done(nodes)}, {running} running")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from spark_flow.ledger import Event
-    from spark_flow.run import Outcome
+    from spark_flow.outcome import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -216,8 +216,8 @@ def _frames(
         places = {one.path: _source_of(one) for one in pinned.values()}  # days of one table are one source
         for number, each in enumerate(places.values()):
             place = f"{node}/{table}" + (f"/{number}" if number else "")
-            run.sources[place] = each
-            run.uses(f"{node}/{table}", [place])
+            run.graph.sources[place] = each
+            run.graph.uses(f"{node}/{table}", [place])
         build = functools.partial(_read_all, run, f"{node}/{table}", table, arrived)
         frames[table] = LazyFrame(run, f"{node}/{table}", "source", what, (), build, completeness)
     return frames

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from spark_flow.ledger import Event
-    from spark_flow.run import Outcome, Run
+    from spark_flow.outcome import Outcome
+    from spark_flow.run import Run
 
 SUCCESS = "_SUCCESS"
 

@@ -23,7 +23,8 @@ from spark_flow.storage.port import Intent, Written
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spark_flow.run import Outcome, Run
+    from spark_flow.outcome import Outcome
+    from spark_flow.run import Run
 
 ALLOWED = ("succeeded", "reused", "skipped")
 STATES = (*ALLOWED, "failed", "waiting", "fallback")

@@ -1,0 +1,114 @@
+"""The nodes of a run, and what each is made from."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+from spark_flow.errors import DuplicateNode
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from pyspark.sql import DataFrame
+
+    from spark_flow.completeness import Completeness
+    from spark_flow.ledger import Kind
+    from spark_flow.storage.sources import Source
+
+
+class Lazy(Protocol):
+    """What ``once`` needs to know of a frame that is not computed yet (``spark_flow.LazyFrame``)."""
+
+    @property
+    def node(self) -> str: ...  # noqa: D102
+    @property
+    def kind(self) -> Kind: ...  # noqa: D102
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102
+    @property
+    def inputs(self) -> Sequence[Lazy]: ...  # noqa: D102
+    @property
+    def completeness(self) -> tuple[Completeness, ...]: ...  # noqa: D102
+    @property
+    def frame(self) -> DataFrame: ...  # noqa: D102
+
+
+class Graph:
+    """The nodes that a run has declared: their sources, their branches, and the lazy ones among them.
+
+    Attributes:
+        sources: What is read, by the node that reads it.
+        fan_ins: The branches' nodes of each fan-in.
+        declared: Lazy nodes, whose work is done within another node's action, in the order of the flow.
+        built: How long each plan took to be made, in milliseconds; those that are missing were not needed.
+    """
+
+    def __init__(self) -> None:
+        self.sources: dict[str, Source] = {}
+        self.fan_ins: dict[str, tuple[str, ...]] = {}
+        self.declared: dict[str, Lazy] = {}
+        self.built: dict[str, int] = {}
+        self._used: dict[str, dict[str, None]] = {}
+        self._claimed: set[str] = set()
+        self._lock = threading.RLock()
+
+    def declare(self, lazy: Lazy) -> None:
+        """Note a node whose work is done within another node's action.
+
+        Raises:
+            DuplicateNode: Another node has its name.
+        """
+        with self._lock:
+            known = self.declared.setdefault(lazy.node, lazy)
+        if known.fingerprint != lazy.fingerprint:
+            raise DuplicateNode(lazy.node, "two different nodes have this name")
+        self.uses(lazy.node, (each.node for each in lazy.inputs))
+
+    def uses(self, node: str, inputs: Iterable[str]) -> None:
+        """Note the nodes that a node is made from, whether it is computed in this attempt or reused."""
+        with self._lock:
+            self._used.setdefault(node, {}).update(dict.fromkeys(inputs))
+
+    def reads(self, node: str) -> list[str]:
+        """The sources that a node is made from, through all that is between; of a fan-in those that arrived."""
+        found: dict[str, None] = {}
+
+        def walk(name: str) -> None:
+            if name not in found:
+                found[name] = None
+                for before in [*self._used.get(name, ()), *self._arrived(name)]:
+                    walk(before)
+
+        with self._lock:
+            walk(node)
+            return [name for name in found if name in self.sources]
+
+    def _arrived(self, node: str) -> list[str]:
+        """The branches that a fan-in's frame holds."""
+        merge = self.declared.get(node) if node in self.fan_ins else None
+        parts = merge.completeness if merge is not None else ()
+        return [f"{node}/{name}" for part in parts if part.node == node for name in part.arrived]
+
+    def claim(self, inputs: Sequence[Lazy], ended: Collection[str]) -> list[Lazy]:
+        """Lazy nodes that were computed within an action, those before first; each is claimed by one action alone.
+
+        Args:
+            inputs: The action's.
+            ended: Nodes whose outcome is known already.
+        """
+        found: dict[str, Lazy] = {}
+
+        def walk(lazy: Lazy) -> None:
+            if lazy.node in ended or lazy.node in self._claimed or lazy.node in found:
+                return
+            for before in lazy.inputs:
+                walk(before)
+            if lazy.node in self.built:
+                found[lazy.node] = lazy
+
+        with self._lock:
+            for lazy in inputs:
+                walk(lazy)
+            self._claimed.update(found)
+        return list(found.values())

@@ -1,0 +1,88 @@
+"""What became of a node, and what an error says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from spark_flow.errors import Interrupted, MissingInput, NothingToDo, NotNow, TookFallback, describe
+
+if TYPE_CHECKING:
+    from spark_flow.ledger import Event, Kind
+
+OutcomeState = Literal["succeeded", "reused", "failed", "skipped", "waiting", "would run", "would reuse"]
+Point = Literal["before_action", "waiting", "before_commit", "after_commit", "before_event", "after_event", "ended"]
+Observer = Callable[[str, str, "Outcome | None"], None]
+"""Called with a ``Point``, a node and, at ``ended``, its outcome: progress views and crash injection. At ``waiting``,
+which comes again and again, the outcome's reason says what for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a node in this attempt.
+
+    Attributes:
+        state: ``succeeded``, ``reused``, ``failed``, ``skipped``; in plan mode ``would run``, ``would reuse``. An
+            observer is told ``waiting``, too, which is never recorded.
+        rows: Rows written, where known.
+        duration_ms: How long it took, in milliseconds.
+        reason: Why, in words.
+        error: The failure's message.
+        detail: What was recorded of it: a table and version, a boundary's folder.
+    """
+
+    node: str
+    kind: Kind
+    state: OutcomeState
+    revision: int = 0
+    fingerprint: str = ""
+    rows: int | None = None
+    duration_ms: int | None = None
+    reason: str = ""
+    error: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The node's entry in ``--summary-json``."""
+        names = ("node", "kind", "state", "rows", "duration_ms", "reason", "error")
+        return {name: getattr(self, name) for name in names}
+
+
+def not_its_own_fault(kind: Kind, error: BaseException) -> bool:
+    """Whether a node was stopped or has to wait, rather than failed."""
+    return isinstance(error, NotNow | NothingToDo | Interrupted) or (
+        kind == "branch" and isinstance(error, MissingInput)
+    )
+
+
+def why_not(error: BaseException) -> str:
+    """Why a node was skipped, by the error that stopped it."""
+    return f"not arrived: {', '.join(error.missing)}" if isinstance(error, MissingInput) else describe(error)
+
+
+def reason_to_skip(error: BaseException | None) -> str:
+    """Why a lazy node was not computed, by the error that the run ended with."""
+    if error is None:
+        return "nothing that ran needed it"
+    ends = {NotNow: "the run waits", NothingToDo: "the key is skipped"}
+    return next((reason for kind, reason in ends.items() if isinstance(error, kind)), "the run failed first")
+
+
+def end_of(error: BaseException | None) -> str:
+    """How a run ended, as its summary and the ledger have it."""
+    if error is None:
+        return "succeeded"
+    ends = {NotNow: "waiting", NothingToDo: "skipped", TookFallback: "fallback"}
+    return next((end for kind, end in ends.items() if isinstance(error, kind)), "failed")
+
+
+def outcome_of(event: Event, state: OutcomeState) -> Outcome:
+    """What became of a node, as an earlier attempt has recorded it."""
+    names = ("node", "kind", "revision", "fingerprint", "rows", "duration_ms", "detail")
+    fields = {name: getattr(event, name) for name in names}
+    reason = f"succeeded in attempt {event.attempt}"
+    if event.kind == "choice":  # what was decided matters more than when
+        reason = f"{event.reason}; decided in attempt {event.attempt}, --rerun decides anew"
+    return Outcome(state=state, reason=reason, **fields)
