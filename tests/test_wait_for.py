@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+import threading
 
 import pytest
 from handover import AT_ONCE, KEY, FakeClock, mark, marker, provide, put, waiting
@@ -44,6 +45,25 @@ def test_it_waits_until_the_marker_comes(tmp_path):
     assert time.pauses == [10, 20, 40, 60]
     assert found.markers[f"hours/{KEY}"].state == "ready"
     assert (detail(run)["looks"], detail(run)["waited_s"]) == (5, 130)
+
+
+@pytest.mark.parametrize(("backoff", "looks", "reaction"), [(1, 362, 9), (1.5, 64, 10), (2, 63, 9)])
+def test_how_soon_it_reacts_after_an_hour_and_how_often_it_has_looked(tmp_path, backoff, looks, reaction):
+    time = FakeClock()
+    time.at(3601, lambda: provide(tmp_path))
+    polling = sf.Polling(timeout=7200, interval=10, backoff=backoff, max_interval=60, jitter=0)
+    run, _ = waiting(tmp_path, polling=polling, clock=time.clock)
+    assert (detail(run)["looks"], int(detail(run)["waited_s"] - 3601)) == (looks, reaction)
+
+
+def test_how_soon_it_reacts_for_real(tmp_path):
+    provider = threading.Timer(0.5, lambda: provide(tmp_path))
+    provider.start()
+    run, found = waiting(tmp_path, polling=sf.Polling(timeout=30, interval=0.1, backoff=1, jitter=0))
+    provider.join()
+    reaction = dt.datetime.now(dt.timezone.utc) - found.markers[f"hours/{KEY}"].at
+    assert reaction < dt.timedelta(seconds=1)
+    assert 4 <= detail(run)["looks"] <= 12
 
 
 def test_it_gives_up_when_the_time_is_over_and_looks_once_more_at_the_end(tmp_path):
