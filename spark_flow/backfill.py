@@ -1,11 +1,13 @@
-"""Rerunning keys that are out of date, each by the command that its last run was started with."""
+"""Making anew the keys that are out of date, each by the command that it was last made by."""
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from typing import TYPE_CHECKING, Literal
 
-from spark_flow import submit
+from spark_flow import fingerprint, submit
+from spark_flow.errors import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -13,15 +15,26 @@ if TYPE_CHECKING:
     from spark_flow.stale import StaleKey
 
 Result = Literal["succeeded", "failed", "left alone"]
+NO_COMMAND = "its command is not known, as it was not run by a job: rerun it yourself"
 
 
 def words(one: StaleKey, launcher: str = "") -> list[str]:
-    """The command that reruns a key; empty when it was not run by a job."""
+    """The command that makes a key anew; empty when it was not run by a job.
+
+    It names as its cause what is newer: the same backfill again is a retry, and what has come meanwhile another cause.
+    """
     command = one.command
     if not command:
         return []
-    program = [command["job"], "--config", command["config"], *command["overrides"], "--rerun"]
+    cause = f"backfill@{fingerprint.combine([read.reason for read in one.reads])[:12]}"
+    program = [command["job"], "--config", command["config"], *command["overrides"], "--cause", cause]
     return [*submit.launcher(command["job"], launcher), *program]
+
+
+def shown(one: StaleKey, launcher: str = "") -> str:
+    """The command as it may be typed."""
+    given = words(one, launcher)
+    return f"cd {shlex.quote(one.command['cwd'])} && {shlex.join(given)}" if given else NO_COMMAND
 
 
 def backfill(
@@ -30,36 +43,47 @@ def backfill(
     *,
     launcher: str = "",
     tell: Callable[[str], None],
-) -> Mapping[tuple[str, str], Result]:
-    """Rerun keys in order, one after another; a key whose provider could not be made anew is left alone.
+) -> Mapping[tuple[str, str, str], Result]:
+    """Make keys anew in order, one after another; a key whose provider could not be made anew is left alone.
 
-    Killed and repeated it goes on: what was made anew is not stale any more, a rerun that was begun is gone on with.
+    Killed and repeated it goes on: what was made anew is not stale any more, and what was begun is gone on with.
 
     Args:
         keys: What is stale, those with the fewest hops first.
-        again: Looks again what is stale: asked before each key that has a provider among the others.
+        again: Looks again what is stale: asked before and after each key.
         launcher: See ``spark_flow.submit.launcher``.
         tell: Told what goes on.
+
+    Returns:
+        What became of each, by its ``place``.
     """
-    results: dict[tuple[str, str], Result] = {}
+    results: dict[tuple[str, str, str], Result] = {}
     for one in keys:
-        place = (one.pipeline, one.key)
-        now = one if one.hops == 1 else next((k for k in again() if (k.pipeline, k.key) == place), None)
+        name = f"{one.pipeline} {one.key}"
+        now = _find(one, again())
         if now is None:
-            results[place] = "succeeded"  # by another's backfill meanwhile
+            results[one.place] = "succeeded"  # by another's backfill meanwhile
         elif now.hops > 1 or not now.command:
-            why = "its provider was not made anew" if now.hops > 1 else "its command is not known: rerun it yourself"
-            tell(f"{one.pipeline} {one.key}: left alone, {why}")
-            results[place] = "left alone"
+            tell(f"{name}: left alone, {NO_COMMAND if not now.command else 'its provider was not made anew'}")
+            results[one.place] = "left alone"
         else:
-            results[place] = _rerun(now, launcher, tell)
+            tell(f"{name}: {now.reason}")
+            wrong = _run(now, launcher) or ("it is stale still" if _find(one, again()) else "")
+            tell(f"{name}: {wrong or 'made anew'}")
+            results[one.place] = "failed" if wrong else "succeeded"
     return results
 
 
-def _rerun(one: StaleKey, launcher: str, tell: Callable[[str], None]) -> Result:
-    tell(f"{one.pipeline} {one.key}: {one.reason}")
-    done = subprocess.run(  # noqa: S603 - the user's own job
-        words(one, launcher), env=submit.environment(), cwd=one.command["cwd"], check=False
-    )
-    tell(f"{one.pipeline} {one.key}: {'made anew' if done.returncode == 0 else f'exit code {done.returncode}'}")
-    return "succeeded" if done.returncode == 0 else "failed"
+def _find(one: StaleKey, among: Sequence[StaleKey]) -> StaleKey | None:
+    return next((each for each in among if each.place == one.place), None)
+
+
+def _run(one: StaleKey, launcher: str) -> str:
+    """Run a key's command; returns what went wrong, in words."""
+    try:
+        done = subprocess.run(  # noqa: S603 - the user's own job
+            words(one, launcher), env=submit.environment(), cwd=one.command["cwd"], check=False
+        )
+    except OSError as error:
+        return f"it could not be started: {describe(error)}"
+    return f"exit code {done.returncode}" if done.returncode else ""

@@ -106,17 +106,15 @@ def backfill(
     ] = "",
     state: States = ["state"],  # noqa: B006
 ) -> None:
-    """Rerun keys that are out of date, providers before their consumers; exit 1 when one failed."""
+    """Make keys that are out of date anew, providers before their consumers; exit 1 when one was not."""
     if not only_stale:
         typer.echo("say which keys: --stale, those that `spark-flow stale` lists", err=True)
         raise typer.Exit(2)
     found = _stale(state)
     if plan:
         for one in found:
-            typer.echo(
-                f"{one.pipeline} {one.key}: {one.reason}\n  {' '.join(backfills.words(one, launcher)) or NO_COMMAND}"
-            )
-        typer.echo(f"would rerun {len(found)} key(s)")
+            typer.echo(f"{one.pipeline} {one.key}: {one.reason}\n  {backfills.shown(one, launcher)}")
+        typer.echo(f"would make {len(found)} key(s) anew")
         return
     results = backfills.backfill(found, lambda: _stale(state), launcher=launcher, tell=typer.echo)
     counts = Counter(results.values())
@@ -125,11 +123,8 @@ def backfill(
         raise typer.Exit(1)
 
 
-NO_COMMAND = "not run by a job: its command is not known; rerun it yourself"
-
-
 def _stale(states: Sequence[str]) -> list[StaleKey]:
-    return find_stale(*(_events(state) for state in dict.fromkeys(states)))
+    return find_stale({state: _events(state) for state in states})
 
 
 def _print_stale(found: Sequence[StaleKey]) -> None:

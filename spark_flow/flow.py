@@ -19,7 +19,8 @@ from spark_flow.fan_out import (
 )
 from spark_flow.frames import LazyFrame, Scope, read, write
 from spark_flow.require import parse
-from spark_flow.sequence import Step, announcing, local_sequencer, publish, step, transaction, trigger, wait_for
+from spark_flow.sequence import Step, local_sequencer, publish, step, transaction, trigger, wait_for
+from spark_flow.sequence.isolated_sequencer import announce
 from spark_flow.sequence.isolated_sequencer.keys import parse_keys
 from spark_flow.storage.sinks import sink
 from spark_flow.storage.sources import Source, source
@@ -120,9 +121,21 @@ def execute(config: files.JobConfig, run: Run, *, beside: Path | None = None) ->
     Raises:
         SparkFlowError: As the entries' patterns do.
     """
-    told = [e.dataset for e in config.flow if isinstance(e, files.PublishModel) and e.on_failure == "tell"]
-    with announcing(run, *told, markers=config.markers):
+    try:
         _walk(Flow(config, run, beside), config.flow, run, None)
+    except Exception as error:
+        for entry in files.walk(config.flow, _not_taken(config, run)):
+            if isinstance(entry, files.PublishModel) and entry.on_failure == "tell":
+                announce(run, entry.dataset, error, markers=config.markers)
+        raise
+
+
+def _not_taken(config: files.JobConfig, run: Run) -> list[str]:
+    """The routes that were not taken, and those of choices that were not made: nobody waits for what they publish."""
+    choices = [entry for entry in files.walk(config.flow) if isinstance(entry, files.ExclusiveChoiceModel)]
+    routes = [f"{choice.name}/{route}" for choice in choices for route in choice.routes]
+    taken = [f"{c.name}/{o.detail['route']}" for c in choices if (o := run.outcome(c.name)) and "route" in o.detail]
+    return [route for route in routes if route not in taken]
 
 
 def _walk(flow: Flow, entries: Sequence[Any], scope: Scope, frame: LazyFrame | None) -> LazyFrame | None:
@@ -225,6 +238,7 @@ def _wait_for(flow: Flow, entry: files.WaitForModel, scope: Scope, _: LazyFrame 
         scope.run,
         entry.dataset,
         keys=parse_keys(entry.keys_),
+        tables=[*([entry.table] if entry.table else []), *entry.also],
         markers=entry.markers or flow.markers,
         roots=entry.roots,
         require=parse(entry.require),

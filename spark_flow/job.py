@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spark_flow import config as files
-from spark_flow.errors import NotAllArrived, NothingToDo, NotNow, SparkFlowError, UnknownBranch, UsageError
+from spark_flow.errors import (
+    InvalidArgument,
+    NotAllArrived,
+    NothingToDo,
+    NotNow,
+    SparkFlowError,
+    UnknownBranch,
+    UsageError,
+)
 from spark_flow.flow import execute
 from spark_flow.lineage import follow
 from spark_flow.run import Run
@@ -145,18 +154,37 @@ def _said(error: SparkFlowError) -> str:
     return next((word for kind, word in words.items() if isinstance(error, kind)), "failed")
 
 
-def _check_triggers(config: files.JobConfig, beside: Path) -> None:
+def _check_triggers(config: files.JobConfig, job: Path, above: Sequence[tuple[str, str]] = ()) -> None:
     """Read the files of the jobs that will be triggered: what is wrong with them is said before any work is done.
 
     Raises:
-        ConfigError: Of the consumer's file.
+        ConfigError: Of a consumer's file.
+        InvalidArgument: Jobs start each other in a circle.
     """
+    chain = [*above, (str(job), config.pipeline)]
     for entry in files.walk(config.flow):
-        if isinstance(entry, files.TriggerModel):
-            consumer = entry.consumer(beside)
-            if consumer.config:
-                overrides = [f"key={config.key}", *consumer.overrides]
-                files.load(consumer.config, overrides, beside=Path(consumer.job).parent)
+        if not isinstance(entry, files.TriggerModel):
+            continue
+        to_start = entry.consumer(job.parent)
+        place = (to_start.job, to_start.pipeline)
+        if place in chain:
+            circle = " -> ".join(name for _, name in [*chain[chain.index(place) :], place])
+            raise InvalidArgument(f"trigger of {entry.job}", f"a circle: {circle}", "jobs that do not start each other")
+        if to_start.pipeline:  # a stream's file, or another tool's, has none
+            overrides = [f"key={config.key}", *to_start.overrides]
+            loaded = files.load(to_start.config, overrides, beside=Path(to_start.job).parent)
+            _check_triggers(loaded, Path(to_start.job), chain)
+
+
+_SECRET = re.compile(r"passw|secret|token|credential|api_?key|access_?key", re.IGNORECASE)
+
+
+def _recorded(job: Path, config: Path, overrides: Sequence[str]) -> dict[str, object]:
+    """How to run this again, for ``backfill``; nothing where it seems to hold a secret, which no ledger should."""
+    if any(_SECRET.search(override) for override in overrides):
+        return {}
+    place = {"job": str(job), "config": str(config.absolute()), "cwd": str(Path.cwd())}
+    return {**place, "overrides": list(overrides)}
 
 
 def _run(
@@ -173,7 +201,7 @@ def _run(
     cause: str,
 ) -> int:
     config = files.load(path, overrides, beside=job.parent)
-    _check_triggers(config, job.parent)
+    _check_triggers(config, job)
     for node in only:
         if node not in config.branch_nodes():
             raise UnknownBranch(node, config.branch_nodes())
@@ -195,7 +223,7 @@ def _run(
         plan=plan,
         only=only,
         cause=cause,
-        command={"job": str(job), "config": str(path.absolute()), "overrides": list(overrides), "cwd": str(Path.cwd())},
+        command=_recorded(job, path, overrides),
         observers=[progress, *observers],
         retention=dt.timedelta(days=config.retention_days),
     )

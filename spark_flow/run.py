@@ -405,6 +405,11 @@ class Run:
         with self._lock:
             return self._outcomes.get(node)
 
+    @property
+    def shortfall(self) -> SparkFlowError | None:
+        """What the run will end with although it goes on."""
+        return self._shortfall
+
     def fall_short(self, error: SparkFlowError) -> None:
         """Go on, but end with this error: what was done must not look like a success."""
         self._shortfall = self._shortfall or error

@@ -85,7 +85,11 @@ def waiting(
     root, *, key=KEY, dataset="hours", ledger=None, pipeline="consumer", then=lambda _run, _found: None, **options
 ):
     """A consumer's run that waits and does something; returns the run and what was handed over."""
-    how = {name: options.pop(name) for name in ("rerun", "plan", "spark", "observers", "command") if name in options}
+    how = {
+        name: options.pop(name)
+        for name in ("rerun", "plan", "spark", "observers", "command", "cause")
+        if name in options
+    }
     options = {"polling": AT_ONCE, "markers": str(root / "out" / "markers"), **options}
     with sf.Run.open(pipeline, key, state=str(root / "c"), ledger=ledger or MemoryLedger(), **how) as run:
         found = sf.wait_for(run, dataset, **options)

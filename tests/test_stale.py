@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import spark_flow as sf
-from spark_flow.backfill import backfill
+from spark_flow.backfill import backfill, shown, words
 from spark_flow.cli import app
 from spark_flow.ledger import DeltaLedger, MemoryLedger
 from spark_flow.stale import stale
+from spark_flow.storage.markers import Reference, path_of, read
 
 
 class Teams:
@@ -42,7 +43,7 @@ class Teams:
         )
 
     def stale(self):
-        return stale(*(ledger.read() for ledger in self.ledgers.values()))
+        return stale({name: ledger.read() for name, ledger in self.ledgers.items()})
 
     def names(self):
         return [(one.pipeline, one.key, one.hops) for one in self.stale()]
@@ -123,11 +124,75 @@ def test_several_keys_and_datasets_read_by_one(teams):
 
 
 def test_a_circle_of_markers_ends(teams):
-    teams.land(key="2013-01-01", dataset="a")
-    teams.consume("a", "b", keys=["2013-01-01"])
-    found = marker(teams.root, "b")
-    mark(teams.root, dataset="a", key="2013-01-01", made_of=[found.at_path(found.made_of[0].path.replace("a/", "b/"))])
+    paths = {name: path_of(str(teams.root / "out" / "markers"), name, KEY) for name in "ab"}
+    for name, other in (("a", "b"), ("b", "a")):
+        read_it = Reference(dataset=other, key=KEY, generation=1, revision=1, path=paths[other])
+        mark(teams.root, dataset=name, made_of=[read_it])
+    teams.consume("a", "c")
     assert teams.stale() == []
+
+
+def test_a_long_chain_and_many_diamonds_are_followed_once(teams, monkeypatch):
+    """A dataset made from itself of the two days before, for four years: more than Python would recurse into."""
+    folder = str(teams.root / "out" / "markers")
+    days = [f"d{number}" for number in range(1500)]
+    for at, day in enumerate(days):
+        made_of = [
+            Reference(dataset="x", key=before, generation=1, revision=1, path=path_of(folder, "x", before))
+            for before in days[max(at - 2, 0) : at]
+        ]
+        mark(teams.root, dataset="x", key=day, made_of=made_of)
+    teams.consume("x", "y", keys=[days[-1]])
+    assert teams.stale() == []
+    mark(teams.root, dataset="x", key=days[0], revision=2, generation=2)
+    reads = []
+    monkeypatch.setattr("spark_flow.stale.markers.read", lambda path, read=read: reads.append(path) or read(path))
+    assert teams.names() == [("y", KEY, 1500)]
+    assert len(reads) == len(set(reads)) == 1500
+
+
+@pytest.mark.parametrize("path", ["foo://x", "\0", "s3:", "/no/such/file"])
+def test_a_marker_that_names_nonsense_stops_nobody(teams, path):
+    teams.land()
+    teams.consume("hours", "days")
+    mark(teams.root, dataset="bad", made_of=[Reference(dataset="q", key=KEY, generation=1, revision=1, path=path)])
+    teams.consume("bad", "worse")
+    teams.land(2, rerun=True)
+    assert teams.names() == [("days", KEY, 1)]
+
+
+def test_a_provider_that_lost_its_state_and_its_markers_is_noticed(teams):
+    teams.land()
+    teams.consume("hours", "days")
+    teams.ledgers["hours"] = MemoryLedger()
+    (teams.root / "out" / "markers" / "hours" / f"{KEY}.json").unlink()
+    teams.land(2)
+    assert marker(teams.root).revision == 1
+    assert teams.names() == [("days", KEY, 1)]
+
+
+def test_what_was_missing_and_has_come_makes_stale(teams):
+    teams.land(dataset="east")
+    teams.consume(["east", "west"], "both", require=sf.any_succeeded)
+    assert teams.stale() == []
+    teams.land(dataset="west")
+    (found,) = teams.stale()
+    assert "it was missing, and has come since" in found.reason
+    teams.consume(["east", "west"], "both", require=sf.any_succeeded)
+    assert teams.stale() == []
+
+
+def test_the_command_is_that_of_the_success(teams):
+    def told(name):
+        return {"job": name, "config": "c", "overrides": [], "cwd": "."}
+
+    teams.land()
+    teams.consume("hours", "days", command=told("good"))
+    with pytest.raises(Killed):
+        teams.consume("hours", "days", command=told("a try"), rerun=True, observers=[killing("before_action", "r")])
+    teams.land(2, rerun=True)
+    (found,) = teams.stale()
+    assert found.command["job"] == "good"
 
 
 @settings(max_examples=15, deadline=None)
@@ -166,12 +231,13 @@ def commanded(tmp_path):
         "import spark_flow as sf\n"
         f"root = pathlib.Path({str(tmp_path)!r})\n"
         "given = dict(a.split('=', 1) for a in sys.argv[1:] if '=' in a)\n"
+        "given_cause = sys.argv[sys.argv.index('--cause') + 1] if '--cause' in sys.argv else ''\n"
         "def then(run, _):\n"
         "    writes(run, 'r', root / 'out' / given['report'] / 'r', 1)\n"
         "    sf.publish(run, given['report'], markers=str(root / 'out' / 'markers'))\n"
         "command = {'job': __file__, 'config': 'c', 'overrides': [a for a in sys.argv[3:] if '=' in a], 'cwd': '.'}\n"
         "waiting(root, dataset=given['dataset'], pipeline=given['report'], ledger=DeltaLedger(str(root / 'c')),\n"
-        "        then=then, rerun='--rerun' in sys.argv, command=command)\n"
+        "        then=then, cause=given_cause, command=command)\n"
     )
 
     def chain():
@@ -197,8 +263,8 @@ def test_stale_lists_backfill_plans_and_does(commanded):
     assert [(one["pipeline"], one["key"], one["hops"]) for one in listed] == [("days", KEY, 1), ("months", KEY, 2)]
     planned = spark_flow("backfill", "--stale", "--plan", state, f"--launcher={sys.executable}")
     assert planned.exit_code == 0
-    assert "would rerun 2 key(s)" in planned.stdout
-    assert planned.stdout.count("--rerun") == 2
+    assert "would make 2 key(s) anew" in planned.stdout
+    assert planned.stdout.count("--cause backfill@") == 2
     assert json.loads(spark_flow("stale", state, "--json").stdout) == listed
     done = spark_flow("backfill", "--stale", state, f"--launcher={sys.executable}")
     assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "2 succeeded")
@@ -221,11 +287,41 @@ def test_a_consumer_whose_provider_was_not_made_anew_is_left_alone(teams):
     told = []
     results = backfill(teams.stale(), teams.stale, launcher=f"{sys.executable} -c exit(1)", tell=told.append)
     assert results == {
-        ("days", KEY): "failed",
-        ("other", KEY): "left alone",
-        ("months", KEY): "left alone",
+        ("days", "days", KEY): "failed",
+        ("other", "other", KEY): "left alone",
+        ("months", "months", KEY): "left alone",
     }
     assert any("its provider was not made anew" in words for words in told)
+
+
+def test_a_rerun_that_reads_the_old_once_more_is_no_success(teams):
+    """As a job that does not pass on its cause would: the key is stale still."""
+    teams.land()
+    teams.consume("hours", "days", command={"job": "true", "config": "c", "overrides": [], "cwd": "."})
+    teams.land(2, rerun=True)
+    told = []
+    assert set(backfill(teams.stale(), teams.stale, launcher="true", tell=told.append).values()) == {"failed"}
+    assert told[-1].endswith("it is stale still")
+
+
+@pytest.mark.parametrize(("launcher", "cwd"), [("no-such-command", "."), ("true", "/no/such/folder")])
+def test_a_command_that_cannot_be_started_does_not_stop_the_others(teams, launcher, cwd):
+    command = {"job": "j", "config": "c", "overrides": [], "cwd": cwd}
+    teams.land()
+    for report in ("a", "b"):
+        teams.consume("hours", report, command=command)
+    teams.land(2, rerun=True)
+    assert list(backfill(teams.stale(), teams.stale, launcher=launcher, tell=print).values()) == ["failed"] * 2
+
+
+def test_the_same_backfill_is_a_retry_and_newer_data_another_cause(teams):
+    teams.land()
+    teams.consume("hours", "days", command={"job": "j", "config": "c", "overrides": ["a b=c"], "cwd": "/x y"})
+    teams.land(2, rerun=True)
+    first, again = (words(teams.stale()[0], "run")[-1] for _ in range(2))
+    teams.land(3, rerun=True)
+    assert first == again != words(teams.stale()[0], "run")[-1]
+    assert shown(teams.stale()[0], "run").startswith("cd '/x y' && run j --config c 'a b=c' --cause backfill@")
 
 
 def test_what_another_has_made_anew_meanwhile_is_not_made_again(teams):
@@ -236,7 +332,7 @@ def test_what_another_has_made_anew_meanwhile_is_not_made_again(teams):
     (months,) = [one for one in teams.stale() if one.pipeline == "months"]
     teams.consume("hours", "days", rerun=True)
     teams.consume("days", "months", rerun=True)
-    assert backfill([months], teams.stale, tell=print) == {("months", KEY): "succeeded"}
+    assert backfill([months], teams.stale, tell=print) == {("months", "months", KEY): "succeeded"}
 
 
 def test_the_order_does_not_depend_on_the_order_of_ledgers(teams):
@@ -244,7 +340,7 @@ def test_the_order_does_not_depend_on_the_order_of_ledgers(teams):
     for report, dataset in (("z", "hours"), ("a", "z"), ("m", "a")):
         teams.consume(dataset, report)
     teams.land(2, rerun=True)
-    ledgers = [ledger.read() for ledger in teams.ledgers.values()]
+    ledgers = [(name, ledger.read()) for name, ledger in teams.ledgers.items()]
     for seed in range(5):
         random.Random(seed).shuffle(ledgers)
-        assert [one.pipeline for one in stale(*ledgers)] == ["z", "a", "m"]
+        assert [one.pipeline for one in stale(dict(ledgers))] == ["z", "a", "m"]

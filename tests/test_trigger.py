@@ -15,6 +15,7 @@ from handover import KEY, writes
 import spark_flow as sf
 from spark_flow.errors import InvalidArgument, TriggeredFailed, TriggeredWaits, UnknownJob
 from spark_flow.ledger import MemoryLedger
+from spark_flow.storage.port import Written
 
 NODE = "trigger/report"
 
@@ -125,6 +126,51 @@ def test_a_consumer_that_has_to_wait_lets_the_provider_wait(tmp_path):
     assert told.value.exit_code == 75
 
 
+@pytest.mark.parametrize("body", ["end('succeeded', 1)", "end('failed', 0)", "end('waiting', 0)"])
+def test_what_it_says_of_itself_must_be_how_it_ended(tmp_path, body):
+    job(tmp_path, body)
+    with pytest.raises(TriggeredFailed):
+        run_with(tmp_path)
+
+
+@pytest.mark.parametrize("told", ["[]", "{'state': 'failed', 'nodes': [1, {'state': 'failed'}]}", "{'nodes': {}}"])
+def test_a_summary_that_is_none(tmp_path, told):
+    job(tmp_path, f"pathlib.Path(called[-1]).write_text(json.dumps({told})); sys.exit(1)")
+    with pytest.raises(TriggeredFailed):
+        run_with(tmp_path)
+
+
+def test_a_command_that_is_not_there(tmp_path):
+    job(tmp_path)
+    run = sf.Run.open("provider", KEY, state=str(tmp_path / "p"), ledger=MemoryLedger())
+    with pytest.raises(TriggeredFailed, match="not started"), run:
+        sf.trigger(run, sf.consumer(tmp_path / "jobs" / "report.py"), launcher="no-such-command")
+
+
+def test_a_job_that_moved_is_no_new_data(tmp_path):
+    ledger = MemoryLedger()
+    job(tmp_path, "end('succeeded', 0)")
+    moved = sf.consumer(job(tmp_path, "end('succeeded', 0)", name="moved"))
+    run_with(tmp_path, ledger)
+    run_with(tmp_path, ledger, to_start=moved, name="trigger/report")
+    assert len(causes(tmp_path)) == 2
+    assert len(set(causes(tmp_path))) == 1
+
+
+def test_what_is_kept_in_staging_starts_nothing(tmp_path):
+    job(tmp_path)
+    with sf.Run.open("provider", KEY, state=str(tmp_path / "p"), ledger=MemoryLedger()) as run:
+        run.once("a", lambda _: Written(detail={"staged": True}), kind="sink")
+        sf.trigger(run, sf.consumer(tmp_path / "jobs" / "report.py"), launcher=sys.executable)
+    assert (outcome(run).state, calls(tmp_path)) == ("skipped", [])
+
+
+@pytest.mark.parametrize("override", ["key=2013-01-03", "--rerun", "nothing"])
+def test_overrides_that_are_none(tmp_path, override):
+    with pytest.raises(InvalidArgument):
+        sf.consumer(job(tmp_path), overrides=[override])
+
+
 def test_what_is_allowed_is_the_providers_to_say(tmp_path):
     job(tmp_path, "end('failed', 1)")
     assert outcome(run_with(tmp_path, allow=["succeeded", "failed"])).state == "succeeded"
@@ -148,26 +194,22 @@ def test_not_waiting(tmp_path):
     pytest.fail("it was not started")
 
 
-def test_a_consumer_is_ended_with_who_waits_for_it(tmp_path):
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_a_consumer_is_ended_with_who_waits_for_it(tmp_path, told):
     job(tmp_path, "import os; log.with_name('pid').write_text(str(os.getpid())); time.sleep(60)")
+    began = time.monotonic()
 
     def stop():
         while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
             time.sleep(0.05)
-        signal.raise_signal(signal.SIGINT)
+        os.kill(os.getpid(), told)
 
     threading.Thread(target=stop).start()
     with pytest.raises(KeyboardInterrupt):
         run_with(tmp_path)
-    pid = int((tmp_path / "pid").read_text())
-    for _ in range(50):
-        try:
-            os.kill(pid, 0)
-            os.waitpid(pid, os.WNOHANG)
-        except (ProcessLookupError, ChildProcessError):
-            return
-        time.sleep(0.1)
-    pytest.fail("it runs on")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+    assert time.monotonic() - began < 20
 
 
 def test_a_plan_starts_nothing(tmp_path):

@@ -216,6 +216,7 @@ def flow_findings(flow: Sequence[FlowModel | None]) -> list[Finding]:
         and None not in flow[:at]
         and not any(_writes(before) for before in walk([one for one in flow[:at] if one]))
     ]
+    found += _publish_findings(flow)
     taken: dict[str, int] = {}
     for at, entry in enumerate(flow):
         for node in entry.nodes() if entry else ():
@@ -232,6 +233,23 @@ def flow_findings(flow: Sequence[FlowModel | None]) -> list[Finding]:
             taken.setdefault(node, at)
     if None not in flow and not any(_writes(entry) for entry in walk([entry for entry in flow if entry])):
         found.append(Finding(("flow",), "no write", "at least one write"))
+    return found
+
+
+def _publish_findings(flow: Sequence[FlowModel | None]) -> list[Finding]:
+    """Whether each dataset is published once, and of tables that are written before."""
+    found: list[Finding] = []
+    published: set[str] = set()
+    for at, entry in enumerate(flow):
+        if not isinstance(entry, PublishModel):
+            continue
+        place = ("flow", at, entry.pattern)
+        if entry.dataset in published:
+            found.append(Finding((*place, "dataset"), f"{entry.dataset!r} again", "each dataset published once"))
+        published.add(entry.dataset)
+        before = [node for one in flow[:at] if one for node in one.nodes()]
+        unknown = [table for table in entry.tables if table not in before] if None not in flow[:at] else []
+        found += [Finding((*place, "tables"), show(one), one_of(before), nearest(one, before)) for one in unknown]
     return found
 
 

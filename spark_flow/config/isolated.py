@@ -129,8 +129,11 @@ class TriggerModel(FlowModel):
         if info.context is None:
             return value
         config, pipeline = info.data.get("config"), info.data.get("pipeline") or ""
+        how = {"overrides": info.data.get("overrides", ()), "beside": info.context.get("beside")}
         try:
-            consumer(value, config=config, pipeline=pipeline, beside=info.context.get("beside"))
+            consumer(value, config=config, pipeline=pipeline, **how)
         except UnknownJob as error:
             raise refuse(f"{value!r}: {error.found}", error.expected, "Was it moved or renamed?") from error
+        except InvalidArgument as error:
+            raise refuse(f"override {error.found}", error.expected) from error
         return value

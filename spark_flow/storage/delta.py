@@ -163,6 +163,7 @@ class DeltaSink:
             "version": version,
             "predicate": self.predicate(intent.key),
             "column": self.column,
+            "whole": self.mode == "overwrite",
         }
         return Written(rows=rows, reason=words.format(version), detail=detail)
 

@@ -6,6 +6,8 @@ tool can watch it: its format is ``spark_flow/schemas/marker.json`` (a JSON Sche
 
 from __future__ import annotations
 
+import codecs
+import dataclasses
 import datetime as dt  # noqa: TC003 - pydantic reads the annotations when a marker is read
 import functools
 import json
@@ -19,10 +21,12 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyarrow import fs
 
+from spark_flow import fingerprint
 from spark_flow.completeness import Completeness
 from spark_flow.errors import InvalidMarker, MarkerTooNew, OutsideRoots, WriteNotProved, describe, some
 from spark_flow.names import check_name
 from spark_flow.storage import files, folders
+from spark_flow.storage.delta import open_table
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -32,6 +36,8 @@ FORMAT = 1
 MARKERS = "out/markers"
 """Where markers are kept when nothing else is said."""
 MarkerState = Literal["ready", "failed", "skipped"]
+Version = Annotated[int, Ge(0), Le(2**53)]
+_OF = ": "  # between a dataset's key and its fan-in: no node's name holds it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +55,8 @@ class MarkedTable:
 
     path: str
     format: Literal["delta", "parquet", "json", "csv"]
-    version: int | None = None
-    revision: int | None = None
+    version: Version | None = None
+    revision: Version | None = None
     column: str | None = None
     rows: int | None = None
 
@@ -60,7 +66,9 @@ class Reference:
     """A marker as somebody read it: its file, and which generation it was of.
 
     Attributes:
-        revision: What tells one content of a marker from the next. It rises with a rerun, and with a late branch, too.
+        revision: Of the marker: it rises with a rerun, and with a late branch, too; 0 if there was none yet.
+        content: A hash of what it pinned, by which another content is noticed although its revision is the same: of a
+            provider that has lost its state and its markers.
     """
 
     dataset: str
@@ -68,6 +76,7 @@ class Reference:
     generation: int
     revision: int
     path: str
+    content: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +128,8 @@ class Marker:
     dataset: str
     key: str
     state: MarkerState
-    generation: Annotated[int, Ge(1)] = 1
-    revision: Annotated[int, Ge(1)] = 1
+    generation: Annotated[Version, Ge(1)] = 1
+    revision: Annotated[Version, Ge(1)] = 1
     tables: Mapping[str, MarkedTable] = field(default_factory=dict)
     rows: int | None = None
     completeness: Told = field(default_factory=Told)
@@ -131,25 +140,47 @@ class Marker:
     at: dt.datetime | None = None
 
     @property
-    def parts(self) -> tuple[Completeness, ...]:
-        """Its fan-ins, each under the name of the dataset and key."""
-        return tuple(
-            Completeness(
-                node=f"{self.dataset}/{self.key}/{part.node}",
-                expected=tuple(part.expected),
-                arrived=tuple(part.arrived),
-            )
-            for part in self.completeness.fan_ins
-        )
+    def partial(self) -> tuple[Completeness, ...]:
+        """Its fan-ins that are not complete, each under the name of the dataset and key that it was first made for.
+
+        The names are kept by who passes them on, so that they do not grow from hop to hop.
+        """
+        made = [Completeness.from_record(dataclasses.asdict(part)) for part in self.completeness.fan_ins]
+        named = [
+            part if _OF in part.node else dataclasses.replace(part, node=f"{self.dataset} {self.key}{_OF}{part.node}")
+            for part in made
+            if part.is_approximate
+        ]
+        if self.completeness.is_approximate and not named:  # another tool's, which does not say of what
+            node = f"{self.dataset} {self.key}{_OF}whole"
+            named = [Completeness(node=node, expected=("complete",), arrived=())]
+        return tuple(named)
+
+    @property
+    def is_approximate(self) -> bool:
+        """Whether anything is missing, as it says itself or as its fan-ins tell."""
+        return bool(self.partial)
+
+    @property
+    def content(self) -> str:
+        """A hash of what it pins."""
+        pinned = {name: [t.path, t.version, t.revision] for name, t in self.tables.items()}
+        return fingerprint.combine(self.state, pinned, [dataclasses.asdict(part) for part in self.partial])[:12]
 
     def at_path(self, path: str) -> Reference:
         """What a reader of it records."""
-        place = {"dataset": self.dataset, "key": self.key}
-        return Reference(generation=self.generation, revision=self.revision, path=path, **place)
+        return Reference(
+            dataset=self.dataset,
+            key=self.key,
+            generation=self.generation,
+            revision=self.revision,
+            path=path,
+            content=self.content,
+        )
 
     def __str__(self) -> str:
         """As ``daily_flights 2013-01-02 is ready, generation 1``."""
-        partial = f", approximate ({self.completeness.ratio:.0%})" if self.completeness.is_approximate else ""
+        partial = f", approximate ({self.completeness.ratio:.0%})" if self.is_approximate else ""
         why = f": {self.reason}" if self.reason else ""
         return f"{self.dataset} {self.key} is {self.state}, generation {self.generation}{partial}{why}"
 
@@ -167,28 +198,38 @@ def write(root: str, marker: Marker) -> str:
     """Write a marker in one step; returns its path.
 
     Raises:
-        WriteNotProved: A newer one is there, of a run that went on while this one stood still.
+        MarkerTooNew: One of a newer version is there.
+        WriteNotProved: A newer one is there, or one of the same revision with another content: of a run that went on
+            while this one stood still. Two that write in the very same moment are not told apart.
     """
     path = path_of(root, marker.dataset, marker.key)
-    known = revision(path)
-    if known > marker.revision:
-        raise WriteNotProved(path, f"no marker above revision {marker.revision}", f"revision {known}")
+    known = known_at(path)
+    if known is not None and known.revision > marker.revision:
+        raise WriteNotProved(path, f"no marker above revision {marker.revision}", f"revision {known.revision}")
+    if known is not None and known.revision == marker.revision and known.content != marker.content:
+        raise WriteNotProved(path, f"revision {marker.revision} with what it pins", "it with another content")
     files.write_bytes(path, _adapter().dump_json(marker, indent=1))
     return path
 
 
-def revision(path: str) -> int:
-    """The revision of the marker at a path; 0 when there is none, or a damaged one, which may be written over.
+def known_at(path: str) -> Marker | None:
+    """The marker at a path; ``None`` when there is none, or a damaged one, which may be written over.
 
     Raises:
         MarkerTooNew: It is of a newer version.
     """
     try:
-        return read(path).revision
+        return read(path)
     except MarkerTooNew:
         raise
     except (FileNotFoundError, InvalidMarker):
-        return 0
+        return None
+
+
+def revision(path: str) -> int:
+    """The revision of the marker at a path, 0 for none that stands; raises as ``known_at`` does."""
+    known = known_at(path)
+    return known.revision if known is not None else 0
 
 
 def read(path: str) -> Marker:
@@ -201,11 +242,11 @@ def read(path: str) -> Marker:
     """
     from pydantic import ValidationError
 
-    content = files.read_bytes(path)
+    content = files.read_bytes(path).removeprefix(codecs.BOM_UTF8)
     try:
         raw = json.loads(content)
-    except ValueError as error:
-        found = f"{len(content)} bytes that are no JSON ({error})" if content else "an empty file"
+    except (ValueError, RecursionError) as error:
+        found = f"{len(content)} bytes that are no JSON ({describe(error)[:80]})" if content else "an empty file"
         raise InvalidMarker(path, found, "a whole JSON document", cut_off=True) from error
     _check_format(path, raw)
     try:
@@ -213,7 +254,8 @@ def read(path: str) -> Marker:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise InvalidMarker(path, f"{place} {first['input']!r}", first["msg"]) from error
+        given = "" if first["type"] == "missing" else f" {repr(first['input'])[:80]}"
+        raise InvalidMarker(path, f"{place}{given}", first["msg"]) from error
     *_, dataset, file = path.split("/")
     if (marker.dataset, f"{marker.key}.json") != (dataset, file):
         found = f"dataset {marker.dataset!r} and key {marker.key!r}"
@@ -242,42 +284,65 @@ def check_tables(path: str, marker: Marker, roots: Sequence[str]) -> None:
         OutsideRoots: A table lies elsewhere.
     """
     for name, table in marker.tables.items():
-        place, allowed = _real(table.path), [_real(root) for root in roots]
-        if ".." in place.split("/") or not any(f"{place}/".startswith(f"{root}/") for root in allowed):
-            raise OutsideRoots(path, f"table {name!r} at {table.path}", f"a path within {some(allowed)}")
-        gone = lacking(table, marker.key)
+        try:
+            inside = any(_within(table.path, root) for root in roots)
+            gone = lacking(table, marker.key) if inside else ""
+        except ValueError as error:  # no path of any storage
+            raise InvalidMarker(path, f"table {name!r} at {table.path!r} ({describe(error)})", "a path") from error
+        if not inside:
+            raise OutsideRoots(path, f"table {name!r} at {table.path}", f"a path within {some(list(roots))}")
         if gone:
             raise InvalidMarker(path, f"table {name!r} at {table.path}: {gone}", "the data that the marker names")
 
 
+def _within(path: str, root: str) -> bool:
+    place = _real(path)
+    return ".." not in place.split("/") and f"{place}/".startswith(f"{_real(root).rstrip('/')}/")
+
+
 def _real(path: str) -> str:
     """Where a path leads, links followed: a link within a folder is no way out of it."""
-    place = files.absolute(path).rstrip("/")
+    place = files.absolute(path)
     return place if files.is_uri(place) else os.path.realpath(place)
 
 
 def lacking(table: MarkedTable, key: str) -> str:
-    """What is gone of a table that a marker pins; empty when it can be read."""
+    """What is gone of a table that a marker pins; empty when it can be read.
+
+    Raises:
+        OSError: Storage does not answer: nothing is known.
+    """
     if table.format == "delta":
         return _lacking_delta(table, key)
     if not files.exists(table.path):
         return "it is gone"
-    manifest = folders.read_manifest(table.path)
-    if table.revision is not None and manifest.get("revision") != table.revision:
-        return f"its manifest says revision {manifest.get('revision')}, not {table.revision}: it was replaced since"
+    if table.revision is not None:
+        return replaced(table)
+    missing = folders.lacking(table.path)
+    return f"{len(missing)} of its files are gone" if missing else ""
+
+
+def replaced(table: MarkedTable) -> str:
+    """Whether a folder holds another revision than it is pinned at, or not all of it; in words."""
+    found = folders.read_manifest(table.path).get("revision")
+    if found != table.revision:
+        return f"its manifest says revision {found}, not {table.revision}: it was replaced since"
     missing = folders.lacking(table.path)
     return f"{len(missing)} of its files are gone" if missing else ""
 
 
 def _lacking_delta(table: MarkedTable, key: str) -> str:
-    if table.version is None:
-        return "it has no version"
+    newest = open_table(table.path)
+    if newest is None:
+        return "it is gone"
+    if table.version is None or table.version > newest.version():  # asked first: deltalake would look for each between
+        return f"version {table.version} is none of it, the newest is {newest.version()}"
     try:
-        opened = DeltaTable(table.path, version=table.version)
-        keyed = table.column is not None and table.column in opened.metadata().partition_columns
-        needed = opened.file_uris(file_pruning_predicate=[(str(table.column), "=", key)] if keyed else None)
-    except (DeltaError, OSError, ValueError) as error:
+        opened = DeltaTable(files.absolute(table.path), version=table.version)
+    except DeltaError as error:
         return f"version {table.version} is gone ({describe(error)})"
+    keyed = table.column is not None and table.column in opened.metadata().partition_columns
+    needed = opened.file_uris(file_pruning_predicate=[(str(table.column), "=", key)] if keyed else None)
     storage, _ = files.of(table.path)
     inner = [files.of(uri)[1] for uri in needed]
     gone = [info.path for info in storage.get_file_info(inner) if info.type == fs.FileType.NotFound] if inner else []

@@ -8,13 +8,14 @@ task: the provider starts the consumer (``trigger``).
 from spark_flow.sequence.isolated_sequencer.consumer import Handover, wait_for
 from spark_flow.sequence.isolated_sequencer.keys import hours_of_day, last_days, same_key
 from spark_flow.sequence.isolated_sequencer.polling import Polling
-from spark_flow.sequence.isolated_sequencer.provider import announcing, publish
+from spark_flow.sequence.isolated_sequencer.provider import announce, announcing, publish
 from spark_flow.sequence.isolated_sequencer.trigger import Consumer, consumer, trigger
 
 __all__ = [
     "Consumer",
     "Handover",
     "Polling",
+    "announce",
     "announcing",
     "consumer",
     "hours_of_day",

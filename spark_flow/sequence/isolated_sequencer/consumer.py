@@ -27,12 +27,12 @@ from spark_flow.sequence.isolated_sequencer.polling import (
 from spark_flow.storage import files, folders, sources
 from spark_flow.storage import markers as readiness
 from spark_flow.storage.markers import MARKERS, MarkedTable, Marker
-from spark_flow.storage.port import Written
+from spark_flow.storage.port import Intent, Written
 from spark_flow.storage.sources import Source, source
 from spark_flow.transforms.union import union_by_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from pyspark.sql import DataFrame, SparkSession
 
@@ -84,6 +84,7 @@ def wait_for(
     dataset: str | Sequence[str],
     *,
     keys: KeyMap | Sequence[str] = same_key,
+    tables: Sequence[str] = (),
     markers: str = MARKERS,
     roots: Sequence[str] = (),
     require: Require = all_succeeded,
@@ -97,7 +98,8 @@ def wait_for(
     """Wait until a provider has marked what this key needs, and read just that: tables at the marker's versions.
 
     Several tables are one consistent set, even if the provider writes on. Which markers were read is recorded; a retry
-    reads the same ones, a rerun waits anew. Waiting happens in the call, and is shown.
+    reads the same ones, and those that have come since, if some were missing; a rerun waits anew. Waiting happens in
+    the call, and is shown.
 
     >>> day = wait_for(run, "daily_flights", polling=Polling(timeout=600))  # doctest: +SKIP
     >>> report = local_sequencer(run, day.frames["lake"], [by_carrier])  # doctest: +SKIP
@@ -107,6 +109,7 @@ def wait_for(
         dataset: What to wait for; several datasets of one shape are stacked.
         keys: The provider's keys for the run's key: ``same_key``, ``hours_of_day(5, 23)``, ``last_days(7)``, a function
             of one's own, or a list.
+        tables: Those that are needed: a marker without one is refused before anything is remembered.
         markers: The folder of markers.
         roots: Folders that the tables may lie in; by default the one that the folder of markers lies in. A marker
             comes from another team: what it names elsewhere is not read.
@@ -135,45 +138,79 @@ def wait_for(
     if not isinstance(require, Require):
         raise InvalidRule(repr(require), type(require).__name__, f"a rule: {RULES}")
     paths = {f"{one}/{key}": readiness.path_of(markers, one, key) for one in datasets for key in keys_of(keys, run.key)}
-    trusted = [files.absolute(root) for root in roots] or [files.absolute(markers).rpartition("/")[0]]
-    made_of = fingerprint.combine("wait", paths, dataclasses.astuple(policy), str(require), sorted(trusted))
-    needed = require.needed(len(paths))
-    watch = Watch(node, paths, trusted, policy)
-    detail = _settle(run, node, made_of, functools.partial(_wait, run, watch, clock or Clock(), needed), polling)
+    trusted = [files.absolute(root) for root in roots] or [_around(markers)]
+    made_of = fingerprint.combine("wait", paths, dataclasses.astuple(policy), str(require), sorted(trusted), tables)
+    watch = Watch(node, paths, trusted, tuple(tables), policy)
+    detail = _settle(run, watch, made_of, require.needed(len(paths)), polling, clock or Clock())
     arrived = {name: readiness.from_record(record) for name, record in detail["markers"].items()}
     run.upstream[node] = tuple(marker.at_path(paths[name]) for name, marker in arrived.items())
     own = Completeness(node=node, expected=tuple(paths), arrived=tuple(arrived))
     run.measure(own)
-    passed_on = [part for marker in arrived.values() for part in marker.parts] if on_partial != "take" else []
+    passed_on = [part for marker in arrived.values() for part in marker.partial] if on_partial != "take" else []
     frames = _frames(run, node, made_of, arrived, together([*passed_on, own]))
     return Handover(node, frames, arrived, own)
 
 
-def _settle(
-    run: Run, node: str, made_of: str, wait: Callable[[Polling], Written], polling: Polling
-) -> Mapping[str, Any]:
+def _around(folder: str) -> str:
+    """The folder that a folder lies in; a bucket, or a disk's root, lies in none."""
+    place = files.absolute(folder)
+    above, _, name = place.rpartition("/")
+    return place if not name or above.endswith("/") else above or "/"
+
+
+def _settle(run: Run, watch: Watch, made_of: str, needed: int, polling: Polling, clock: Clock) -> Mapping[str, Any]:
     """What is recorded of the wait, or found by waiting; a plan looks once and records nothing."""
-    if not run.plan or run.stands(node, made_of, _lack):
-        return run.once(
-            node, lambda _: wait(polling), kind="marker", fingerprint=made_of, writes=False, lack=_lack
-        ).detail
+
+    def wait(_: Intent | None = None) -> Written:
+        recorded = run.recorded(watch.node, made_of)
+        if recorded is not None:  # some have come since, or are gone: the others stay as they were read
+            watch.arrived.update(_standing(recorded.detail))
+        enough = len(watch.arrived) >= needed
+        return _wait(run, watch, clock, needed, dataclasses.replace(polling, timeout=0) if enough else polling)
+
+    if not run.plan or run.stands(watch.node, made_of, _lack):
+        return run.once(watch.node, wait, kind="marker", fingerprint=made_of, writes=False, lack=_lack).detail
+    polling = dataclasses.replace(polling, timeout=0)
     try:
-        found = wait(dataclasses.replace(polling, timeout=0))
+        found = wait()
     except SparkFlowError as error:
-        raise run.failed(node, "marker", error, fingerprint=made_of) from None
-    run.plan_to(node, "marker", found.reason, made_of)
+        raise run.failed(watch.node, "marker", error, fingerprint=made_of) from None
+    run.plan_to(watch.node, "marker", found.reason, made_of)
     return found.detail
 
 
 def _lack(event: Event) -> str:
-    """What is gone of the tables that a recorded wait has pinned."""
-    for record in event.detail["markers"].values():
-        marker = readiness.from_record(record)
-        for table in marker.tables.values():
-            gone = readiness.lacking(table, marker.key)
-            if gone:
-                return f"{table.path}: {gone}"
-    return ""
+    """What is gone of the tables that a recorded wait has pinned, or has come since."""
+    standing = _standing(event.detail)
+    gone = [name for name in event.detail["markers"] if name not in standing]
+    if gone:
+        return f"what was read of {', '.join(gone)} is gone"
+    late = [name for name, path in event.detail["paths"].items() if name not in standing and _is_ready(path)]
+    return f"{', '.join(late)} has come since" if late else ""
+
+
+def _standing(detail: Mapping[str, Any]) -> dict[str, Marker]:
+    """The recorded markers whose tables can be read as they were."""
+    recorded = {name: readiness.from_record(record) for name, record in detail["markers"].items()}
+    return {name: marker for name, marker in recorded.items() if not any(map(_gone, _tables_of(marker)))}
+
+
+def _tables_of(marker: Marker) -> list[tuple[MarkedTable, str]]:
+    return [(table, marker.key) for table in marker.tables.values()]
+
+
+def _gone(pinned: tuple[MarkedTable, str]) -> str:
+    try:
+        return readiness.lacking(*pinned)
+    except OSError:
+        return ""  # storage that does not answer tells nothing: what was pinned stays so
+
+
+def _is_ready(path: str) -> bool:
+    try:
+        return readiness.read(path).state == "ready"
+    except (OSError, InvalidMarker):
+        return False
 
 
 def _wait(run: Run, watch: Watch, clock: Clock, needed: int, polling: Polling) -> Written:
@@ -183,14 +220,15 @@ def _wait(run: Run, watch: Watch, clock: Clock, needed: int, polling: Polling) -
         SparkFlowError: As ``wait_for`` does.
     """
     waited = poll(watch, polling, clock, functools.partial(run.waiting, watch.node, "marker"))
-    if len(watch.arrived) < needed or not watch.arrived:
-        watch.give_up()
-        raise UpstreamNotReady(watch.node, {**watch.ignored, **watch.waiting}, waited)
-    told = [_words(marker, clock) for marker in watch.arrived.values()]
     missing = {**watch.ignored, **watch.waiting}
+    if len(watch.arrived) < needed:
+        watch.give_up()
+        raise UpstreamNotReady(watch.node, missing, waited)
+    told = [_words(marker, clock) for marker in watch.arrived.values()]
     words = told[0] if len(watch.paths) == 1 else f"{len(told)} of {len(watch.paths)} ready"
     words += "".join(f"; without {name} ({why})" for name, why in missing.items())
-    records = {name: readiness.as_record(marker) for name, marker in watch.arrived.items()}
+    arrived = {name: watch.arrived[name] for name in watch.paths if name in watch.arrived}
+    records = {name: readiness.as_record(marker) for name, marker in arrived.items()}
     detail = {"markers": records, "paths": dict(watch.paths), "looks": watch.looks, "waited_s": round(waited, 3)}
     return Written(reason=f"{words}; {watch.looks} look(s) in {waited:.1f} s", detail=detail)
 
@@ -244,5 +282,9 @@ def _read(spark: SparkSession, table: MarkedTable, key: str) -> DataFrame:
         frame = sources.read_delta(spark, _source_of(table), int(table.version or 0))
         return frame.where(F.col(quote_identifier(table.column)) == key) if table.column else frame
     if table.revision is not None:
-        return folders.read(spark, table.path)
+        frame = folders.read(spark, table.path)  # which lists the files: then they are those of the manifest
+        replaced = readiness.replaced(table)
+        if replaced:
+            raise InvalidMarker(table.path, replaced, f"revision {table.revision}, which was waited for")
+        return frame
     return sources.read_files(spark, table.path, _source_of(table))

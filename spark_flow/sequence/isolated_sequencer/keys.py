@@ -62,7 +62,10 @@ def last_days(days: int) -> KeyMap:
 
     def several(key: str) -> tuple[str, ...]:
         day = _day("last_days", key)
-        return tuple((day - dt.timedelta(days=back)).isoformat() for back in reversed(range(days)))
+        try:
+            return tuple((day - dt.timedelta(days=back)).isoformat() for back in reversed(range(days)))
+        except OverflowError as error:
+            raise InvalidArgument("last_days", f"key {key!r}", "a day that has days before it") from error
 
     return several
 

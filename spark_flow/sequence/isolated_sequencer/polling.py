@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from spark_flow.storage.markers import Marker
 
+_LONGEST = 1e9  # seconds: 30 years; not a number is below no number
+
 OnFailed = Literal["fail", "wait", "ignore"]
 OnSkipped = Literal["skip", "fail", "wait", "ignore"]
 OnPartial = Literal["pass_on", "take", "refuse", "wait"]
@@ -83,7 +85,7 @@ class Polling:
         timeout: Give up after so many seconds; 0 looks once.
         interval: Seconds between the first two looks.
         backoff: What each pause is multiplied by for the next one; 1 keeps them alike.
-        max_interval: No pause is longer, in seconds.
+        max_interval: No pause is longer, in seconds, but for the jitter.
         jitter: Each pause is longer by up to this share of it, at random, so that many consumers do not look at once.
     """
 
@@ -102,8 +104,8 @@ class Polling:
         least = {"timeout": 0.0, "interval": 0.001, "backoff": 1.0, "max_interval": 0.001, "jitter": 0.0}
         for name, smallest in least.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise InvalidArgument(f"{where}: {name}", repr(value), "a number")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LONGEST:
+                raise InvalidArgument(f"{where}: {name}", repr(value), f"a number below {_LONGEST:.0e}")
             if value < smallest:
                 raise InvalidArgument(f"{where}: {name}", repr(value), f"{smallest:g} or more")
         return self
@@ -123,8 +125,9 @@ class Watch:
         node: The consumer's node.
         paths: The markers' files, by dataset and key as ``daily_flights/2013-01-02``.
         roots: Folders that their tables may lie in.
+        tables: Those that each must have.
         arrived: Those that are ready and taken.
-        ignored: Those that failed or were skipped, and are not waited for any more; with their words.
+        ignored: Those that failed or were skipped, and are not waited for; with their words.
         waiting: What was found of the others at the last look.
         looks: How many there were.
     """
@@ -132,6 +135,7 @@ class Watch:
     node: str
     paths: Mapping[str, str]
     roots: Sequence[str]
+    tables: Sequence[str]
     policy: Policy
     arrived: dict[str, Marker] = field(default_factory=dict)
     ignored: dict[str, str] = field(default_factory=dict)
@@ -148,7 +152,7 @@ class Watch:
             UpstreamFailed, UpstreamPartial, UpstreamSkipped: As the policy says.
         """
         self.looks += 1
-        left = [name for name in self.paths if name not in self.arrived and name not in self.ignored]
+        left = [name for name in self.paths if name not in self.arrived]
         found = {name: marker for name in left if (marker := self._read(name)) is not None}
         self._refuse(list(found.values()))
         for name, marker in found.items():
@@ -156,13 +160,31 @@ class Watch:
             if chosen == "wait":
                 self.waiting[name] = str(marker)
                 continue
-            self.waiting.pop(name, None)
+            self.ignored.pop(name, None)
             if chosen == "ignore":
-                self.ignored[name] = str(marker)
-                continue
-            markers.check_tables(self.paths[name], marker, self.roots)
-            self.arrived[name] = marker
+                self.waiting.pop(name, None)
+                self.ignored[name] = str(marker)  # looked at again while others are waited for: it may be mended
+            else:
+                self._take(name, marker)
         return not self.waiting
+
+    def _take(self, name: str, marker: Marker) -> None:
+        """Take a marker that is ready, if what it names is there.
+
+        Raises:
+            InvalidMarker: It lacks a table, or a table is gone or elsewhere.
+        """
+        lacking = [table for table in self.tables if table not in marker.tables]
+        if lacking:
+            found = f"tables {', '.join(marker.tables) or 'none'}"
+            raise InvalidMarker(self.paths[name], found, f"{', '.join(lacking)} among them")
+        try:
+            markers.check_tables(self.paths[name], marker, self.roots)
+        except OSError as error:
+            self.waiting[name] = f"its tables cannot be looked at: {describe(error)}"
+        else:
+            self.waiting.pop(name, None)
+            self.arrived[name] = marker
 
     def give_up(self) -> None:
         """Raise what a last look leaves no doubt of."""
@@ -187,7 +209,7 @@ class Watch:
     def _chosen(self, marker: Marker) -> str:
         """What the policy says of a marker."""
         if marker.state == "ready":
-            return self.policy.on_partial if marker.completeness.is_approximate else "take"
+            return self.policy.on_partial if marker.is_approximate else "take"
         return self.policy.on_failed if marker.state == "failed" else self.policy.on_skipped
 
     def _refuse(self, found: Sequence[Marker]) -> None:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from spark_flow import fingerprint
 from spark_flow.completeness import Completeness, together
-from spark_flow.errors import InvalidArgument, InvalidMarker, NothingToDo, NotNow, SparkFlowError, describe
+from spark_flow.errors import (
+    DuplicateNode,
+    InvalidArgument,
+    InvalidMarker,
+    NothingToDo,
+    NotNow,
+    SparkFlowError,
+    describe,
+)
 from spark_flow.ledger.port import now
 from spark_flow.sequence.isolated_sequencer.polling import check_choice
 from spark_flow.storage import files
@@ -55,13 +63,21 @@ def publish(
         name: The node's name; by default ``marker/<dataset>``.
 
     Raises:
+        DuplicateNode: Another node publishes the dataset.
         InvalidName: The dataset's name holds other characters than a folder's name may.
-        InvalidArgument: Nothing was written that could be published, or a table is none of the run's writes.
+        InvalidArgument: Nothing was written that could be published, a table is none of the run's writes, or it cannot
+            tell the key's rows from others.
         WriteNotProved: A newer marker is there.
     """
     node = run.node(name or f"marker/{dataset}")
     path = readiness.path_of(markers, dataset, run.key)
     check_choice(f"{node}: state", state, MarkerState)
+    other = run.targets.setdefault(path, node)
+    if other != node:
+        raise DuplicateNode(node, f"{other} publishes {dataset} too")
+    if state == "ready" and run.shortfall is not None:  # what a fallback gave is not what consumers wait for
+        _announce(run, dataset, markers, run.shortfall, node)
+        return run.outcome(node) or run.skip(node, "marker", f"not published: {describe(run.shortfall)}")
     written = _written(run, node, tables) if state == "ready" else []
     staged = [outcome.node for outcome in written if outcome.detail.get("staged")]
     if staged:
@@ -126,14 +142,21 @@ def announcing(run: Run, *datasets: str, markers: str = MARKERS) -> Iterator[Non
     try:
         yield
     except Exception as error:
-        if not run.plan and not isinstance(error, NotNow):
-            state: MarkerState = "skipped" if isinstance(error, NothingToDo) else "failed"
-            for dataset in datasets:
-                _announce(run, dataset, markers, state, describe(error))
+        for dataset in datasets:
+            announce(run, dataset, error, markers=markers)
         raise
 
 
-def _announce(run: Run, dataset: str, root: str, state: MarkerState, reason: str) -> None:
+def announce(run: Run, dataset: str, error: BaseException, *, markers: str = MARKERS) -> None:
+    """Tell those who wait for a dataset what the run ended with, as ``announcing`` does.
+
+    The marker names the kind of error only: its text may hold what is not for other teams.
+    """
+    if not run.plan and isinstance(error, Exception) and not isinstance(error, NotNow):
+        _announce(run, dataset, markers, error, f"marker/{dataset}")
+
+
+def _announce(run: Run, dataset: str, root: str, error: BaseException, node: str) -> None:
     path = readiness.path_of(root, dataset, run.key)
     with contextlib.suppress(SparkFlowError):  # recorded and shown; the run's own error is the one to raise
         try:
@@ -141,7 +164,15 @@ def _announce(run: Run, dataset: str, root: str, state: MarkerState, reason: str
                 return
         except (OSError, InvalidMarker):
             pass  # nothing that stands, or nothing that can be looked at: then it is told as well as it can be
-        publish(run, dataset, markers=root, state=state, reason=reason)
+        state: MarkerState = "skipped" if isinstance(error, NothingToDo) else "failed"
+        publish(run, dataset, markers=root, state=state, reason=_kind_of(error), name=node)
+
+
+def _kind_of(error: BaseException) -> str:
+    """As ``NodeFailed (enrich: AnalysisException)``."""
+    node, cause = getattr(error, "node", ""), getattr(error, "cause", None)
+    more = ": ".join(part for part in (str(node), type(cause).__name__ if cause is not None else "") if part)
+    return type(error).__name__ + (f" ({more})" if more else "")
 
 
 def _written(run: Run, node: str, chosen: Sequence[str]) -> list[Outcome]:
@@ -151,7 +182,14 @@ def _written(run: Run, node: str, chosen: Sequence[str]) -> list[Outcome]:
     if unknown or not sinks:
         found = f"no write {unknown[0]!r} before it" if unknown else "no write before it"
         raise InvalidArgument(node, found, f"one of: {', '.join(sinks)}" if sinks else "a write of a table")
-    return [sinks[name] for name in chosen or sorted(sinks)]
+    written = [sinks[name] for name in chosen or sorted(sinks)]
+    for outcome in written:
+        detail = outcome.detail
+        if detail.get("format") == "delta" and not detail.get("column") and not detail.get("whole"):
+            found = f"{outcome.node}, whose table holds other keys, too"
+            expected = "partition_by with the key's column first, mode: overwrite, or other tables (tables=)"
+            raise InvalidArgument(node, found, expected)
+    return written
 
 
 def _tables(written: Sequence[Outcome]) -> dict[str, MarkedTable]:

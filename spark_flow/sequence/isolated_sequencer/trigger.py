@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from spark_flow import fingerprint, submit
-from spark_flow.errors import InvalidArgument, TriggeredFailed, TriggeredWaits, UnknownJob
+from spark_flow.errors import InvalidArgument, TriggeredFailed, TriggeredWaits, UnknownJob, describe
 from spark_flow.storage import files
 from spark_flow.storage.port import Intent, Written
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from spark_flow.outcome import Outcome
     from spark_flow.run import Run
 
 ALLOWED = ("succeeded", "reused", "skipped")
+PATIENCE = 10.0  # seconds that a consumer has to end in, when it is told to
 STATES = (*ALLOWED, "failed", "waiting", "fallback")
 
 
@@ -45,6 +46,11 @@ class Consumer:
     config: str = ""
     pipeline: str = ""
     overrides: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Its pipeline's, else its file's."""
+        return self.pipeline or Path(self.job).stem
 
 
 def consumer(
@@ -65,6 +71,7 @@ def consumer(
         beside: Where to look, too.
 
     Raises:
+        InvalidArgument: An override is the key, an option, or none.
         UnknownJob: It is not there, its YAML file is not, or that is of another pipeline.
     """
     places = [Path(job), *([beside / job] if beside else [])]
@@ -72,7 +79,13 @@ def consumer(
     if found is None:
         raise UnknownJob(str(job), "no such file", "a job's file")
     default = found.parent.parent / "conf" / f"{found.stem}.yaml"
-    path = Path(config).resolve() if config else default
+    for override in overrides:
+        if override.startswith(("-", "key=")) or "=" not in override:
+            raise InvalidArgument(
+                f"{job}: overrides", repr(override), "name=value, and not the key, which is the run's"
+            )
+    given = [Path(config), *([beside / config] if beside else [])] if config else [default]
+    path = next((place.resolve() for place in given if place.is_file()), given[0])
     if not path.is_file():
         if config or pipeline:
             raise UnknownJob(str(job), f"no {path}", "its YAML file")
@@ -125,29 +138,32 @@ def trigger(
         TriggeredFailed: It ended in another state, or did not start.
         TriggeredWaits: It has to wait itself (exit code 75).
     """
-    node = run.node(name or f"trigger/{to_start.pipeline or Path(to_start.job).stem}")
+    node = run.node(name or f"trigger/{to_start.name}")
     unknown = [state for state in allow if state not in STATES]
     if unknown or isinstance(allow, str):
         raise InvalidArgument(f"{node}: allow", repr(unknown or allow), f"some of: {', '.join(STATES)}")
-    wrote = [[o.node, o.revision] for o in run.outcomes if o.kind in ("sink", "marker") and o.node != node]
-    made_of = fingerprint.combine(
-        to_start.job, to_start.config, to_start.overrides, wait, run.generation, sorted(wrote)
-    )
-    cause = f"{run.pipeline}/{node}@{made_of[:12]}"
+    staged = [outcome.node for outcome in run.outcomes if outcome.detail.get("staged")]
+    if staged:
+        return run.skip(node, "trigger", f"not started: {', '.join(staged)} is kept in staging")
+    wrote = sorted([o.node, o.revision] for o in run.outcomes if o.kind in ("sink", "marker"))
+    cause = fingerprint.combine(run.generation, wrote)[:12]  # not how it is started: a folder that moved is no new data
+    made_of = fingerprint.combine(cause, to_start.job, to_start.config, to_start.overrides, wait, list(allow))
+    child = _Child(run, node, to_start, tuple(allow))
 
     def start(intent: Intent) -> Written:
-        words = [*submit.launcher(to_start.job, launcher), *_program(to_start, run.key, cause)]
-        log = _log(run, node)
+        words = [
+            *submit.launcher(to_start.job, launcher),
+            *_program(to_start, run.key, f"{run.pipeline}/{node}@{cause}"),
+        ]
         if wait:
-            return _follow(run, node, to_start, words, log, allow)
-        child = _start(words, log)
-        threading.Thread(target=child.wait, daemon=True).start()  # no zombie while this process lives
+            return child.follow(words)
+        process = child.start(words)
+        threading.Thread(target=process.wait, daemon=True).start()  # no zombie while this process lives
         intent.mark("after_commit")
-        return Written(
-            reason=f"started as process {child.pid}; its output goes to {log}", detail={"process": child.pid}
-        )
+        detail = {"process": process.pid}
+        return Written(reason=f"started as process {process.pid}; its output goes to {child.log}", detail=detail)
 
-    return run.once(node, start, kind="trigger", fingerprint=fingerprint.combine(made_of, list(allow)))
+    return run.once(node, start, kind="trigger", fingerprint=made_of)
 
 
 def _program(to_start: Consumer, key: str, cause: str) -> list[str]:
@@ -155,59 +171,110 @@ def _program(to_start: Consumer, key: str, cause: str) -> list[str]:
     return [to_start.job, *config, f"key={key}", *to_start.overrides, "--cause", cause]
 
 
-def _log(run: Run, node: str) -> Path:
-    """Where the consumer's output goes: into the state folder, where that is a local one."""
-    root = Path(tempfile.gettempdir(), "spark_flow") if files.is_uri(run.state) else Path(files.absolute(run.state))
-    log = root / "triggers" / run.pipeline / run.key / f"{node.replace('/', '-')}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    return log
+@dataclass(frozen=True)
+class _Child:
+    """A consumer as a process of its own."""
+
+    run: Run
+    node: str
+    consumer: Consumer
+    allow: tuple[str, ...]
+
+    @property
+    def log(self) -> Path:
+        """Where its output goes: into the state folder, where that is a local one."""
+        state, own = self.run.state, Path(tempfile.gettempdir(), "spark_flow")
+        root = own if files.is_uri(state) else Path(files.absolute(state))
+        return root / "triggers" / self.run.pipeline / self.run.key / f"{self.node.replace('/', '-')}.log"
+
+    def start(self, words: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Start it in a group of its own, so that it can be ended with what it starts itself.
+
+        Raises:
+            TriggeredFailed: The command cannot be started.
+        """
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with self.log.open("wb") as output:
+                return subprocess.Popen(  # noqa: S603 - the user's own job
+                    words, env=submit.environment(), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                )
+        except OSError as error:
+            raise self._failed("failed", f"not started: {describe(error)}") from error
+
+    def follow(self, words: Sequence[str]) -> Written:
+        """Start it, wait for its end, and judge how it ended.
+
+        Raises:
+            TriggeredFailed, TriggeredWaits: As ``trigger`` does.
+        """
+        summary = self.log.with_suffix(".json")
+        summary.unlink(missing_ok=True)
+        began = time.monotonic()
+        process = self.start([*words, "--summary-json", str(summary)])
+        try:
+            with _told_to_end():
+                while process.poll() is None:
+                    self.run.waiting(self.node, "trigger", f"{self.consumer.name} runs; its output goes to {self.log}")
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(timeout=1)
+        except BaseException:
+            _end(process)  # what waits for it is gone
+            raise
+        told = _summary(summary)
+        state = str(told.get("state", "failed"))
+        if (process.returncode == 0) != (state in ALLOWED):
+            state = "failed"  # what it said of itself is not how it ended
+        reason = self._reason(told, process.returncode)
+        if state not in self.allow:
+            if state == "waiting":
+                raise TriggeredWaits(self.node, f"{self.consumer.name} {self.run.key}", reason)
+            raise self._failed(state, reason)
+        detail = {"state": state, "exit_code": process.returncode, "generation": told.get("generation")}
+        took = f"in {time.monotonic() - began:.1f} s"
+        return Written(reason=f"{self.consumer.name} {self.run.key} {state} {took}", detail=detail)
+
+    def _failed(self, state: str, reason: str) -> TriggeredFailed:
+        return TriggeredFailed(self.node, f"{self.consumer.name} {self.run.key}", state, reason, self.allow)
+
+    def _reason(self, told: Mapping[str, Any], code: int) -> str:
+        """Why it ended so: the first error of its nodes, else its last line."""
+        nodes = [node for node in told.get("nodes", []) if isinstance(node, dict) and node.get("state") == "failed"]
+        wrong = [f"{node.get('node')}: {node.get('error') or node.get('reason')}" for node in nodes]
+        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return f"{how}; {(wrong or lines[-1:] or ['no output'])[0]}; its output is in {self.log}"
 
 
-def _start(words: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    with log.open("wb") as output:
-        return subprocess.Popen(  # noqa: S603 - the user's own job
-            words, env=submit.environment(), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
+@contextlib.contextmanager
+def _told_to_end() -> Iterator[None]:
+    """SIGTERM as an exception, so that the consumer ends with us; only the main thread can take it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
 
-def _follow(run: Run, node: str, to_start: Consumer, words: Sequence[str], log: Path, allow: Sequence[str]) -> Written:
-    """Start it, wait for its end, and judge how it ended."""
-    summary = log.with_suffix(".json")
-    summary.unlink(missing_ok=True)
-    began = time.monotonic()
-    child = _start([*words, "--summary-json", str(summary)], log)
+    before = signal.signal(signal.SIGTERM, stop)
     try:
-        while child.poll() is None:
-            run.waiting(node, "trigger", f"{Path(to_start.job).name} runs; its output goes to {log}")
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(timeout=1)
-    except BaseException:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for how in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGTERM)  # what waits for it is gone
-        child.wait()
-        raise
-    told = _summary(summary)
-    state = str(told.get("state", "failed"))
-    who = f"{told.get('pipeline') or to_start.pipeline or Path(to_start.job).name} {run.key}"
-    reason = _reason(told, child.returncode, log)
-    if state not in allow:
-        if state == "waiting":
-            raise TriggeredWaits(node, who, reason)
-        raise TriggeredFailed(node, who, state, reason, allow)
-    detail = {"state": state, "exit_code": child.returncode, "generation": told.get("generation")}
-    return Written(reason=f"{who} {state} in {time.monotonic() - began:.1f} s", detail=detail)
+            os.killpg(process.pid, how)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=PATIENCE)
+            return
 
 
 def _summary(path: Path) -> dict[str, Any]:
     try:
-        return dict(files.read_json(str(path)))
+        told = files.read_json(str(path))
     except (FileNotFoundError, ValueError):
         return {}  # it ended before it could say more than its exit code
-
-
-def _reason(told: dict[str, Any], code: int, log: Path) -> str:
-    """Why it ended so: the first error of its nodes, else its last line."""
-    wrong = [f"{n['node']}: {n['error'] or n['reason']}" for n in told.get("nodes", []) if n["state"] == "failed"]
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    return f"{how}; {(wrong or lines[-1:] or ['no output'])[0]}; its output is in {log}"
+    return told if isinstance(told, dict) else {}
