@@ -176,12 +176,12 @@ def _check_triggers(config: files.JobConfig, job: Path, above: Sequence[tuple[st
             _check_triggers(loaded, Path(to_start.job), chain)
 
 
-_SECRET = re.compile(r"passw|secret|token|credential|api_?key|access_?key", re.IGNORECASE)
+_SECRET = re.compile(r"[^=]*(passw|secret|token|credential|api_?key|access_?key)|.*://[^/@]+:[^/@]+@", re.IGNORECASE)
 
 
 def _recorded(job: Path, config: Path, overrides: Sequence[str]) -> dict[str, object]:
     """How to run this again, for ``backfill``; nothing where it seems to hold a secret, which no ledger should."""
-    if any(_SECRET.search(override) for override in overrides):
+    if any(_SECRET.match(override) for override in overrides):
         return {}
     place = {"job": str(job), "config": str(config.absolute()), "cwd": str(Path.cwd())}
     return {**place, "overrides": list(overrides)}

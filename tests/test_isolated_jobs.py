@@ -157,6 +157,54 @@ def run(job, root, *more):
     return main([f"key={KEY}", f"state={root}/c", f"output={root}/out", *more])
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["flow.0.wait_for.markers=elsewhere"], "hourly_flights/2013-01-02: no marker yet"),
+        (["markers=elsewhere"], "hourly_flights/2013-01-02: no marker yet"),
+        (["key=2013-01-03", "flow.0.wait_for.keys=last_days(3)"], "hourly_flights/2013-01-01: no marker yet"),
+        (["key=2013-01-04", "flow.0.wait_for.dataset=[hourly_flights,other]"], "other/2013-01-04: no marker yet"),
+        (["flow.0.wait_for.table=planes"], "planes, totals among them"),
+        ([], "totals among them"),
+    ],
+)
+def test_each_setting_of_a_wait_is_heeded(tmp_path, capsys, settings, words):
+    if not settings or "key=" not in settings[0]:
+        mark(tmp_path, dataset="hourly_flights")
+    assert run("isolated_consumer", tmp_path, "flow.0.wait_for.timeout=0", *settings) in (1, 75)
+    assert words in capsys.readouterr().err
+
+
+def test_a_table_elsewhere_needs_its_folder_among_the_roots(tmp_path, capsys):
+    from spark_flow.storage.markers import MarkedTable
+
+    tables = {name: MarkedTable(path="/no/such/table", format="delta", version=0) for name in ("flights", "totals")}
+    mark(tmp_path, dataset="hourly_flights", tables=tables)
+    assert run("isolated_consumer", tmp_path) == 1
+    assert "Add the table's folder to roots" in capsys.readouterr().err
+    assert run("isolated_consumer", tmp_path, "flow.0.wait_for.roots=[/no/such]") == 1
+    assert "it is gone" in capsys.readouterr().err
+
+
+def test_jobs_that_start_each_other_are_refused(tmp_path, capsys):
+    itself = ["flow.3.trigger.job=jobs/trigger_consumer.py", "flow.3.trigger.pipeline=hourly_flights"]
+    code = run("trigger_consumer", tmp_path, *itself)
+    assert (code, "a circle: hourly_flights -> hourly_flights" in capsys.readouterr().err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("vars.limit=3", True), ("vars.password=hunter2", False), ("vars.url=jdbc:x://me:hunter2@host/db", False)],
+)
+def test_a_command_with_a_secret_is_not_recorded(tmp_path, given, kept):
+    from spark_flow.ledger import DeltaLedger
+
+    run("isolated_consumer", tmp_path, "flow.0.wait_for.timeout=0", given)
+    detail = DeltaLedger(str(tmp_path / "c"), create=False).read()[0].detail
+    assert ("command" in detail, "hunter2" in str(detail)) == (kept, False)
+    assert not kept or given in detail["command"]["overrides"]
+
+
 HALF = {"ratio": 0.5, "is_approximate": True}
 
 

@@ -8,6 +8,7 @@ from handover import AT_ONCE, KEY, marker, provide, put, writes
 from pyspark.sql import functions as F
 
 import spark_flow as sf
+from spark_flow.errors import InvalidMarker
 from spark_flow.ledger import MemoryLedger
 from spark_flow.storage.markers import MarkedTable, Marker, write
 
@@ -96,7 +97,7 @@ def dated(frame):
 def places(root):
     return {
         "lake": sf.delta(str(root / "out" / "lake"), partition_by="date"),
-        "where": sf.delta(str(root / "out" / "where"), replace_where=f"date = '{KEY}'"),
+        "whole": sf.delta(str(root / "out" / "whole"), mode="overwrite"),
         "csv": sf.csv(str(root / "out" / "csv"), partition_by="date"),
         "parquet": sf.parquet(str(root / "out" / "parquet")),
     }
@@ -107,13 +108,13 @@ def test_all_kinds_of_sinks_are_handed_over(spark, tmp_path, provided):
     told = marker(tmp_path).tables
     assert {name: (t.version, t.revision, t.column) for name, t in told.items()} == {
         "lake": (0, None, "date"),
-        "where": (0, None, None),
+        "whole": (0, None, None),
         "csv": (None, 1, None),
         "parquet": (None, 1, None),
     }
     found = handed_over(spark, tmp_path)
     assert [row[0] for row in found["lake"]] == ["05", "06"]
-    assert found["lake"] == found["where"] == found["csv"] == found["parquet"]
+    assert found["lake"] == found["whole"] == found["csv"] == found["parquet"]
 
 
 def test_a_partial_day_is_told_on_and_completed_later(spark, tmp_path, provided, markers):
@@ -142,6 +143,18 @@ def test_what_is_kept_in_staging_is_not_published(spark, tmp_path, provided):
     assert not (tmp_path / "out" / "markers").exists()
     provided({"lake": sf.staged(public, private)})
     assert marker(tmp_path).state == "ready"
+
+
+def test_a_folder_that_is_replaced_after_the_wait_is_not_read_for_what_was_waited_for(
+    spark, tmp_path, provided, markers
+):
+    sinks = {"csv": places(tmp_path)["csv"]}
+    provided(sinks)
+    with sf.Run.open("consumer", KEY, state=str(tmp_path / "c"), spark=spark) as run:
+        found = sf.wait_for(run, "hours", markers=markers, polling=AT_ONCE)
+        provided(sinks, rerun=True)
+        with pytest.raises(InvalidMarker, match="replaced"):
+            _ = found.frame.frame
 
 
 def test_a_marker_of_another_tool_over_plain_files(spark, tmp_path, markers):

@@ -53,6 +53,18 @@ def test_what_is_written_is_by_the_schema_and_what_is_damaged_is_not(tmp_path):
         jsonschema.validate({**written, "state": "done"}, json.loads(SCHEMA.read_text()))
 
 
+def test_a_byte_order_mark_does_no_harm(tmp_path):
+    place(tmp_path, b"\xef\xbb\xbf" + json.dumps(GOOD).encode())
+    assert marker(tmp_path).state == "ready"
+
+
+def test_a_message_does_not_print_the_whole_marker(tmp_path):
+    place(tmp_path, {**{k: v for k, v in GOOD.items() if k != "state"}, "reason": "x" * 5000})
+    with pytest.raises(InvalidMarker) as told:
+        marker(tmp_path)
+    assert len(str(told.value)) < 500
+
+
 def test_a_marker_of_another_tool_needs_little(tmp_path):
     place(tmp_path, {**GOOD, "tables": {"a": {"path": "/x", "format": "delta", "version": 3}}, "extra": "ignored"})
     found = marker(tmp_path)
@@ -83,6 +95,10 @@ def test_a_record_reads_back_as_the_marker(tmp_path):
         ({**GOOD, "tables": {"a": {"path": "/x", "format": "delta", "version": "last"}}}, InvalidMarker, False),
         ({**GOOD, "completeness": {"fan_ins": [{"node": "x"}]}}, InvalidMarker, False),
         ({**GOOD, "revision": 0}, InvalidMarker, False),
+        ({**GOOD, "revision": 10**30}, InvalidMarker, False),
+        ({**GOOD, "tables": {"a": {"path": "/x", "format": "delta", "version": -1}}}, InvalidMarker, False),
+        (b"[" * 200_000, InvalidMarker, True),
+        ({**GOOD, "format": 0}, InvalidMarker, False),
     ],
 )
 def test_what_cannot_be_trusted_is_refused(tmp_path, content, error, cut_off):
@@ -133,7 +149,13 @@ def test_what_a_marker_pins_is_gone(tmp_path):
     put(place_, KEY, 1)
     put(place_, KEY, 2)
     check(tmp_path, table(place_), [tmp_path])
-    for wrong in (table(place_, version=9), table(tmp_path / "none"), table(place_, version=None)):
+    for wrong in (
+        table(place_, version=9),
+        table(place_, version=10**15),
+        table(tmp_path / "none"),
+        table(place_, version=None),
+        table(f"{place_}\0"),
+    ):
         with pytest.raises(InvalidMarker):
             check(tmp_path, wrong, [tmp_path])
     vacuum = {"retention_hours": 0, "enforce_retention_duration": False, "dry_run": False}
@@ -174,6 +196,8 @@ def test_an_older_revision_does_not_take_a_newer_ones_place(tmp_path):
         mark(tmp_path, revision=2)
     mark(tmp_path, revision=3)
     assert marker(tmp_path).revision == 3
+    with pytest.raises(WriteNotProved):
+        mark(tmp_path, revision=3, tables={"a": MarkedTable(path="/x", format="delta", version=7)})
 
 
 def test_a_marker_of_a_newer_version_is_not_written_over(tmp_path):

@@ -7,8 +7,17 @@ from conftest import Killed, killing
 from handover import KEY, marker, provide, waiting, writes
 
 import spark_flow as sf
-from spark_flow.errors import InvalidArgument, NotAllArrived, RunError, UpstreamSkipped, WriteNotProved
+from spark_flow.errors import (
+    DuplicateNode,
+    InvalidArgument,
+    NotAllArrived,
+    RunError,
+    TookFallback,
+    UpstreamSkipped,
+    WriteNotProved,
+)
 from spark_flow.ledger import MemoryLedger
+from spark_flow.storage.port import Written
 
 NODE = "marker/hours"
 
@@ -118,6 +127,45 @@ def test_some_tables_and_names_that_clash(tmp_path):
             sf.publish(run, "wrong", markers=str(tmp_path / "out" / "markers"), tables=["c"])
     assert set(marker(tmp_path, "all").tables) == {"x/a", "y/a", "b"}
     assert set(marker(tmp_path, "some").tables) == {"b"}
+
+
+def test_a_dataset_is_published_by_one_node(tmp_path):
+    with sf.Run.open("p", KEY, state=str(tmp_path / "p"), ledger=MemoryLedger()) as run:
+        writes(run, "a", tmp_path / "out" / "a", 1)
+        sf.publish(run, "hours", markers=str(tmp_path / "m"), name="one")
+        with pytest.raises(DuplicateNode):
+            sf.publish(run, "hours", markers=str(tmp_path / "m"), name="two")
+
+
+def test_a_table_that_cannot_tell_the_keys_rows_is_not_published(tmp_path):
+    """Its reader would get those of other keys, too."""
+
+    def written(detail):
+        return lambda _: Written(detail={"format": "delta", "path": str(tmp_path / "t"), "version": 0, **detail})
+
+    for detail, allowed in (({}, False), ({"whole": True}, True), ({"column": "date"}, True)):
+        run = sf.Run.open("p", KEY, state=str(tmp_path / "p"), ledger=MemoryLedger())
+        run.once("a", written(detail), kind="sink")
+        if allowed:
+            sf.publish(run, "hours", markers=str(tmp_path / "m"))
+        else:
+            with pytest.raises(InvalidArgument, match="other keys"):
+                sf.publish(run, "hours", markers=str(tmp_path / "m"))
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_what_a_fallback_gave_is_not_ready(tmp_path, published):
+    ledger = MemoryLedger()
+    if published:
+        provide(tmp_path, ledger=ledger)
+    run = sf.Run.open("provider-hours", KEY, state=str(tmp_path / "p"), ledger=ledger)
+    run.fall_short(TookFallback("hours", "the last good copy"))
+    writes(run, "a", tmp_path / "out" / "hours" / "a", 9)
+    sf.publish(run, "hours", markers=str(tmp_path / "out" / "markers"))
+    run.close()
+    assert marker(tmp_path).state == ("ready" if published else "failed")
+    assert states(run)[NODE] == ("skipped" if published else "succeeded")
+    assert not published or marker(tmp_path).tables["a"].version == 0
 
 
 def test_nothing_to_publish(tmp_path):

@@ -5,7 +5,7 @@ import datetime as dt
 import threading
 
 import pytest
-from handover import AT_ONCE, KEY, FakeClock, mark, marker, provide, put, waiting
+from handover import AT_ONCE, KEY, FakeClock, mark, marker, provide, put, waiting, writes
 
 import spark_flow as sf
 from spark_flow.errors import (
@@ -115,6 +115,7 @@ def test_a_real_clock(tmp_path):
         {"timeout": float("inf")},
         {"timeout": "60"},
         {"timeout": True},
+        {"timeout": 10**400},
         {"interval": 0},
         {"interval": -5},
         {"backoff": 0.5},
@@ -395,6 +396,121 @@ def test_what_was_pinned_and_is_gone_is_pinned_anew(tmp_path):
     run, found = waiting(tmp_path, ledger=ledger)
     assert states(run)["wait/hours"] == "succeeded"
     assert found.markers[f"hours/{KEY}"].tables["a"].version == 1
+
+
+def test_a_retry_takes_what_has_come_since_and_keeps_the_rest(tmp_path):
+    ledger, east = MemoryLedger(), MemoryLedger()
+    how = {"dataset": ["east", "west"], "require": sf.any_succeeded, "ledger": ledger}
+    provide(tmp_path, 1, dataset="east", ledger=east)
+    waiting(tmp_path, **how)
+    assert states(waiting(tmp_path, **how)[0])["wait/east-west"] == "reused"
+    provide(tmp_path, 2, dataset="east", ledger=east, rerun=True)
+    provide(tmp_path, 3, dataset="west")
+    time = FakeClock()
+    run, found = waiting(tmp_path, clock=time.clock, polling=sf.Polling(timeout=99), **how)
+    assert states(run)["wait/east-west"] == "succeeded"
+    assert {name: m.tables["a"].version for name, m in found.markers.items()} == {f"east/{KEY}": 0, f"west/{KEY}": 0}
+    assert (found.completeness.missing, time.pauses) == ((), [])
+
+
+def test_storage_that_does_not_answer_keeps_what_was_pinned(tmp_path, monkeypatch):
+    ledger, provider = MemoryLedger(), MemoryLedger()
+    provide(tmp_path, 1, ledger=provider)
+    waiting(tmp_path, ledger=ledger)
+    provide(tmp_path, 2, ledger=provider, rerun=True)
+
+    def away(*_):
+        raise OSError("503 slow down")
+
+    monkeypatch.setattr("spark_flow.storage.markers.open_table", away)
+    run, found = waiting(tmp_path, ledger=ledger)
+    assert states(run)["wait/hours"] == "reused"
+    assert found.markers[f"hours/{KEY}"].tables["a"].version == 0
+    with pytest.raises(UpstreamNotReady, match="503"):
+        waiting(tmp_path)
+
+
+def test_a_marker_without_a_needed_table_is_not_remembered(tmp_path):
+    ledger = MemoryLedger()
+    provide(tmp_path, tables=["a"])
+    with pytest.raises(InvalidMarker, match="b among them"):
+        waiting(tmp_path, ledger=ledger, tables=["b"])
+    provide(tmp_path, 2)
+    assert set(waiting(tmp_path, ledger=ledger, tables=["b"])[1].frames) == {"a", "b"}
+
+
+def test_another_tools_approximate_marker_is_passed_on(tmp_path):
+    from spark_flow.storage.markers import Told
+
+    mark(tmp_path, completeness=Told(ratio=0.5, is_approximate=True), tables={})
+    provide(tmp_path, dataset="other")
+    _, found = waiting(tmp_path, dataset=["hours", "other"])
+    assert any(part.is_approximate for part in found.frames["a"].completeness)
+    with pytest.raises(UpstreamPartial):
+        waiting(tmp_path, on_partial="refuse")
+
+
+def test_a_marker_that_contradicts_itself_is_approximate(tmp_path):
+    from spark_flow.storage.markers import Part, Told
+
+    half = Part(node="hours", expected=["05", "06"], arrived=["05"])
+    mark(tmp_path, completeness=Told(is_approximate=False, fan_ins=[half]))
+    with pytest.raises(UpstreamPartial):
+        waiting(tmp_path, on_partial="refuse")
+
+
+def test_what_is_passed_on_does_not_grow_from_hop_to_hop(tmp_path):
+    provide(tmp_path, dataset="d0", completeness=[HALF])
+    for hop in range(1, 6):
+
+        def then(run, found, hop=hop):
+            writes(run, "a", tmp_path / "out" / f"d{hop}" / "a", 1, found.frames["a"].completeness)
+            sf.publish(run, f"d{hop}", markers=str(tmp_path / "out" / "markers"))
+
+        before = [f"d{hop - 1}"] + ([f"d{hop - 2}"] if hop > 1 else [])
+        waiting(tmp_path, dataset=before, pipeline=f"p{hop}", then=then)
+    told = marker(tmp_path, "d5").partial
+    assert [part.node for part in told] == [f"d0 {KEY}: hours"]
+
+
+@pytest.mark.parametrize(
+    ("roots", "allowed"),
+    [(["/"], True), (["{root}/out/"], True), (["{root}/ou"], False), (["{root}/out/hours/a"], False)],
+)
+def test_roots(tmp_path, roots, allowed):
+    provide(tmp_path)
+    given = [root.format(root=tmp_path) for root in roots]
+    if allowed:
+        waiting(tmp_path, roots=given)
+    else:
+        with pytest.raises(OutsideRoots):
+            waiting(tmp_path, roots=given)
+
+
+@pytest.mark.parametrize(
+    ("folder", "around"),
+    [
+        ("/data/markers", "/data"),
+        ("/markers", "/"),
+        ("/", "/"),
+        ("s3://bucket/m", "s3://bucket"),
+        ("s3://bucket", "s3://bucket"),
+    ],
+)
+def test_the_folder_that_markers_lie_in(folder, around):
+    from spark_flow.sequence.isolated_sequencer.consumer import _around
+
+    assert _around(folder) == around
+
+
+def test_a_provider_that_is_mended_while_others_are_waited_for(tmp_path):
+    mark(tmp_path, "failed", dataset="east")
+    time = FakeClock()
+    time.at(10, lambda: provide(tmp_path, dataset="east"))
+    time.at(20, lambda: provide(tmp_path, dataset="west"))
+    how = {"on_failed": "ignore", "require": sf.any_succeeded, "polling": sf.Polling(timeout=99, backoff=1, jitter=0)}
+    _, found = waiting(tmp_path, dataset=["east", "west"], clock=time.clock, **how)
+    assert found.completeness.missing == ()
 
 
 def test_a_wait_that_failed_is_not_remembered(tmp_path):
