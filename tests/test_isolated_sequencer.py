@@ -39,12 +39,12 @@ def test_two_tables_are_one_consistent_pair_while_the_provider_writes_on(spark, 
     provider = threading.Thread(target=write_on)
     provider.start()
     try:
-        pairs = [handed_over(spark, tmp_path) for _ in range(12)]
+        pairs = [handed_over(spark, tmp_path) for _ in range(8)]
     finally:
         stop.set()
         provider.join()
     assert all(pair["a"] == pair["b"] for pair in pairs)
-    assert len({pair["a"][0][1] for pair in pairs}) > 3
+    assert len({pair["a"][0][1] for pair in pairs}) > 2
 
 
 def test_without_the_markers_versions_the_pair_would_not_be_one(spark, tmp_path):
