@@ -1,5 +1,6 @@
 """Provider and consumer on Spark: several tables as one consistent set, whoever writes meanwhile."""
 
+import sys
 import threading
 
 import pytest
@@ -8,7 +9,9 @@ from handover import AT_ONCE, KEY, marker, provide, put, writes
 from pyspark.sql import functions as F
 
 import spark_flow as sf
-from spark_flow.errors import InvalidMarker
+from spark_flow.config import load
+from spark_flow.errors import InvalidMarker, SparkFlowError
+from spark_flow.flow import execute
 from spark_flow.ledger import MemoryLedger
 from spark_flow.storage.markers import MarkedTable, Marker, write
 
@@ -181,3 +184,77 @@ def test_a_retry_of_the_consumer_reads_the_pinned_version(spark, tmp_path, marke
     provide(tmp_path, 2, ledger=provider, rerun=True)
     consume(fail=False)
     assert rows(spark.read.format("delta").load(str(tmp_path / "out" / "r"))) == [(KEY, 1)]
+
+
+YAML = """
+pipeline: all_settings
+key: "2013-01-02"
+state: {root}/s
+output: {root}/out
+flow:
+  - wait_for: {{dataset: hours, table: a, also: [b], timeout: 0}}
+  - step: {{name: both, with: {{b: b}}, sql: "SELECT {{frame}}.date, b.n FROM {{frame}} JOIN {{b}} AS b USING (date)"}}
+  - write: {{name: one, format: delta, path: "${{output}}/one", partition_by: date}}
+  - write: {{name: two, format: csv, path: "${{output}}/two", partition_by: date}}
+  - publish: {{dataset: some, tables: [one], success_file: true, name: told}}
+  - exclusive_choice:
+      name: road
+      default: "off"
+      routes:
+        "on":
+          when: {{by_date: {{since: {since}}}}}
+          flow:
+            - step: {{name: broken, sql: "SELECT {column} AS n, date FROM {{frame}}"}}
+            - write: {{name: three, format: delta, path: "${{output}}/three", partition_by: date}}
+            - publish: extra
+        "off":
+          flow:
+            - write: {{name: four, format: delta, path: "${{output}}/four", partition_by: date}}
+            - publish: {{dataset: none, state: skipped, reason: a holiday}}
+  - publish: {{dataset: last, tables: [two]}}
+  - publish: {{dataset: quiet, on_failure: silent}}
+  - trigger:
+      job: {root}/jobs/child.py
+      allow: failed
+      launcher: {python}
+      overrides: ["a=b"]
+"""
+
+
+@pytest.fixture
+def all_settings(spark, tmp_path):
+    """A file in which every pattern of the hand-over stands with settings, run in this process."""
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "child.py").write_text("import sys; print(sys.argv); sys.exit(1)\n")
+    provide(tmp_path, 7)
+
+    def go(since, column="n"):
+        text = YAML.format(root=tmp_path, since=since, column=column, python=sys.executable)
+        (tmp_path / "job.yaml").write_text(text)
+        config = load(tmp_path / "job.yaml")
+        with sf.Run.open("all_settings", KEY, state=str(tmp_path / "s"), spark=spark) as run:
+            execute(config, run)
+        return {outcome.node: outcome for outcome in run.outcomes}
+
+    return go
+
+
+def test_every_setting_of_a_file_is_heeded(tmp_path, all_settings):
+    ended = all_settings("2013-01-03")
+    assert set(marker(tmp_path, "some").tables) == {"one"}
+    assert set(marker(tmp_path, "last").tables) == {"two"}
+    assert (marker(tmp_path, "none").state, marker(tmp_path, "none").reason) == ("skipped", "a holiday")
+    assert (tmp_path / "out" / "one" / f"date={KEY}" / "_SUCCESS").exists()
+    assert "told" in ended
+    assert ended["trigger/child"].detail["state"] == "failed"
+    assert "'a=b'" in (tmp_path / "s" / "triggers" / "all_settings" / KEY / "trigger-child.log").read_text()
+
+
+def test_a_failure_is_told_by_each_publish_of_the_roads_that_are_taken(tmp_path, all_settings):
+    with pytest.raises(SparkFlowError):
+        all_settings("2013-01-01", column="no_such")
+    states = {name: marker(tmp_path, name).state for name in ("some", "extra", "last")}
+    assert states == {"some": "ready", "extra": "failed", "last": "failed"}
+    for name in ("none", "quiet"):  # a road that was not taken; one that is told to be silent
+        with pytest.raises(FileNotFoundError):
+            marker(tmp_path, name)

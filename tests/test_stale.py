@@ -273,6 +273,12 @@ def test_stale_lists_backfill_plans_and_does(commanded):
     assert (again.exit_code, again.stdout.strip()) == (0, "nothing is stale")
 
 
+def test_backfill_says_by_its_exit_code_that_a_key_was_not_made_anew(commanded):
+    commanded()
+    failed = spark_flow("backfill", "--stale", commanded.state, commanded.state, "--launcher=false")
+    assert (failed.exit_code, failed.stdout.splitlines()[-1]) == (1, "1 failed, 1 left alone")
+
+
 def test_backfill_wants_to_be_told_which_keys(tmp_path):
     assert spark_flow("backfill", f"--state={tmp_path}").exit_code == 2
 
