@@ -99,13 +99,19 @@ def publish(
         reason=reason,
     )
     success = [_success_of(table, run.key) for table in marker.tables.values()] if success_file else []
+    return _mark(run, node, markers, marker, success)
+
+
+def _mark(run: Run, node: str, root: str, marker: Marker, success: Sequence[str]) -> Outcome:
+    """Write a marker once for each content, after the files that say the same in Hadoop's way."""
+    path = readiness.path_of(root, marker.dataset, marker.key)
 
     def write(intent: Intent) -> Written:
         for place in success:
             files.write_bytes(place, b"")
         told = dataclasses.replace(marker, revision=intent.revision, at=now())
         intent.mark("before_commit")
-        readiness.write(markers, told)
+        readiness.write(root, told)
         intent.mark("after_commit")
         detail = {"marker": dataclasses.asdict(told.at_path(path))}
         return Written(rows=marker.rows, reason=f"{told}; {len(told.tables)} table(s), in {path}", detail=detail)
@@ -117,12 +123,12 @@ def publish(
             return f"the marker there is of revision {known}, not {event.revision}"
         return f"{missing[0]} is gone" if missing else ""
 
-    same = dataclasses.asdict(dataclasses.replace(marker, run=""))
+    content = dataclasses.asdict(dataclasses.replace(marker, run=""))  # the tables' versions and revisions among it
     return run.once(
         node,
         write,
         kind="marker",
-        fingerprint=fingerprint.combine(path, same, [o.revision for o in written], success),
+        fingerprint=fingerprint.combine(path, content, success),
         remembered=lambda: readiness.revision(path),
         lack=lack,
     )
