@@ -73,6 +73,15 @@ def test_another_process_sees_what_was_recorded(state):
     assert DeltaLedger(state, create=False).read("p", "k")[0].node == "n"
 
 
+def test_another_process_that_changes_the_tables_metadata_costs_no_event(state):
+    """As it does when it loses the race to create the table."""
+    ledger = DeltaLedger(state)
+    ledger.append([event()])
+    DeltaTable(f"{state}/ledger").alter.set_table_properties({"delta.checkpointInterval": "999999"})
+    ledger.append([event(seq=2)])
+    assert len(DeltaLedger(state).read()) == 2
+
+
 def test_a_ledger_that_is_not_there_reads_as_empty_and_is_not_made(state, tmp_path):
     assert DeltaLedger(state, create=False).read() == []
     assert list(tmp_path.iterdir()) == []

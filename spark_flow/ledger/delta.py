@@ -94,12 +94,21 @@ class DeltaLedger:
         rows = pa.Table.from_pylist([_to_row(e) for e in events], schema=SCHEMA)
         with self._lock:
             try:
-                _again(write_deltalake)(self._table, rows, mode="append")
+                _again(self._write)(self._table, rows)
             except (DeltaError, OSError) as error:
                 raise StateNotWritable(self._path, describe(error)) from error
             self._appends += 1
             if self._appends % COMPACT_EVERY == 0:
                 self._compact()
+
+    @staticmethod
+    def _write(table: DeltaTable, rows: pa.Table) -> None:
+        try:
+            write_deltalake(table, rows, mode="append")
+        except CommitFailedError:
+            # Who lost the race to create the table has changed its metadata: what we know of it is out of date.
+            table.update_incremental()
+            raise
 
     def read(self, pipeline: str | None = None, key: str | None = None) -> list[Event]:
         """The events of a pipeline and key, oldest first."""
