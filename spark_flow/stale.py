@@ -157,7 +157,7 @@ class _Now:
             if now is None or now.state != "ready":
                 continue
             if behind is not None:
-                found.append((behind[0] + 1, f"{where} is itself made from {behind[1]}"))
+                found.append((behind[0] + 1, behind[1]))  # the words of where it began: a chain may be long
             elif told := _newer(one, now):
                 found.append((1, f"{where}: {told}"))
         return max(found, default=None)

@@ -143,7 +143,11 @@ def test_a_table_that_cannot_tell_the_keys_rows_is_not_published(tmp_path):
     def written(detail):
         return lambda _: Written(detail={"format": "delta", "path": str(tmp_path / "t"), "version": 0, **detail})
 
-    for detail, allowed in (({}, False), ({"whole": True}, True), ({"column": "date"}, True)):
+    for detail, allowed in (
+        ({"column": None}, False),
+        ({"column": None, "whole": True}, True),
+        ({"column": "date"}, True),
+    ):
         run = sf.Run.open("p", KEY, state=str(tmp_path / "p"), ledger=MemoryLedger())
         run.once("a", written(detail), kind="sink")
         if allowed:
@@ -151,6 +155,13 @@ def test_a_table_that_cannot_tell_the_keys_rows_is_not_published(tmp_path):
         else:
             with pytest.raises(InvalidArgument, match="other keys"):
                 sf.publish(run, "hours", markers=str(tmp_path / "m"))
+
+
+def test_a_write_of_a_ledger_that_is_older_than_markers_says_so(tmp_path):
+    run = sf.Run.open("p", KEY, state=str(tmp_path / "p"), ledger=MemoryLedger())
+    run.once("a", lambda _: Written(detail={"format": "delta", "path": "/t", "version": 0}), kind="sink")
+    with pytest.raises(InvalidArgument, match="--rerun"):
+        sf.publish(run, "hours", markers=str(tmp_path / "m"))
 
 
 @pytest.mark.parametrize("published", [False, True])

@@ -148,6 +148,9 @@ def test_a_long_chain_and_many_diamonds_are_followed_once(teams, monkeypatch):
     reads = []
     monkeypatch.setattr("spark_flow.stale.markers.read", lambda path, read=read: reads.append(path) or read(path))
     assert teams.names() == [("y", KEY, 1500)]
+    assert len(teams.stale()[0].reason) < 500
+    reads.clear()
+    teams.stale()
     assert len(reads) == len(set(reads)) == 1500
 
 

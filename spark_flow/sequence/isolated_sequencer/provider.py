@@ -163,15 +163,19 @@ def announce(run: Run, dataset: str, error: BaseException, *, markers: str = MAR
 
 
 def _announce(run: Run, dataset: str, root: str, error: BaseException, node: str) -> None:
-    path = readiness.path_of(root, dataset, run.key)
+    if _stands(readiness.path_of(root, dataset, run.key)):
+        return
+    state: MarkerState = "skipped" if isinstance(error, NothingToDo) else "failed"
     with contextlib.suppress(SparkFlowError):  # recorded and shown; the run's own error is the one to raise
-        try:
-            if readiness.read(path).state == "ready":
-                return
-        except (OSError, InvalidMarker):
-            pass  # nothing that stands, or nothing that can be looked at: then it is told as well as it can be
-        state: MarkerState = "skipped" if isinstance(error, NothingToDo) else "failed"
         publish(run, dataset, markers=root, state=state, reason=_kind_of(error), name=node)
+
+
+def _stands(path: str) -> bool:
+    """Whether a key is published; where that cannot be seen, what went wrong is told all the same."""
+    try:
+        return readiness.read(path).state == "ready"
+    except (OSError, InvalidMarker):
+        return False
 
 
 def _kind_of(error: BaseException) -> str:
@@ -192,8 +196,10 @@ def _written(run: Run, node: str, chosen: Sequence[str]) -> list[Outcome]:
     for outcome in written:
         detail = outcome.detail
         if detail.get("format") == "delta" and not detail.get("column") and not detail.get("whole"):
-            found = f"{outcome.node}, whose table holds other keys, too"
+            found = f"{outcome.node}, whose table may hold other keys, too"
             expected = "partition_by with the key's column first, mode: overwrite, or other tables (tables=)"
+            if "column" not in detail:
+                found, expected = f"{outcome.node}, recorded before markers were", "it written anew: --rerun"
             raise InvalidArgument(node, found, expected)
     return written
 
