@@ -16,16 +16,24 @@
     │   ├── InvalidCondition        a condition of a choice that cannot be asked
     │   ├── OtherCheckpoint         a stream's name was used with another checkpoint
     │   ├── UnknownJob              a job to trigger that is not there, or is another one
+    │   ├── OtherLimit              another runner has another limit for the same pipeline or pool
+    │   ├── UnknownPool             a pool that is not declared, or has too few slots
     │   ├── InvalidRule             a rule of how many branches must arrive that cannot be met
     │   └── EnvironmentTooOld       Java, Python or Delta's library missing or too old
     ├── StateError                  exit code 1: the state folder
     │   ├── StateNotWritable
-    │   └── StateTooNew             written by a newer version of spark_flow
+    │   ├── StateTooNew             written by a newer version of spark_flow
+    │   └── StateDamaged            not what this version writes
     ├── NothingToDo                 exit code 0: the key is not to be done
     │   └── UpstreamSkipped         a provider has skipped the key
     ├── NotNow                      exit code 75: nothing is wrong, and it cannot be done yet
     │   ├── NotAllArrived           branches of an aligned fan-in have not arrived
     │   ├── UpstreamNotReady        a provider's readiness marker did not come in time
+    │   ├── Busy                    the lease, or slots of the pool, are held by others
+    │   ├── QueueFull               as many wait already as may wait
+    │   ├── LeaseLost               others have taken over, because the lease had expired
+    │   ├── Fenced                  the ledger refuses who was taken over
+    │   ├── PreviousNotDone         the previous key has not succeeded, and this one depends on it
     │   └── TriggeredWaits          a consumer that was triggered has to wait itself
     └── RunError                    exit code 1: the run itself
         ├── NodeFailed              a node's action raised; holds node and cause
@@ -190,6 +198,27 @@ class UnknownFormat(UsageError):
         super().__init__(f"found format {format!r}, expected one of: {', '.join(self.known)}.")
 
 
+class OtherLimit(UsageError):
+    """Two runners of one pipeline, or two users of one pool, do not agree how many may run at once."""
+
+    def __init__(self, pool: str, found: int, wanted: int, holder: str) -> None:
+        self.pool = pool
+        self.found = found
+        self.wanted = wanted
+        super().__init__(
+            f"{pool}: found a limit of {wanted} here, expected {found} as of {holder}, which runs or waits. "
+            "Give both the same (max_active_runs of a pipeline, slots of a pool), or wait until it has ended."
+        )
+
+
+class UnknownPool(UsageError):
+    """A pool that is not declared, or has fewer slots than a run wants."""
+
+    def __init__(self, pool: str, found: str, expected: str) -> None:
+        self.pool = pool
+        super().__init__(f"pool {pool!r}: found {found}, expected {expected}.")
+
+
 class InvalidRule(UsageError):
     """A rule of how many branches must arrive that no number of branches, or not this one, can meet."""
 
@@ -269,6 +298,15 @@ class StateTooNew(StateError):
         )
 
 
+class StateDamaged(StateError):
+    """What stands in the state folder is not what this version writes."""
+
+    def __init__(self, path: str, found: str, expected: str, fix: str) -> None:
+        self.path = path
+        self.found = found
+        super().__init__(f"{path}: found {found}, expected {expected}. {fix}")
+
+
 class NotNow(SparkFlowError):
     """Nothing is wrong, and it cannot be done yet: run the same command again later."""
 
@@ -306,6 +344,72 @@ class UpstreamNotReady(NotNow):
         super().__init__(
             f"{node}: not ready after {waited:.0f} s: {found}{more}. "
             "Run the same command again, or raise the timeout; the provider's own status tells what holds it up."
+        )
+
+
+class Busy(NotNow):
+    """What is needed to run is held by others; ``holders`` tells who they are."""
+
+    def __init__(self, pool: str, key: str, holders: Sequence[str]) -> None:
+        self.pool = pool
+        self.key = key
+        self.holders = tuple(holders)
+        super().__init__(
+            f"{pool}: {key} cannot start now, held by {some(self.holders, 5) or 'nobody; others wait before it'}. "
+            "Run the same command again later, or let it wait (runner.on_busy: wait); `spark-flow leases` lists them."
+        )
+
+
+class QueueFull(NotNow):
+    """As many wait already as may wait."""
+
+    def __init__(self, pool: str, key: str, waiting: int, most: int) -> None:
+        self.pool = pool
+        self.key = key
+        self.waiting = waiting
+        self.most = most
+        super().__init__(
+            f"{pool}: {key} is refused: {waiting} wait already, at most {most} may (runner.queue). "
+            "Run the same command again later."
+        )
+
+
+class LeaseLost(NotNow):
+    """The lease was not renewed in time, or was released by hand, and others may run now: nothing more is written."""
+
+    def __init__(self, pool: str, key: str, why: str) -> None:
+        self.pool = pool
+        self.key = key
+        self.why = why
+        super().__init__(
+            f"{pool}: {key} has lost its lease ({why}), so that it writes and records nothing more. "
+            "What it recorded before is reused: run the same command again if nobody else does."
+        )
+
+
+class Fenced(NotNow):
+    """Another process has taken this one's place, and the ledger takes nothing from it any more."""
+
+    def __init__(self, name: str, token: int, seen: int) -> None:
+        self.name = name
+        self.token = token
+        self.seen = seen
+        super().__init__(
+            f"{name}: nothing is recorded under fencing token {token}: another run has begun under {seen}. "
+            "It has taken over what was recorded here, and this run ends."
+        )
+
+
+class PreviousNotDone(NotNow):
+    """A key depends on the one before it, which has not succeeded."""
+
+    def __init__(self, what: str, previous: str, reason: str) -> None:
+        self.what = what
+        self.previous = previous
+        self.reason = reason
+        super().__init__(
+            f"{what} depends on the previous key {previous}: {reason}. "
+            f"Run {previous} first, then the same command again."
         )
 
 

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from spark_flow.ledger import Event, Kind, Ledger
+from spark_flow.ledger import Event, Fence, Kind, Ledger
 from spark_flow.ledger.port import now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+
+class Right(Protocol):
+    """The right to do a key's work, which may be lost on the way (``spark_flow.orchestration``)."""
+
+    @property
+    def fence(self) -> Fence:
+        """What the ledger refuses an older holder by."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What is recorded of it where the run begins."""
+
+    def check(self) -> None:
+        """Whether it is held still.
+
+        Raises:
+            LeaseLost: Others may do the work now.
+        """
 
 
 class Journal:
@@ -19,11 +38,15 @@ class Journal:
         generation: 1, and one more for each rerun.
         attempt: 1, and one more for each retry of the generation.
         began: When the generation's first attempt began, in UTC.
+        right: What keeps others from the same key; without one nothing does.
     """
 
-    def __init__(self, ledger: Ledger, pipeline: str, key: str, *, rerun: bool, cause: str = "") -> None:
+    def __init__(
+        self, ledger: Ledger, pipeline: str, key: str, *, rerun: bool, cause: str = "", right: Right | None = None
+    ) -> None:
         self.pipeline = pipeline
         self.key = key
+        self.right = right
         self._ledger = ledger
         self._lock = threading.RLock()
         self._events = ledger.read(pipeline, key)
@@ -44,8 +67,12 @@ class Journal:
         return Event(pipeline=self.pipeline, key=self.key, node=node, kind=kind, state=state, **place, **fields)
 
     def record(self, events: Sequence[Event]) -> None:
-        """Add events, all or none."""
-        self._ledger.append(events)
+        """Add events, all or none.
+
+        Raises:
+            Fenced: Another holder of the right has recorded since.
+        """
+        self._ledger.append(events, self.right.fence if self.right else None)
         with self._lock:
             self._events.extend(events)
 

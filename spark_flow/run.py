@@ -19,7 +19,7 @@ from spark_flow.errors import (
     describe,
 )
 from spark_flow.graph import Graph, Lazy
-from spark_flow.journal import Journal
+from spark_flow.journal import Journal, Right
 from spark_flow.ledger import DeltaLedger, Event, Kind, Ledger
 from spark_flow.names import check_name, check_node
 from spark_flow.outcome import Observer, Outcome, end_of, not_its_own_fault, outcome_of, reason_to_skip, why_not
@@ -59,6 +59,7 @@ class Run:
         plan: bool,
         only: Sequence[str] = (),
         cause: str = "",
+        right: Right | None = None,
         observers: Sequence[Observer],
         retention: dt.timedelta,
     ) -> None:
@@ -73,7 +74,7 @@ class Run:
         self.interrupted: set[str] = set()
         self.upstream: dict[str, tuple[Reference, ...]] = {}
         self._measured: dict[str, Completeness] = {}
-        self._journal = Journal(ledger, pipeline, key, rerun=rerun, cause=cause)
+        self._journal = Journal(ledger, pipeline, key, rerun=rerun, cause=cause, right=right)
         self._spark = spark
         self._observers = tuple(observers)
         self._retention = retention
@@ -99,6 +100,7 @@ class Run:
         only: Sequence[str] = (),
         cause: str = "",
         command: Mapping[str, Any] | None = None,
+        lease: Right | None = None,
         observers: Sequence[Observer] = (),
         retention: dt.timedelta = RETENTION,
     ) -> Run:
@@ -117,10 +119,13 @@ class Run:
             cause: What asks for this run, in any words. A generation that was done for another cause, or for none, is
                 followed by the next one, as with ``rerun``; the same cause again is a retry.
             command: How to run this again: ``job``, ``config``, ``overrides`` and ``cwd``; recorded for ``backfill``.
+            lease: Keeps others from the same key while it is held (``spark_flow.orchestration.leases.hold``); once it
+                is lost, nothing more is begun, committed or recorded.
             observers: Called as nodes go on.
             retention: How long the boundaries of a succeeded run are kept.
 
         Raises:
+            Fenced, LeaseLost: The lease is lost already.
             InvalidName: The pipeline or key cannot be a folder name.
             StateNotWritable: The state folder cannot be written.
             StateTooNew: The state folder was written by a newer version.
@@ -129,10 +134,11 @@ class Run:
         check_name("key", key)
         ledger = ledger if ledger is not None else DeltaLedger(state, create=not plan)
         options = {"state": state, "spark": spark, "rerun": rerun, "plan": plan, "only": only, "cause": cause}
-        run = cls(pipeline, key, ledger=ledger, observers=observers, retention=retention, **options)  # type: ignore[arg-type]
+        run = cls(pipeline, key, ledger=ledger, right=lease, observers=observers, retention=retention, **options)  # type: ignore[arg-type]
         if not plan:
+            run._check()
             boundaries.mark_begun(state, pipeline, key, run.generation)
-            known = {"cause": cause, "command": dict(command or {})}
+            known = {"cause": cause, "command": dict(command or {}), "lease": dict(lease.facts) if lease else {}}
             run._journal.begin({name: value for name, value in known.items() if value})
         return run
 
@@ -284,6 +290,7 @@ class Run:
             )
         began = time.monotonic()
         try:
+            self._check()
             self._tell("before_action", node)
             written = action(intent)
         except BaseException as error:
@@ -342,8 +349,18 @@ class Run:
             node=node,
             revision=revision,
             run_id=self.run_id,
-            mark=lambda point: self._tell(point, node),
+            mark=lambda point: self._mark(point, node),
         )
+
+    def _mark(self, point: str, node: str) -> None:
+        """A point within an action; nothing is committed once the lease is lost."""
+        self._tell(point, node)
+        if point == "before_commit":
+            self._check()
+
+    def _check(self) -> None:
+        if self._journal.right is not None:
+            self._journal.right.check()
 
     # --- what became of nodes ----------------------------------------------------------------------------
 
@@ -444,12 +461,28 @@ class Run:
     # --- the end -----------------------------------------------------------------------------------------
 
     def close(self, error: BaseException | None = None) -> None:
-        """Record how the run ended, and remove boundaries that are older than the retention."""
+        """Record how the run ended, and remove boundaries that are older than the retention.
+
+        Raises:
+            Fenced, LeaseLost: The lease is lost, so that nothing is recorded; in place of the error that the run had.
+        """
         self._settle(error=error)
         error = error or self._shortfall
         self._ended = end_of(error)
         if self.plan:
             return
+        try:
+            self._check()
+            self._record_end(error)
+        except NotNow as lost:
+            self._ended = end_of(lost)
+            raise
+        if not error:
+            boundaries.mark_succeeded(self.state, self.pipeline, self.key, self.generation)
+            boundaries.sweep(self.state, self.pipeline, older_than=self._retention)
+        self._journal.maintain()
+
+    def _record_end(self, error: BaseException | None) -> None:
         noted = [self._event_of(o) for o in self.outcomes if o.state in ("reused", "skipped")]
         state: Literal["failed", "succeeded", "skipped"] = "succeeded"
         if error is not None:
@@ -458,10 +491,6 @@ class Run:
         how = {"reason": self._ended, "detail": {"completeness": [part.facts for part in self.completeness]}}
         ended = self._journal.event("", "run", state, error=message, duration_ms=_ms(self._began), **how)
         self._journal.record([*noted, ended])
-        if not error:
-            boundaries.mark_succeeded(self.state, self.pipeline, self.key, self.generation)
-            boundaries.sweep(self.state, self.pipeline, older_than=self._retention)
-        self._journal.maintain()
 
     def summary(self) -> dict[str, Any]:
         """The run as ``--summary-json`` has it, nodes in the order in which they were named in the flow.

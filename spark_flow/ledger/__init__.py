@@ -1,7 +1,20 @@
-"""The append-only record of what happened to nodes: one port, two adapters."""
+"""What is recorded, each a port with two adapters: what happened to nodes, and who may run now."""
 
 from spark_flow.ledger.delta import DeltaLedger
 from spark_flow.ledger.memory import MemoryLedger
-from spark_flow.ledger.port import FORMAT, Event, Kind, Ledger, State
+from spark_flow.ledger.port import FORMAT, Event, Fence, Kind, Ledger, State
+from spark_flow.ledger.register import DeltaRegister, MemoryRegister, Register
 
-__all__ = ["FORMAT", "DeltaLedger", "Event", "Kind", "Ledger", "MemoryLedger", "State"]
+__all__ = [
+    "FORMAT",
+    "DeltaLedger",
+    "DeltaRegister",
+    "Event",
+    "Fence",
+    "Kind",
+    "Ledger",
+    "MemoryLedger",
+    "MemoryRegister",
+    "Register",
+    "State",
+]

@@ -8,12 +8,12 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from spark_flow.errors import StateNotWritable, StateTooNew, describe
-from spark_flow.ledger.port import FORMAT, Event
+from spark_flow.errors import Fenced, StateNotWritable, StateTooNew, describe
+from spark_flow.ledger.port import FORMAT, Event, Fence
 from spark_flow.storage import files
 from spark_flow.storage.delta import query
 
@@ -83,10 +83,14 @@ class DeltaLedger:
         except (DeltaError, OSError) as error:
             raise StateNotWritable(self._path, describe(error)) from error
 
-    def append(self, events: Sequence[Event]) -> None:
+    def append(self, events: Sequence[Event], fence: Fence | None = None) -> None:
         """Add events in one commit.
 
+        The fence is the commit's application transaction: two commits of one id conflict, so that no other can come
+        between the look at its token and the commit.
+
         Raises:
+            Fenced: See ``Ledger.append``.
             StateNotWritable: The ledger was opened for reading, or storage refuses.
         """
         if self._table is None:
@@ -94,7 +98,7 @@ class DeltaLedger:
         rows = pa.Table.from_pylist([_to_row(e) for e in events], schema=SCHEMA)
         with self._lock:
             try:
-                _again(self._write)(self._table, rows)
+                _again(self._write)(self._table, rows, fence)
             except (DeltaError, OSError) as error:
                 raise StateNotWritable(self._path, describe(error)) from error
             self._appends += 1
@@ -102,9 +106,15 @@ class DeltaLedger:
                 self._compact()
 
     @staticmethod
-    def _write(table: DeltaTable, rows: pa.Table) -> None:
+    def _write(table: DeltaTable, rows: pa.Table, fence: Fence | None) -> None:
+        ids = []
+        if fence is not None:
+            seen = table.transaction_version(f"fence/{fence.name}") or 0
+            if seen > fence.token:
+                raise Fenced(fence.name, fence.token, seen)
+            ids = [Transaction(f"fence/{fence.name}", fence.token)]
         try:
-            write_deltalake(table, rows, mode="append")
+            write_deltalake(table, rows, mode="append", commit_properties=CommitProperties(app_transactions=ids))
         except CommitFailedError:
             # Who lost the race to create the table has changed its metadata: what we know of it is out of date.
             table.update_incremental()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from spark_flow.errors import Fenced
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spark_flow.ledger.port import Event
+    from spark_flow.ledger.port import Event, Fence
 
 
 class MemoryLedger:
@@ -16,11 +18,21 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self._events: list[Event] = []
+        self._fences: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def append(self, events: Sequence[Event]) -> None:
-        """Add events, all or none."""
+    def append(self, events: Sequence[Event], fence: Fence | None = None) -> None:
+        """Add events, all or none.
+
+        Raises:
+            Fenced: See ``Ledger.append``.
+        """
         with self._lock:
+            if fence is not None:
+                seen = self._fences.get(fence.name, 0)
+                if seen > fence.token:
+                    raise Fenced(fence.name, fence.token, seen)
+                self._fences[fence.name] = fence.token
             self._events.extend(events)
 
     def read(self, pipeline: str | None = None, key: str | None = None) -> list[Event]:

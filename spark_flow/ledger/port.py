@@ -67,11 +67,28 @@ class Event:
         return (self.generation, self.attempt, self.seq, self.at)
 
 
+@dataclass(frozen=True)
+class Fence:
+    """Keeps out who has lost the right to record: of one name, a lower number is refused after a higher one was seen.
+
+    Attributes:
+        name: What the right is for.
+        token: The lease's fencing token.
+    """
+
+    name: str
+    token: int
+
+
 class Ledger(Protocol):
     """The append-only record of what happened to nodes."""
 
-    def append(self, events: Sequence[Event]) -> None:
-        """Add events, all or none; they are durable when this returns."""
+    def append(self, events: Sequence[Event], fence: Fence | None = None) -> None:
+        """Add events, all or none; they are durable when this returns.
+
+        Raises:
+            Fenced: Events were added before under the fence's name and a higher token; nothing is added.
+        """
 
     def read(self, pipeline: str | None = None, key: str | None = None) -> list[Event]:
         """The events of a pipeline and key (``None``: of all), by ``Event.order`` within a key."""

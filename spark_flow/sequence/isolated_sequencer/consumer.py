@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spark_flow import fingerprint
+from spark_flow.clock import Clock
 from spark_flow.completeness import Completeness, together
 from spark_flow.errors import InvalidArgument, InvalidMarker, InvalidRule, SparkFlowError, UpstreamNotReady
 from spark_flow.frames import LazyFrame
@@ -15,7 +16,6 @@ from spark_flow.names import quote_identifier
 from spark_flow.require import RULES, Require, all_succeeded
 from spark_flow.sequence.isolated_sequencer.keys import KeyMap, keys_of, same_key
 from spark_flow.sequence.isolated_sequencer.polling import (
-    Clock,
     OnFailed,
     OnPartial,
     OnSkipped,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 import random
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -17,6 +15,7 @@ from spark_flow.storage import markers
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from spark_flow.clock import Clock
     from spark_flow.storage.markers import Marker
 
 _LONGEST = 1e9  # seconds: 30 years; not a number is below no number
@@ -60,21 +59,6 @@ def check_choice(where: str, value: object, choices: object) -> None:
     """
     if value not in get_args(choices):
         raise InvalidArgument(where, repr(value), f"one of: {', '.join(get_args(choices))}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clock:
-    """Time as a waiting consumer sees it: a port, so that a test can wait an hour in no time.
-
-    Attributes:
-        monotonic: Seconds that only grow.
-        sleep: Waits so many seconds.
-        now: The time of day, UTC.
-    """
-
-    monotonic: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-    now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.timezone.utc)
 
 
 @dataclass(frozen=True, kw_only=True)
