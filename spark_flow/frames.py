@@ -82,6 +82,7 @@ class LazyFrame:
             _ = needed.frame
         began = time.monotonic()
         try:
+            self.run.admit(self.node)
             frame = self._build()
         except Exception as error:
             failure = self.run.failed(self.node, self.kind, error, fingerprint=self.fingerprint)

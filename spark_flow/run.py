@@ -60,6 +60,7 @@ class Run:
         only: Sequence[str] = (),
         cause: str = "",
         right: Right | None = None,
+        gate: Callable[[str], None] = lambda _: None,
         observers: Sequence[Observer],
         retention: dt.timedelta,
     ) -> None:
@@ -76,6 +77,7 @@ class Run:
         self._measured: dict[str, Completeness] = {}
         self._journal = Journal(ledger, pipeline, key, rerun=rerun, cause=cause, right=right)
         self._spark = spark
+        self._gate = gate
         self._observers = tuple(observers)
         self._retention = retention
         self._lock = threading.RLock()
@@ -101,6 +103,7 @@ class Run:
         cause: str = "",
         command: Mapping[str, Any] | None = None,
         lease: Right | None = None,
+        gate: Callable[[str], None] = lambda _: None,
         observers: Sequence[Observer] = (),
         retention: dt.timedelta = RETENTION,
     ) -> Run:
@@ -121,6 +124,7 @@ class Run:
             command: How to run this again: ``job``, ``config``, ``overrides`` and ``cwd``; recorded for ``backfill``.
             lease: Keeps others from the same key while it is held (``spark_flow.orchestration.leases.hold``); once it
                 is lost, nothing more is begun, committed or recorded.
+            gate: Called with a node before it is done, not if it is reused: waits, or raises, until it may be done.
             observers: Called as nodes go on.
             retention: How long the boundaries of a succeeded run are kept.
 
@@ -134,7 +138,7 @@ class Run:
         check_name("key", key)
         ledger = ledger if ledger is not None else DeltaLedger(state, create=not plan)
         options = {"state": state, "spark": spark, "rerun": rerun, "plan": plan, "only": only, "cause": cause}
-        run = cls(pipeline, key, ledger=ledger, right=lease, observers=observers, retention=retention, **options)  # type: ignore[arg-type]
+        run = cls(pipeline, key, ledger=ledger, right=lease, gate=gate, observers=observers, retention=retention, **options)  # type: ignore[arg-type]
         if not plan:
             run._check()
             boundaries.mark_begun(state, pipeline, key, run.generation)
@@ -264,6 +268,7 @@ class Run:
             why = self._why(last, fingerprint, lack)
             if not why and last is not None:
                 return self._end(outcome_of(last, "would reuse" if self.plan else "reused"))
+            self.admit(node)
             intent = self._intent(node, self._journal.revision(node, fingerprint, remembered()) if writes else 0)
             admit(intent)
         except Exception as error:  # the target refuses, or cannot even be looked at
@@ -320,6 +325,15 @@ class Run:
         for settled in carried:
             self._end(settled)
         return self._end(outcome)
+
+    def admit(self, node: str) -> None:
+        """Wait until a node may be done, where something says that it has to.
+
+        Raises:
+            PreviousNotDone: It cannot be done now.
+        """
+        if not self.plan:
+            self._gate(node)
 
     def stands(self, node: str, fingerprint: str, lack: Callable[[Event], str] = lambda _: "") -> bool:
         """Whether ``once`` would reuse what is recorded of a node."""

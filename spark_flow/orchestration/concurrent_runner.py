@@ -1,0 +1,206 @@
+"""Concurrent runner (the book's section 5.2): runs of independent keys side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from spark_flow.clock import Clock
+from spark_flow.errors import InvalidArgument, SparkFlowError
+from spark_flow.orchestration import plan as plans
+from spark_flow.orchestration import shared_state
+from spark_flow.orchestration.leases import QUEUE, OnBusy
+from spark_flow.orchestration.past import PATIENCE, Gate
+from spark_flow.orchestration.stragglers import Straggler, usual, watched
+from spark_flow.orchestration.work import KeyResult, Order, Pipeline, Summary, in_order, one, settled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
+
+    from spark_flow.orchestration.calendar import Calendar
+    from spark_flow.orchestration.plan import Planned, Reprocess
+
+First = Literal["oldest", "newest"]
+
+MAX_ACTIVE_RUNS = 5
+
+
+@dataclass(frozen=True)
+class ConcurrentRunner:
+    """Runs keys of a pipeline side by side, as many as may be at work at once over all processes.
+
+    >>> runner = ConcurrentRunner(loads, daily("2013-01-01"), max_active_runs=3)  # doctest: +SKIP
+    >>> runner.run("2013-01-01..2013-01-14").counts  # doctest: +SKIP
+    Counter({'succeeded': 14})
+
+    Each run is a thread with a pool of its own in Spark's FAIR scheduler, or a process (``Pipeline.claims``).
+
+    Attributes:
+        pipeline: What is run.
+        calendar: Its keys.
+        max_active_runs: How many may be at work at once, those of other processes among them.
+        depends_on_past: Nodes that a key starts only when the key before has done all of them; the rest goes on.
+        shared_state: Tables and folders that no two runs may write side by side.
+        first: ``oldest`` key first, or ``newest``.
+        on_busy: See ``SingleRunner``, as ``queue``, ``reprocess``, ``cause``, ``straggler`` and ``tell``.
+        patience: Seconds that a node waits for a key before that nobody has begun.
+    """
+
+    pipeline: Pipeline
+    calendar: Calendar
+    _: KW_ONLY
+    max_active_runs: int = MAX_ACTIVE_RUNS
+    depends_on_past: Sequence[str] = ()
+    shared_state: Sequence[str] = ()
+    first: First = "oldest"
+    on_busy: OnBusy = "wait"
+    queue: int = QUEUE
+    reprocess: Reprocess = "failed"
+    cause: str = ""
+    straggler: Straggler = field(default_factory=Straggler)
+    tell: Callable[[str], None] = lambda _: None
+    patience: float = PATIENCE
+    clock: Clock = field(default_factory=Clock)
+
+    def plan(self, keys: str = "") -> list[Planned]:
+        """What would be done with each key, in the calendar's order; see ``SingleRunner.plan``.
+
+        Raises:
+            InvalidArgument: A key is none of the calendar's.
+            SharedState: The runs would disturb each other.
+        """
+        self._check()
+        past = plans.pasts(self.pipeline.ledger, self.pipeline.name)
+        planned = plans.plan(
+            self.calendar.keys(keys, now=self.clock.now()), past, self.calendar.previous, reprocess=self.reprocess
+        )
+        self._refuse_shared_state([each.key for each in planned if each.what == "run"])
+        return planned
+
+    def run(self, keys: str = "") -> Summary:
+        """Run the keys side by side; what became of each is told, not raised, and stops no other.
+
+        Raises:
+            InvalidArgument: A key is none of the calendar's.
+            SharedState: The runs would disturb each other.
+        """
+        planned = self.plan(keys)
+        results = {each.key: settled(each) for each in planned if each.what != "run"}
+        for result in results.values():
+            self._say(result)
+        todo = [each.key for each in planned if each.what == "run"]
+        results |= _Side(self, todo).run()
+        return Summary(pipeline=self.pipeline.name, results=in_order([each.key for each in planned], results))
+
+    def _say(self, result: KeyResult) -> None:
+        self.tell(f"{result.key} {result.state}: {result.reason}")
+
+    def _check(self) -> None:
+        if self.max_active_runs < 1:
+            raise InvalidArgument("max_active_runs", str(self.max_active_runs), "1 or more")
+        if self.first not in ("oldest", "newest"):
+            raise InvalidArgument("first", repr(self.first), "oldest or newest")
+        if self.on_busy not in ("wait", "queue", "exit"):
+            raise InvalidArgument("on_busy", repr(self.on_busy), "wait, queue or exit")
+        if isinstance(self.depends_on_past, str | bool):
+            raise InvalidArgument("depends_on_past", repr(self.depends_on_past), "names of nodes; SingleRunner for all")
+        if self.depends_on_past and self.first == "newest":
+            raise InvalidArgument("first", "newest with depends_on_past", "oldest: each key waits for the one before")
+
+    def _refuse_shared_state(self, keys: Sequence[str]) -> None:
+        """Compare what the runs write and read; one alone disturbs nobody."""
+        if self.pipeline.footprint is None or self.max_active_runs == 1 or len(keys) <= 1:
+            return
+        prints = [self.pipeline.footprint(key) for key in keys]
+        shared_state.check(prints, shared_state=self.shared_state, in_order=self.depends_on_past)
+
+
+class _Side:
+    """The keys of one call on their way; made anew for each."""
+
+    def __init__(self, runner: ConcurrentRunner, keys: Sequence[str]) -> None:
+        self._runner = runner
+        self._pipeline = runner.pipeline
+        self._keys = keys
+        self._left = len(keys)
+        self._usually = usual(runner.pipeline.ledger.read(runner.pipeline.name), runner.straggler.last)
+
+    def run(self) -> dict[str, KeyResult]:
+        runner = self._runner
+        order = self._keys if runner.first == "oldest" else list(reversed(self._keys))
+        free = threading.Semaphore(runner.max_active_runs)
+        futures: dict[str, Future[KeyResult]] = {}
+        results: dict[str, KeyResult] = {}
+        with ThreadPoolExecutor(runner.max_active_runs, thread_name_prefix=f"spark_flow/{self._pipeline.name}") as pool:
+            try:
+                for at, key in enumerate(order):
+                    free.acquire()
+                    # Claimed here, one after another: the order of the keys is that of the queue.
+                    stack = contextlib.ExitStack()
+                    try:
+                        lease = stack.enter_context(self._claimed(key))
+                    except SparkFlowError as error:
+                        results = {each: _refused(each, error) for each in order[at:]}
+                        break
+                    futures[key] = pool.submit(self._work, key, lease, stack, free)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return results | {key: future.result() for key, future in futures.items()}
+
+    def _claimed(self, key: str) -> contextlib.AbstractContextManager[object]:
+        runner = self._runner
+        how = {"busy": runner.on_busy, "queue": runner.queue, "tell": runner.tell}
+        return self._pipeline.claimed(key, limit=runner.max_active_runs, **how)  # type: ignore[arg-type]
+
+    def _work(self, key: str, lease: object, stack: contextlib.ExitStack, free: threading.Semaphore) -> KeyResult:
+        runner, name = self._runner, f"{self._pipeline.name} {key}"
+        try:
+            with stack:
+                # Another process may have done it while this one waited.
+                (now,) = plans.plan((key,), self._pipeline.past, runner.calendar.previous, reprocess=runner.reprocess)
+                if now.what != "run":
+                    result = settled(now)
+                else:
+                    runner.tell(f"{key} begins: {now.reason}")
+                    with watched(runner.straggler, name, self._usually, lambda: self._left, runner.tell):
+                        result = one(self._pipeline, self._order(key, lease))
+        finally:
+            self._left -= 1
+            free.release()
+        runner._say(result)  # noqa: SLF001 - of this module
+        return result
+
+    def _order(self, key: str, lease: object) -> Order:
+        gate = self._gate(key)
+        return Order(
+            key=key,
+            lease=lease,  # type: ignore[arg-type]
+            cause=self._runner.cause,
+            fair_pool=f"{self._pipeline.name}/{key}",
+            gate=gate or (lambda _: None),
+        )
+
+    def _gate(self, key: str) -> Gate | None:
+        runner, pipeline = self._runner, self._pipeline
+        previous = runner.calendar.previous(key) if runner.depends_on_past else None
+        if previous is None:
+            return None
+        return Gate(
+            pipeline=pipeline.name,
+            previous=previous,
+            nodes=tuple(runner.depends_on_past),
+            ledger=pipeline.ledger,
+            leases=pipeline.leases,
+            cause=runner.cause if previous in self._keys else "",
+            patience=runner.patience if previous in self._keys else 0.0,
+            tell=runner.tell,
+        )
+
+
+def _refused(key: str, error: SparkFlowError) -> KeyResult:
+    return KeyResult(key=key, state="waiting" if error.exit_code == 75 else "failed", reason=str(error), error=error)  # noqa: PLR2004

@@ -1,0 +1,303 @@
+"""What both runners share: a pipeline's work on one key under its lease, and what became of the keys."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from spark_flow.errors import NothingToDo, NotNow, SparkFlowError, describe
+from spark_flow.ledger import DeltaLedger
+from spark_flow.names import check_name
+from spark_flow.orchestration import shared_state
+from spark_flow.orchestration.claims import check_slots
+from spark_flow.orchestration.leases import QUEUE, TTL, Leases, OnBusy, Rights, hold
+from spark_flow.orchestration.plan import past_of
+from spark_flow.run import Run
+from spark_flow.storage import files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from pyspark.sql import SparkSession
+
+    from spark_flow.ledger import Ledger
+    from spark_flow.orchestration.plan import Past, Planned
+    from spark_flow.orchestration.shared_state import Footprint
+
+State = Literal["succeeded", "reused", "failed", "waiting", "skipped", "fallback", "left"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slots:
+    """A part of a workload pool that many pipelines share.
+
+    Attributes:
+        pool: Its name.
+        pools: All pools that are declared, with their slots.
+        leases: Where they are claimed: one folder for all who share them, a path or URI.
+        slots: How many one run takes.
+    """
+
+    pool: str
+    pools: Mapping[str, int]
+    leases: str
+    slots: int = 1
+
+    @property
+    def limit(self) -> int:
+        """The pool's slots.
+
+        Raises:
+            InvalidArgument: A pool has none, or the run wants none.
+            UnknownPool: It is not declared, or has fewer.
+        """
+        return check_slots(self.pools, self.pool, self.slots)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is asked of one run.
+
+    Attributes:
+        key: The unit of work.
+        lease: The right to do it; ``None`` if whoever does it claims it by itself.
+        cause: What asks for it (see ``Run.open``).
+        fair_pool: The pool of Spark's FAIR scheduler that its jobs belong in; empty for the default one.
+        gate: Called with a node before it is done: waits, or raises, until the node may be done.
+    """
+
+    key: str
+    lease: Rights | None = None
+    cause: str = ""
+    fair_pool: str = ""
+    gate: Callable[[str], None] = lambda _: None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """What is run for each key; made by ``pipeline`` from a function.
+
+    Attributes:
+        name: As in ``Run.open``.
+        perform: Does one key and returns its run's summary, or raises.
+        state: The state folder.
+        ledger: Where its events are.
+        leases: Where its keys are claimed, a path or URI; every process that shall not disturb the others, the same.
+        slots: The part of a workload pool that each run takes.
+        ttl: Seconds after which a run whose process was stopped or cut off may be taken over.
+        footprint: What a key's run writes and reads; ``None``: it is not known, and not compared.
+        claims: Whether the runner claims the keys; false where ``perform`` starts processes that do.
+    """
+
+    name: str
+    perform: Callable[[Order], Mapping[str, Any]]
+    state: str
+    ledger: Ledger
+    leases: str
+    slots: Slots | None = None
+    ttl: float = TTL
+    footprint: Callable[[str], Footprint] | None = None
+    claims: bool = True
+
+    def past(self, key: str) -> Past:
+        """What the ledger knows of a key now."""
+        return past_of(key, self.ledger.read(self.name, key))
+
+    @contextlib.contextmanager
+    def claimed(
+        self,
+        key: str,
+        *,
+        limit: int | None = None,
+        busy: OnBusy = "wait",
+        queue: int = QUEUE,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> Iterator[Rights | None]:
+        """Hold the lease of a key, and its slots of the pool, while the block runs.
+
+        Args:
+            key: The unit of work.
+            limit: How many runs of the pipeline may be at work at once; ``None``: as many as others say.
+            busy: See ``leases.hold``, as ``queue`` and ``tell``.
+            queue: See there.
+            tell: See there.
+
+        Raises:
+            SparkFlowError: As ``leases.hold`` does.
+        """
+        if not self.claims:
+            yield None
+            return
+        how: dict[str, Any] = {"busy": busy, "queue": queue, "tell": tell, "ttl": self.ttl}
+        with contextlib.ExitStack() as stack:
+            place = Leases(self.leases).of_pipeline(self.name)
+            # Always the pipeline's first: in one order, so that no two wait for each other.
+            leases = [stack.enter_context(hold(place, self.name, key, limit=limit, **how))]
+            if self.slots is not None:
+                pool, more = Leases(self.slots.leases).of_pool(self.slots.pool), self.slots.slots
+                how["slots"] = more
+                leases.append(stack.enter_context(hold(pool, self.name, key, limit=self.slots.limit, **how)))
+            yield Rights(tuple(leases))
+
+
+def pipeline(
+    name: str,
+    body: Callable[[Run], None],
+    *,
+    state: str = "state",
+    spark: SparkSession | Callable[[], SparkSession] | None = None,
+    ledger: Ledger | None = None,
+    leases: str = "",
+    slots: Slots | None = None,
+    ttl: float = TTL,
+    **options: Any,
+) -> Pipeline:
+    """A function of a run as a pipeline.
+
+    >>> def load(run):
+    ...     day = sf.source("json", f"data/date={run.key}")
+    ...     sf.write(run, "lake", sf.read(run, "flights", day), sf.delta("out/flights", partition_by="date"))
+    >>> flights = pipeline("flights", load)  # doctest: +SKIP
+
+    Args:
+        name: As in ``Run.open``.
+        body: Does the work of ``run.key``.
+        state: The state folder.
+        spark: A session, or a function that makes one; by default the active one.
+        ledger: By default the Delta table in the state folder.
+        leases: Where keys are claimed; by default ``<state>/leases``.
+        slots: The part of a workload pool that each run takes.
+        ttl: Seconds after which a run whose process was stopped or cut off may be taken over.
+        options: More of ``Run.open``: ``observers``, ``retention``, and so on.
+
+    Raises:
+        InvalidArgument, UnknownPool: The slots cannot be had.
+        InvalidName: The name cannot be a folder name.
+    """
+    check_name("pipeline", name)
+    if slots is not None:
+        _ = slots.limit
+    where = ledger if ledger is not None else DeltaLedger(state)
+
+    def perform(order: Order) -> Mapping[str, Any]:
+        how: dict[str, Any] = {"lease": order.lease, "cause": order.cause, "gate": order.gate, **options}
+        session = in_pool(spark, order.fair_pool)
+        with Run.open(name, order.key, state=state, spark=session, ledger=where, **how) as run:
+            body(run)
+        return run.summary()
+
+    def walked(key: str) -> Footprint:
+        with Run.open(name, key, state=state, spark=spark, ledger=where, plan=True, **options) as run:
+            body(run)
+        return shared_state.footprint(run)
+
+    place = leases or files.join(state, "leases")
+    how: dict[str, Any] = {"leases": place, "slots": slots, "ttl": ttl, "footprint": walked}
+    return Pipeline(name=name, perform=perform, state=state, ledger=where, **how)
+
+
+def in_pool(
+    spark: SparkSession | Callable[[], SparkSession] | None, pool: str
+) -> SparkSession | Callable[[], SparkSession] | None:
+    """A session whose jobs of the thread that first asks for it belong in a pool of the FAIR scheduler.
+
+    The property is the thread's, and those that it starts by ``inheritable_thread_target`` have it as well
+    (https://spark.apache.org/docs/latest/job-scheduling.html#fair-scheduler-pools). Spark Connect has none.
+    """
+    if not pool:
+        return spark
+
+    def made() -> SparkSession:
+        from pyspark.sql import SparkSession
+
+        session = spark() if callable(spark) else spark or SparkSession.builder.getOrCreate()
+        context = getattr(session, "sparkContext", None)
+        if context is not None:
+            context.setLocalProperty("spark.scheduler.pool", pool)
+        return session
+
+    return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyResult:
+    """What became of a key.
+
+    Attributes:
+        state: As in a run's summary; ``left``: not run, by ``reprocess``.
+        reason: In words.
+        seconds: How long it took, waiting for its lease left out.
+        error: The exception that it ended with.
+    """
+
+    key: str
+    state: State
+    reason: str = ""
+    seconds: float = 0.0
+    error: BaseException | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a runner did, a result for each key that was asked for, in the calendar's order."""
+
+    pipeline: str
+    results: tuple[KeyResult, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done; 1 a key failed, or was left as it had failed; 75 none did, and some have to wait."""
+        states = {result.state for result in self.results}
+        if states & {"failed", "fallback", "left"}:
+            return 1
+        return NotNow.exit_code if "waiting" in states else 0
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many keys are in which state."""
+        return Counter(result.state for result in self.results)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As JSON has it."""
+        keys = [{**dataclasses.asdict(dataclasses.replace(result, error=None))} for result in self.results]
+        return {
+            "pipeline": self.pipeline,
+            "keys": [{name: value for name, value in key.items() if name != "error"} for key in keys],
+        }
+
+
+def one(pipeline: Pipeline, order: Order) -> KeyResult:
+    """Do one key; what goes wrong with it is told, not raised."""
+    began = time.monotonic()
+
+    def result(state: State, reason: str, error: BaseException | None = None) -> KeyResult:
+        took = time.monotonic() - began
+        return KeyResult(key=order.key, state=state, reason=reason, seconds=round(took, 3), error=error)
+
+    try:
+        told = pipeline.perform(order)
+    except NotNow as error:
+        return result("waiting", str(error), error)
+    except NothingToDo as error:
+        return result("skipped", str(error), error)
+    except SparkFlowError as error:
+        return result("failed", str(error), error)
+    except Exception as error:  # of the pipeline's own body: the other keys are none the worse for it
+        return result("failed", describe(error), error)
+    return result(told["state"], f"generation {told['generation']}, attempt {told['attempt']}")
+
+
+def settled(planned: Planned) -> KeyResult:
+    """The result of a key that is not run."""
+    states: Mapping[str, State] = {"reuse": "reused", "leave": "left", "wait": "waiting"}
+    return KeyResult(key=planned.key, state=states[planned.what], reason=planned.reason)
+
+
+def in_order(keys: Sequence[str], results: Mapping[str, KeyResult]) -> tuple[KeyResult, ...]:
+    """The results of keys, in the keys' order."""
+    return tuple(results[key] for key in keys)
