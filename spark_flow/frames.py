@@ -13,7 +13,7 @@ from spark_flow.errors import DuplicateNode
 from spark_flow.names import quote_literal
 from spark_flow.storage import boundaries, files, sources
 from spark_flow.storage.delta import delta
-from spark_flow.storage.port import Intent, Sink, Written, app_id
+from spark_flow.storage.port import Intent, Sink, Written, app_id, replaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -303,6 +303,7 @@ def writing(scope: Scope, name: str, frame: DataFrame | LazyFrame, sink: Sink) -
             if other != node and f"{taken}/".startswith(f"{place}/"):
                 raise DuplicateNode(node, f"{other} writes to {taken}, which lies within {path}")
         run.targets[place] = node
+    run.graph.writes[node] = replaces(sink, run.key)
     return Writing(scope, node, lazy(run, frame), sink)
 
 

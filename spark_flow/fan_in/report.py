@@ -72,6 +72,7 @@ def report_completeness(
         raise ValueError("the frame comes from no fan-in: there is nothing that it could be incomplete of")
     node = run.node(name)
     run.graph.uses(node, [(of.frame if isinstance(of, FanIn) else of).node])
+    run.graph.writes[node] = {table: f"key = '{run.key}'"}
     id_ = app_id(run.pipeline, node, run.key)
 
     def write(intent: Intent) -> Written:

@@ -183,6 +183,7 @@ def _fall_back(run: Run, node: str, completeness: Completeness, fallback: Fallba
         copy = functools.partial(read_now, run, f"{node}/source", fallback, name=node)
         return LazyFrame(run, node, "fallback", made_of, (), copy, (completeness,))
     if isinstance(fallback, ErrorTable):
+        run.graph.writes[node] = {fallback.path: f"key = '{run.key}'"}
         id_ = app_id(run.pipeline, node, run.key)
         run.once(
             node,

@@ -20,7 +20,7 @@ from spark_flow import fingerprint
 from spark_flow.errors import CannotReplace, MissingInput, OutsideKey, WriteNotProved
 from spark_flow.names import quote_identifier, quote_literal
 from spark_flow.storage import files
-from spark_flow.storage.port import Intent, Written
+from spark_flow.storage.port import ALL, Intent, Written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,6 +94,10 @@ class DeltaSink:
         """The column that holds the key; ``None`` where the key's rows are told otherwise, or not at all."""
         by_column = self.mode == "replace" and self.partition_by and not self.replace_where
         return self.partition_by[0] if by_column else None
+
+    def replaces(self, key: str) -> Mapping[str, str]:
+        """All of the table, the predicate's rows, or none of what is there; see ``port.TellsRows``."""
+        return {self.path: ALL if self.mode == "overwrite" else self.predicate(key) or ""}
 
     def remembered(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:  # noqa: ARG002 - the port's; an id holds the key
         """The transaction id that the table remembers, 0 for none."""

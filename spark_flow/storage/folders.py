@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from spark_flow import fingerprint
 from spark_flow.errors import MissingInput, OutsideKey, WriteNotProved
 from spark_flow.storage import files
-from spark_flow.storage.port import Intent, Written
+from spark_flow.storage.port import ALL, Intent, Written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,6 +48,10 @@ class FolderSink:
     def folder(self, key: str) -> str:
         """The key's folder."""
         return files.join(files.absolute(self.path), f"{self.partition_by[0] if self.partition_by else 'key'}={key}")
+
+    def replaces(self, key: str) -> Mapping[str, str]:
+        """All of the key's folder; see ``port.TellsRows``."""
+        return {self.folder(key): ALL}
 
     def remembered(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:  # noqa: ARG002 - the port's
         """The revision in the manifest, 0 when there is none or its files are not all there."""

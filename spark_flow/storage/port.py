@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -111,3 +111,20 @@ class Sink(Protocol):
         Raises:
             WriteNotProved: The target does not hold what was written.
         """
+
+
+ALL = "all"
+UNTOLD = "all, as far as its sink tells"
+
+
+@runtime_checkable
+class TellsRows(Protocol):
+    """A sink that tells which rows it replaces: then runs of several keys are known not to meet in one place."""
+
+    def replaces(self, key: str) -> Mapping[str, str]:
+        """What a key's write replaces, by place: ``""`` (nothing), ``"all"``, or words that name the rows."""
+
+
+def replaces(sink: Sink, key: str) -> Mapping[str, str]:
+    """What a key's write to any sink replaces, by place; a sink that does not tell may replace all that is there."""
+    return sink.replaces(key) if isinstance(sink, TellsRows) else dict.fromkeys(sink.paths, UNTOLD)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spark_flow import fingerprint
+from spark_flow.storage import port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,10 @@ class StagedSink:
     def fingerprint(self) -> str:
         """A hash of both sinks' settings."""
         return fingerprint.combine("staged", self.public.fingerprint, self.private.fingerprint)
+
+    def replaces(self, key: str) -> Mapping[str, str]:
+        """What both replace; see ``port.TellsRows``."""
+        return {**port.replaces(self.public, key), **port.replaces(self.private, key)}
 
     def remembered(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:
         """The newer of the revisions that both remember; of a recorded write, what its own place remembers."""

@@ -22,7 +22,7 @@ from spark_flow.sequence.isolated_sequencer.polling import check_choice
 from spark_flow.storage import files
 from spark_flow.storage import markers as readiness
 from spark_flow.storage.markers import MARKERS, MarkedTable, Marker, MarkerState, Part, Told
-from spark_flow.storage.port import Intent, Written
+from spark_flow.storage.port import ALL, Intent, Written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -75,6 +75,7 @@ def publish(
     other = run.targets.setdefault(path, node)
     if other != node:
         raise DuplicateNode(node, f"{other} publishes {dataset} too")
+    run.graph.writes[node] = {path: ALL}
     if state == "ready" and run.shortfall is not None:  # what a fallback gave is not what consumers wait for
         _announce(run, dataset, markers, run.shortfall, node)
         return run.outcome(node) or run.skip(node, "marker", f"not published: {describe(run.shortfall)}")
