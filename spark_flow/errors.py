@@ -19,6 +19,7 @@
     │   ├── OtherLimit              another runner has another limit for the same pipeline or pool
     │   ├── UnknownPool             a pool that is not declared, or has too few slots
     │   ├── InvalidRule             a rule of how many branches must arrive that cannot be met
+    │   ├── SharedState             runs of several keys that read or replace what another one writes
     │   └── EnvironmentTooOld       Java, Python or Delta's library missing or too old
     ├── StateError                  exit code 1: the state folder
     │   ├── StateNotWritable
@@ -258,6 +259,46 @@ class UnknownJob(UsageError):
         self.found = found
         self.expected = expected
         super().__init__(f"job to trigger {job}: found {found}, expected {expected}. Was it moved or renamed?")
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Why runs of several keys cannot go on side by side.
+
+    Attributes:
+        paths: The tables or folders that they share.
+        nodes: Who reads or writes them.
+        keys: Whose runs those are.
+        found: What was found, in words.
+        fix: What to do.
+    """
+
+    paths: tuple[str, ...]
+    nodes: tuple[str, ...]
+    keys: tuple[str, ...]
+    found: str
+    fix: str
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.found}. {self.fix}"
+
+
+class SharedState(UsageError):
+    """Runs of several keys share what one of them writes; ``conflicts`` holds all that was found."""
+
+    def __init__(self, conflicts: Sequence[Conflict]) -> None:
+        self.conflicts = tuple(conflicts)
+        self.paths = tuple(sorted({path for one in self.conflicts for path in one.paths}))
+        self.nodes = tuple(sorted({node for one in self.conflicts for node in one.nodes}))
+        self.keys = tuple(sorted({key for one in self.conflicts for key in one.keys}))
+        most = 10
+        lines = "".join(f"  {one}\n" for one in self.conflicts[:most])
+        lines += f"  and {len(self.conflicts) - most} more\n" if len(self.conflicts) > most else ""
+        super().__init__(
+            f"these keys cannot run side by side: {len(self.conflicts)} conflict(s)\n{lines}"
+            "Or run them one after another, by the single runner with depends_on_past."
+        )
 
 
 class EnvironmentTooOld(UsageError):
