@@ -222,7 +222,7 @@ def _declared(
 ) -> None:
     for path in shared_state:
         nodes = _merged(written[place].nodes for place in index.touched_by(finder.place(path)))
-        meetings.note("declared", nodes, nodes, path)
+        meetings.note("declared", nodes, nodes, files.absolute(path))
 
 
 _FIXES: Mapping[Kind, str] = {
