@@ -137,8 +137,9 @@ class Run:
         check_name("pipeline", pipeline)
         check_name("key", key)
         ledger = ledger if ledger is not None else DeltaLedger(state, create=not plan)
-        options = {"state": state, "spark": spark, "rerun": rerun, "plan": plan, "only": only, "cause": cause}
-        run = cls(pipeline, key, ledger=ledger, right=lease, gate=gate, observers=observers, retention=retention, **options)  # type: ignore[arg-type]
+        options: dict[str, Any] = {"state": state, "spark": spark, "rerun": rerun, "plan": plan, "only": only}
+        options |= {"cause": cause, "right": lease, "gate": gate, "observers": observers, "retention": retention}
+        run = cls(pipeline, key, ledger=ledger, **options)
         if not plan:
             run._check()
             boundaries.mark_begun(state, pipeline, key, run.generation)

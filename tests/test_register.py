@@ -74,6 +74,27 @@ def test_several_processes_lose_no_swap_even_when_they_create_it(tmp_path):
     assert DeltaRegister(str(tmp_path / "r")).read() == (60, {"n": 60})
 
 
+def test_creations_at_once_lose_nothing(tmp_path):
+    """The second one's creation is a commit after the first one's changes."""
+    for n in range(12):
+        path = str(tmp_path / f"r{n}")
+        barrier, wrong = threading.Barrier(4), []
+
+        def work(path=path, barrier=barrier, wrong=wrong):
+            barrier.wait()
+            try:
+                _count(path, 1)
+            except Exception as error:
+                wrong.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (wrong, DeltaRegister(path).read()[1]) == ([], {"n": 4})
+
+
 def test_it_is_read_through_checkpoints_and_by_another_reader_at_each_swap(tmp_path):
     writer, reader = DeltaRegister(str(tmp_path / "r")), DeltaRegister(str(tmp_path / "r"))
     for n in range(45):

@@ -108,13 +108,20 @@ class DeltaRegister:
             try:
                 self._table.update_incremental()
                 version = self._table.version()
-                # By its version: others' later commits may be among them although only one is asked for.
-                commits = [commit for commit in self._table.history(limit=1) if commit.get("version") == version]
+                commit = self._commit(version, 1) or self._commit(version, None)
             except (DeltaError, OSError) as error:
                 raise self._damaged(describe(error)) from error
-        if not version:
-            return 0, {}
-        return version, self._content(commits[0] if commits else {})
+        return version, self._content(commit) if commit is not None else {}
+
+    def _commit(self, version: int, limit: int | None) -> Mapping[str, Any] | None:
+        """The last change up to a version, if it is among the last commits; all of them without a limit.
+
+        Of processes that create the table at once, the second one's creation is a commit on top of what the first one
+        did meanwhile. And others' later commits may be among those that are told of.
+        """
+        commits = self._table.history(limit=limit) if self._table is not None else []
+        found = [commit for commit in commits if commit.get("version", version) <= version]
+        return next((commit for commit in found if commit.get("operation") != "CREATE TABLE"), None)
 
     def _content(self, commit: Mapping[str, Any]) -> dict[str, Any]:
         try:

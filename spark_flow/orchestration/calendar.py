@@ -17,6 +17,7 @@ Every = Literal["day", "hour"]
 MOST = 10_000  # a range is written in a few characters; a slip of them should not fill the memory
 _FORMATS = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H"}
 _STEPS = {"day": dt.timedelta(days=1), "hour": dt.timedelta(hours=1)}
+_ORIGIN = dt.datetime(1000, 1, 1)  # noqa: DTZ001 - of places among keys, of no zone
 _EXAMPLES = {"day": "a day as 2013-01-02", "hour": "an hour as 2013-01-02T05"}
 
 
@@ -110,7 +111,7 @@ class Calendar:
             raise InvalidArgument("key", key, f"none before start_date {self.start}")
         if self.end is not None and at > self._moment(self.end):
             raise InvalidArgument("key", key, f"none after end_date {self.end}")
-        return (at - dt.datetime.min) // _STEPS[self.every]
+        return (at - _ORIGIN) // _STEPS[self.every]
 
     def _moment(self, key: str) -> dt.datetime:
         return _moment(self.every or "day", key)

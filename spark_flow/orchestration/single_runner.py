@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from spark_flow.clock import Clock
 from spark_flow.errors import Busy, InvalidArgument, PreviousNotDone, QueueFull
 from spark_flow.orchestration import plan as plans
-from spark_flow.orchestration.leases import QUEUE, Leases, OnBusy
+from spark_flow.orchestration.leases import QUEUE, Leases, OnBusy, Rights
 from spark_flow.orchestration.stragglers import Straggler, usual, watched
 from spark_flow.orchestration.work import KeyResult, Order, Pipeline, Summary, one, settled
 from spark_flow.storage import markers
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from spark_flow.orchestration.calendar import Calendar
     from spark_flow.orchestration.plan import Planned, Reprocess
-    from spark_flow.orchestration.work import Rights
     from spark_flow.storage.markers import Marker
 
 _LOOK = 1.0  # seconds between two looks at a marker
