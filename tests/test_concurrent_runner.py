@@ -1,0 +1,294 @@
+"""Runs side by side: never more than may be, whatever fails; nodes that wait for the key before; no Spark."""
+
+import dataclasses
+import threading
+import time
+
+import pytest
+from runners import Work, of, states
+
+from spark_flow.errors import Busy, InvalidArgument, OtherLimit, SharedState, UnknownPool
+from spark_flow.ledger import DeltaLedger, MemoryLedger
+from spark_flow.orchestration.calendar import daily
+from spark_flow.orchestration.claims import Claim, Holder
+from spark_flow.orchestration.concurrent_runner import ConcurrentRunner
+from spark_flow.orchestration.leases import Leases
+from spark_flow.orchestration.shared_state import Footprint, Read, Write
+from spark_flow.orchestration.single_runner import SingleRunner
+from spark_flow.orchestration.work import Slots, pipeline
+from spark_flow.storage.port import Written
+
+TEN = daily("2013-01-01", "2013-01-10")
+DAYS = [f"2013-01-{day:02d}" for day in range(1, 11)]
+ELSEWHERE = Holder(host="other", pid=1, place="another machine", started="1")
+
+
+@pytest.fixture
+def work():
+    return Work(takes=0.03)
+
+
+@pytest.fixture
+def runner(work, memory_ledger, tmp_path):
+    def make(**how):
+        made = of(work, memory_ledger, tmp_path, **how.pop("pipeline", {}))
+        return ConcurrentRunner(made, how.pop("calendar", TEN), **how)
+
+    return make
+
+
+def most_at_once(ledger):
+    """By the ledger's times: the ends of runs that began before another one ended."""
+    begun = {(e.key, e.attempt): e for e in ledger.read("p") if e.kind == "run" and e.state == "started"}
+    spans = [(begun[e.key, e.attempt].at, e.at) for e in ledger.read("p") if e.kind == "run" and e.state != "started"]
+    return max(sum(began <= at < ended for began, ended in spans) for at, _ in spans)
+
+
+def test_never_more_at_once_than_may_be_and_all_are_done(runner, work, memory_ledger):
+    summary = runner(max_active_runs=3).run()
+    assert (states(summary), summary.exit_code) == (["succeeded"] * 10, 0)
+    assert (work.most, most_at_once(memory_ledger), sorted(work.done)) == (3, 3, DAYS)
+
+
+def test_results_come_in_the_calendars_order_whoever_ends_first(runner, work):
+    work.told = {DAYS[0]: lambda _: time.sleep(0.3)}
+    assert [result.key for result in runner(max_active_runs=3).run().results] == DAYS
+    assert work.done[0] != DAYS[0]
+
+
+@pytest.mark.parametrize(("first", "expected"), [("oldest", DAYS), ("newest", DAYS[::-1])])
+def test_the_oldest_or_the_newest_goes_first(runner, work, first, expected):
+    runner(max_active_runs=1, first=first).run()
+    assert work.done == expected
+
+
+def test_failed_keys_stop_no_others_and_are_done_next_time(runner, work):
+    work.broken = {DAYS[1], DAYS[4]}
+    summary = runner().run()
+    assert (summary.counts["failed"], summary.counts["succeeded"], summary.exit_code) == (2, 8, 1)
+    assert "no data for 2013-01-02" in summary.results[1].reason
+    work.broken, work.done = set(), []
+    assert runner().run().counts == {"reused": 8, "succeeded": 2}
+    assert sorted(work.done) == [DAYS[1], DAYS[4]]
+
+
+def test_two_runners_share_the_limit_and_do_each_key_once(work, tmp_path):
+    summaries = []
+
+    def run():
+        ledger = DeltaLedger(str(tmp_path / "state"))
+        summaries.append(ConcurrentRunner(of(work, ledger, tmp_path), TEN, max_active_runs=2).run())
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (work.most, sorted(work.done)) == (2, DAYS)
+    assert sum(summary.counts["succeeded"] for summary in summaries) == 10
+
+
+def foreign(place, name, **how):
+    wish = Claim(id=name, pipeline="q", key=name, holder=ELSEWHERE, ttl=600, **how)
+    place.change(lambda pool: pool.ask("p", wish, now=4e9))
+
+
+def test_another_limit_for_the_same_pipeline_is_refused(runner, work, tmp_path):
+    foreign(Leases(str(tmp_path / "state" / "leases")).of_pipeline("p"), "x", limit=4)
+    summary = runner(max_active_runs=3).run()
+    assert (set(states(summary)), summary.exit_code, work.done) == ({"failed"}, 1, [])
+    assert isinstance(summary.results[0].error, OtherLimit)
+
+
+def test_exit_leaves_what_cannot_start_now_to_later(runner, work, tmp_path):
+    foreign(Leases(str(tmp_path / "state" / "leases")).of_pipeline("p"), "x", limit=1)
+    summary = runner(max_active_runs=1, on_busy="exit").run()
+    assert (set(states(summary)), summary.exit_code, work.done) == ({"waiting"}, 75, [])
+    assert isinstance(summary.results[0].error, Busy)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"max_active_runs": 0},
+        {"max_active_runs": -1},
+        {"first": "any"},
+        {"on_busy": "never"},
+        {"depends_on_past": "load"},
+        {"depends_on_past": True},
+        {"depends_on_past": ["load"], "first": "newest"},
+        {"reprocess": "some"},
+    ],
+)
+def test_settings_that_are_none_are_refused(runner, how):
+    with pytest.raises(InvalidArgument):
+        runner(**how).run()
+
+
+# --- workload pools ----------------------------------------------------------------------------------------------
+
+
+def slots(tmp_path, pool="etl", slots=1, pools=None):
+    return Slots(pool=pool, pools=pools or {"etl": 2, "reports": 1}, leases=str(tmp_path / "shared"), slots=slots)
+
+
+def test_a_pool_limits_all_pipelines_together(work, tmp_path):
+    summaries = []
+
+    def run(name):
+        made = pipeline(name, work, state=str(tmp_path / name), ledger=MemoryLedger(), slots=slots(tmp_path))
+        summaries.append(ConcurrentRunner(made, TEN, max_active_runs=4).run("2013-01-01..2013-01-04"))
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in ("flights", "weather")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (work.most, len(work.done)) == (2, 8)
+
+
+def test_a_run_may_take_several_slots(runner, work, tmp_path):
+    runner(max_active_runs=4, pipeline={"slots": slots(tmp_path, slots=2)}).run("2013-01-01..2013-01-03")
+    assert work.most == 1
+
+
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [
+        ({"pools": {"etl": 0}}, InvalidArgument),
+        ({"pools": {"etl": -2}}, InvalidArgument),
+        ({"pool": "etll"}, UnknownPool),
+        ({"slots": 3}, UnknownPool),
+        ({"slots": 0}, InvalidArgument),
+    ],
+)
+def test_a_pool_that_cannot_be_had_is_refused_before_anything_runs(runner, tmp_path, how, error):
+    with pytest.raises(error):
+        runner(pipeline={"slots": slots(tmp_path, **how)})
+
+
+def test_a_flooded_pool_does_not_hold_up_another_one(memory_ledger, tmp_path):
+    """Twenty runs want one pool; a run in the other one starts within a second."""
+    release, began = threading.Event(), {}
+
+    def flood(run):
+        run.once("load", lambda _: (release.wait(20) and Written()) or Written(), kind="sink")
+
+    def quick(run):
+        began[run.key] = time.monotonic()
+        run.once("load", lambda _: Written(), kind="sink")
+
+    calendar = daily("2013-01-01", "2013-01-20")
+    flooding = pipeline("flood", flood, state=str(tmp_path / "a"), ledger=MemoryLedger(), slots=slots(tmp_path))
+    flooder = threading.Thread(target=ConcurrentRunner(flooding, calendar, max_active_runs=20).run)
+    flooder.start()
+    place = Leases(str(tmp_path / "shared")).of_pool("etl")
+    while len(place.read().held) < 2:
+        time.sleep(0.02)
+    report = pipeline(
+        "report", quick, state=str(tmp_path / "b"), ledger=memory_ledger, slots=slots(tmp_path, pool="reports")
+    )
+    asked = time.monotonic()
+    assert SingleRunner(report, calendar).run("2013-01-01").exit_code == 0
+    assert began["2013-01-01"] - asked < 1
+    assert len(place.read().held) == 2
+    release.set()
+    flooder.join()
+
+
+# --- nodes that wait for the key before ----------------------------------------------------------------------
+
+
+class Trend:
+    """Loads side by side; the trend of a key needs that of the key before."""
+
+    def __init__(self):
+        self.seen, self.lock, self.broken, self.slow = [], threading.Lock(), set(), {}
+
+    def __call__(self, run):
+        run.once("load", lambda _: self._note(run, "load"), kind="sink")
+        run.once("trend", lambda _: self._note(run, "trend"), kind="sink")
+
+    def _note(self, run, node):
+        time.sleep(self.slow.get((run.key, node), 0))
+        if (run.key, node) in self.broken:
+            raise ValueError(f"no {node}")
+        with self.lock:
+            self.seen.append((node, run.key))
+        return Written()
+
+    def of(self, node):
+        return [key for name, key in self.seen if name == node]
+
+
+@pytest.fixture
+def trend(memory_ledger, tmp_path):
+    body = Trend()
+
+    def run(keys="2013-01-01..2013-01-04", **how):
+        made = pipeline("p", body, state=str(tmp_path / "state"), ledger=memory_ledger)
+        return ConcurrentRunner(dataclasses.replace(made, footprint=None), TEN, **{"patience": 1.0, **how}).run(keys)
+
+    return body, run
+
+
+def test_a_node_waits_for_the_key_before_while_the_rest_goes_on(trend):
+    body, run = trend
+    body.slow = {(DAYS[0], "trend"): 0.8}
+    assert run(depends_on_past=["trend"], max_active_runs=4).exit_code == 0
+    assert body.of("trend") == DAYS[:4]
+    assert body.seen.index(("load", DAYS[3])) < body.seen.index(("trend", DAYS[0]))
+
+
+def test_without_it_the_order_is_nobodys(trend):
+    body, run = trend
+    body.slow = {(DAYS[0], "trend"): 0.5}
+    run(max_active_runs=4)
+    assert body.of("trend") != DAYS[:4]
+
+
+def test_a_node_whose_key_before_failed_waits_for_the_next_call(trend):
+    body, run = trend
+    body.broken = {(DAYS[1], "trend")}
+    summary = run(depends_on_past=["trend"], max_active_runs=4)
+    assert (states(summary), summary.exit_code) == (["succeeded", "failed", "waiting", "waiting"], 1)
+    assert sorted(body.of("load")) == DAYS[:4]
+    body.broken = set()
+    assert states(run(depends_on_past=["trend"], max_active_runs=4)) == ["reused"] + ["succeeded"] * 3
+    assert body.of("trend") == DAYS[:4]
+
+
+def test_a_node_whose_key_before_was_never_run_waits_at_once(trend):
+    _, run = trend
+    began = time.monotonic()
+    assert states(run("2013-01-03", depends_on_past=["trend"], patience=60)) == ["waiting"]
+    assert time.monotonic() - began < 5
+
+
+def test_all_anew_waits_for_the_new_one_of_the_key_before(trend):
+    body, run = trend
+    run(depends_on_past=["trend"])
+    body.seen, body.slow = [], {(DAYS[0], "load"): 0.6}
+    assert run(depends_on_past=["trend"], reprocess="all", cause="again", max_active_runs=4).exit_code == 0
+    assert body.of("trend") == DAYS[:4]
+
+
+# --- shared state -----------------------------------------------------------------------------------------------
+
+
+def sharing(key):
+    return Footprint(key, (Write("trend", "/out/trend", f"date = {key}"),), (Read("yesterday", "/out/trend"),))
+
+
+def test_runs_that_read_what_others_write_are_refused_before_anything_runs(runner, work):
+    shares = runner()
+    shares = dataclasses.replace(shares, pipeline=dataclasses.replace(shares.pipeline, footprint=sharing))
+    for call in (shares.plan, shares.run):
+        with pytest.raises(SharedState) as refused:
+            call()
+        assert "/out/trend" in str(refused.value)
+    assert work.done == []
+    ordered = dataclasses.replace(shares, depends_on_past=["trend", "yesterday"])
+    assert [each.what for each in ordered.plan()] == ["run"] * 10
+    assert len(dataclasses.replace(shares, max_active_runs=1).plan()) == 10
+    assert len(shares.plan("2013-01-01")) == 1
