@@ -12,6 +12,7 @@
     │   ├── CannotReplace           a sink that cannot replace a key's rows was asked to
     │   ├── NoBranches              a fan-in without branches
     │   ├── UnknownBranch           a branch was named that the fan-in does not have
+    │   ├── UnknownNode             a node was named that the flow does not have
     │   ├── UnknownFormat           a sink's format that neither we nor an installed package has
     │   ├── InvalidCondition        a condition of a choice that cannot be asked
     │   ├── OtherCheckpoint         a stream's name was used with another checkpoint
@@ -38,6 +39,7 @@
     │   └── TriggeredWaits          a consumer that was triggered has to wait itself
     └── RunError                    exit code 1: the run itself
         ├── NodeFailed              a node's action raised; holds node and cause
+        ├── NotRecorded             a node that a partial backfill keeps would have to run
         ├── MissingInput            a file, folder or table that a source needs is not there
         ├── BadRecords              corrupt lines, missing or mistyped required columns
         ├── NotADataFrame           a step or branch returned something else
@@ -70,6 +72,7 @@ A message says what was found, what was expected and what to do; the fields hold
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -188,6 +191,18 @@ class UnknownBranch(UsageError):
         self.known = tuple(known)
         expected = some(self.known) or "none: the branches of a fan-in without boundaries cannot be run alone"
         super().__init__(f"no branch {node!r} that can be run alone; expected {expected}.")
+
+
+class UnknownNode(UsageError):
+    """An option names a node that the flow does not have."""
+
+    def __init__(self, option: str, node: str, known: Sequence[str]) -> None:
+        self.option = option
+        self.node = node
+        self.known = tuple(known)
+        self.nearest = "".join(get_close_matches(node, self.known, n=1))
+        hint = f" Did you mean {self.nearest!r}?" if self.nearest else ""
+        super().__init__(f"{option}: found {node!r}, expected one of: {some(self.known)}.{hint}")
 
 
 class UnknownFormat(UsageError):
@@ -489,6 +504,19 @@ class NodeFailed(RunError):
         self.node = node
         self.cause = cause
         super().__init__(f"{node} failed: {describe(cause)}")
+
+
+class NotRecorded(RunError):
+    """A node that a partial backfill keeps would have to run; it was not, and nothing was recorded of it."""
+
+    def __init__(self, node: str, reason: str, remedy: str = "") -> None:
+        self.node = node
+        self.reason = reason
+        super().__init__(
+            f"{node} is to be kept, and would have to run: {reason}. "
+            f"{remedy or f'Begin at {node} or before it (--from)'}, or do without --from and --only; "
+            "--rerun does all of the key anew."
+        )
 
 
 class MissingInput(RunError):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from spark_flow import fingerprint
-from spark_flow.errors import DuplicateNode
+from spark_flow.errors import DuplicateNode, NotRecorded
 from spark_flow.names import quote_literal
 from spark_flow.storage import boundaries, files, sources
 from spark_flow.storage.delta import delta
@@ -82,6 +82,7 @@ class LazyFrame:
             _ = needed.frame
         began = time.monotonic()
         try:
+            self.run.check_kept(self.node, self.fingerprint)
             self.run.admit(self.node)
             frame = self._build()
         except Exception as error:
@@ -182,13 +183,16 @@ def _read_delta(run: Run, node: str, source: Source) -> DataFrame:
         version = sources.current_version(node, source)
         return Written(reason=f"pinned at version {version}", detail={"version": version, "path": source.path})
 
-    if run.plan:
+    if run.plan and not run.keeps(node):
         return sources.read_delta(run.spark, source, sources.current_version(node, source))
     outcome = run.once(node, pin, kind="source", fingerprint=source.fingerprint, writes=False)
     return sources.read_delta(run.spark, source, int(outcome.detail["version"]))
 
 
 def _read_files(run: Run, node: str, source: Source, name: str) -> DataFrame:
+    if run.keeps(node):
+        remedy = "Give a step between it and what is done anew restart: true"
+        raise NotRecorded(node, "its files would be read again, and may have changed", remedy)
     sources.check_present(name, source)
     if source.bad_records == "fail":
         return sources.read_files(run.spark, name, source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -9,7 +10,9 @@ from spark_flow.ledger import Event, Fence, Kind, Ledger
 from spark_flow.ledger.port import now
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    Redo = Callable[[str], bool]
 
 
 class Right(Protocol):
@@ -38,11 +41,20 @@ class Journal:
         generation: 1, and one more for each rerun.
         attempt: 1, and one more for each retry of the generation.
         began: When the generation's first attempt began, in UTC.
+        kept: What a partial backfill has kept: by node, the generation that did it.
         right: What keeps others from the same key; without one nothing does.
     """
 
     def __init__(
-        self, ledger: Ledger, pipeline: str, key: str, *, rerun: bool, cause: str = "", right: Right | None = None
+        self,
+        ledger: Ledger,
+        pipeline: str,
+        key: str,
+        *,
+        rerun: bool,
+        cause: str = "",
+        redo: Redo | None = None,
+        right: Right | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.key = key
@@ -50,14 +62,48 @@ class Journal:
         self._ledger = ledger
         self._lock = threading.RLock()
         self._events = ledger.read(pipeline, key)
-        self.generation, self.attempt = _place(self._events, rerun=rerun, cause=cause)
+        self.generation, self.attempt = _place(self._events, rerun=rerun, cause=cause, redo=redo)
         self._seq = 0
+        self._opening: list[Event] = []
+        self._defers = redo is not None
         self.began = min((e.at for e in self._events if e.generation == self.generation), default=now())
+        self.kept = _kept(self._events, self.generation)
+        if redo is not None and self.attempt == 1:
+            self._keep(redo)
+
+    def _keep(self, redo: Redo) -> None:
+        """Take over what the generation before has of the nodes that are not done anew, as successes of this one."""
+        before = self.generation - 1
+        done_in = _kept(self._events, before)
+        for node in dict.fromkeys(e.node for e in self._events if e.node and e.generation == before):
+            last = self._last(node, before)
+            if last is None or last.state != "succeeded" or redo(node):
+                continue
+            self.kept[node] = done_in.get(node, before)
+            # What was decided is told by the reason, what was done by the rest.
+            reason = last.reason if last.kind == "choice" else f"kept from generation {self.kept[node]}"
+            same = {name: getattr(last, name) for name in ("revision", "fingerprint", "rows", "detail")}
+            self._opening.append(self.event(node, last.kind, "succeeded", reason=reason, **same))
+        self._events.extend(self._opening)
 
     def begin(self, detail: Mapping[str, Any]) -> None:
-        """Record that the attempt has begun, and by what command or cause."""
+        """Record that the attempt has begun, and by what command or cause.
+
+        A partial backfill begins with its first event: one that is refused before leaves no generation behind, which
+        a plain retry would have to complete.
+        """
         when = {"at": self.began} if self.attempt == 1 else {}  # later attempts read it from this event
-        self.record([self.event("", "run", "started", detail=detail, **when)])
+        kept = {"kept": self.kept} if self._opening else {}
+        started = self.event("", "run", "started", detail={**detail, **kept}, **when)
+        if self._defers:
+            self._opening.insert(0, dataclasses.replace(started, seq=0))
+        else:
+            self.record([started])
+
+    @property
+    def begun(self) -> bool:
+        """Whether the ledger knows of the attempt."""
+        return not self._opening
 
     def event(self, node: str, kind: Kind, state: Any, **fields: Any) -> Event:
         """A new event of this attempt; not recorded yet."""
@@ -72,7 +118,13 @@ class Journal:
         Raises:
             Fenced: Another holder of the right has recorded since.
         """
-        self._ledger.append(events, self.right.fence if self.right else None)
+        fence = self.right.fence if self.right else None
+        if self._opening:
+            with self._lock:  # no node's event is there before those that it builds on
+                self._ledger.append([*self._opening, *events], fence)
+                self._opening = []
+        else:
+            self._ledger.append(events, fence)
         with self._lock:
             self._events.extend(events)
 
@@ -81,9 +133,16 @@ class Journal:
 
         After a step was changed and changed back, its old success is followed by the events of the change.
         """
+        return self._last(node, self.generation)
+
+    def before(self, node: str) -> Event | None:
+        """A node's last real event in the generation before, where this one has just begun."""
+        return self._last(node, self.generation - 1) if self.attempt == 1 else None
+
+    def _last(self, node: str, generation: int) -> Event | None:
         with self._lock:
             real = ("started", "succeeded", "failed")
-            mine = [e for e in self._events if e.node == node and e.generation == self.generation and e.state in real]
+            mine = [e for e in self._events if e.node == node and e.generation == generation and e.state in real]
         return mine[-1] if mine else None
 
     def revision(self, node: str, fingerprint: str, remembered: int) -> int:
@@ -108,7 +167,13 @@ class Journal:
         self._ledger.maintain()
 
 
-def _place(events: Sequence[Event], *, rerun: bool, cause: str) -> tuple[int, int]:
+def _kept(events: Sequence[Event], generation: int) -> dict[str, int]:
+    """What a generation has kept of earlier ones: by node, the generation that did it."""
+    runs = (e for e in events if e.kind == "run" and e.generation == generation)
+    return {node: int(done_in) for e in runs for node, done_in in e.detail.get("kept", {}).items()}
+
+
+def _place(events: Sequence[Event], *, rerun: bool, cause: str, redo: Redo | None) -> tuple[int, int]:
     """The generation and attempt that a new run of a key is."""
     if not events:
         return 1, 1
@@ -116,7 +181,9 @@ def _place(events: Sequence[Event], *, rerun: bool, cause: str) -> tuple[int, in
     runs = [e for e in events if e.kind == "run" and e.generation == generation]
     ended = any(e.state == "succeeded" for e in runs)
     # A rerun that was killed is gone on with: the same command again reuses what succeeded (decision 0004).
-    anew = rerun and (generation == 1 or ended)
+    # One that keeps what is to be done anew now is another one.
+    other = any(redo is None or redo(node) for node in _kept(events, generation))
+    anew = (rerun or redo is not None) and (generation == 1 or ended or other)
     # What asks for the run has changed, so what was pinned for the old cause is out of date; the same cause is a retry.
     anew = anew or (bool(cause) and all(e.detail.get("cause") != cause for e in runs))
     if anew:

@@ -78,11 +78,18 @@ def end_of(error: BaseException | None) -> str:
     return next((end for kind, end in ends.items() if isinstance(error, kind)), "failed")
 
 
-def outcome_of(event: Event, state: OutcomeState) -> Outcome:
-    """What became of a node, as an earlier attempt has recorded it."""
+def outcome_of(event: Event, state: OutcomeState, kept: int = 0) -> Outcome:
+    """What became of a node, as an earlier attempt has recorded it.
+
+    Args:
+        event: Its success.
+        state: What it is in this attempt.
+        kept: The generation that did it, where a partial backfill has kept it.
+    """
     names = ("node", "kind", "revision", "fingerprint", "rows", "duration_ms", "detail")
     fields = {name: getattr(event, name) for name in names}
-    reason = f"succeeded in attempt {event.attempt}"
+    when = f"attempt {event.attempt}" if not kept else f"generation {kept}"
+    reason = f"kept from {when}" if kept else f"succeeded in {when}"
     if event.kind == "choice":  # what was decided matters more than when
-        reason = f"{event.reason}; decided in attempt {event.attempt}, --rerun decides anew"
+        reason = f"{event.reason}; decided in {when}, --rerun decides anew"
     return Outcome(state=state, reason=reason, **fields)

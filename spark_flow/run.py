@@ -12,9 +12,11 @@ from spark_flow.completeness import together
 from spark_flow.errors import (
     DuplicateNode,
     Interrupted,
+    InvalidArgument,
     NodeFailed,
     NothingToDo,
     NotNow,
+    NotRecorded,
     SparkFlowError,
     describe,
 )
@@ -61,6 +63,7 @@ class Run:
         cause: str = "",
         right: Right | None = None,
         gate: Callable[[str], None] = lambda _: None,
+        redo: Callable[[str], bool] | None = None,
         observers: Sequence[Observer],
         retention: dt.timedelta,
     ) -> None:
@@ -75,7 +78,8 @@ class Run:
         self.interrupted: set[str] = set()
         self.upstream: dict[str, tuple[Reference, ...]] = {}
         self._measured: dict[str, Completeness] = {}
-        self._journal = Journal(ledger, pipeline, key, rerun=rerun, cause=cause, right=right)
+        self._redo = redo
+        self._journal = Journal(ledger, pipeline, key, rerun=rerun, cause=cause, redo=redo, right=right)
         self._spark = spark
         self._gate = gate
         self._observers = tuple(observers)
@@ -86,6 +90,7 @@ class Run:
         self._failures: list[BaseException] = []
         self._ended: str | None = None
         self._shortfall: SparkFlowError | None = None
+        self._older: int | None = None
         self._began = time.monotonic()
 
     @classmethod
@@ -101,6 +106,7 @@ class Run:
         plan: bool = False,
         only: Sequence[str] = (),
         cause: str = "",
+        redo: Callable[[str], bool] | None = None,
         command: Mapping[str, Any] | None = None,
         lease: Right | None = None,
         gate: Callable[[str], None] = lambda _: None,
@@ -121,6 +127,9 @@ class Run:
                 done if that completes them.
             cause: What asks for this run, in any words. A generation that was done for another cause, or for none, is
                 followed by the next one, as with ``rerun``; the same cause again is a retry.
+            redo: Of a partial backfill, whether a node is done anew, by its full name. The run is one of the next
+                generation, as with ``rerun``; all other nodes are kept: what is recorded of them is taken over, and
+                none is run (``NotRecorded``).
             command: How to run this again: ``job``, ``config``, ``overrides`` and ``cwd``; recorded for ``backfill``.
             lease: Keeps others from the same key while it is held (``spark_flow.orchestration.leases.hold``); once it
                 is lost, nothing more is begun, committed or recorded.
@@ -130,19 +139,22 @@ class Run:
 
         Raises:
             Fenced, LeaseLost: The lease is lost already.
+            InvalidArgument: Both ``rerun`` and ``redo`` are given.
             InvalidName: The pipeline or key cannot be a folder name.
             StateNotWritable: The state folder cannot be written.
             StateTooNew: The state folder was written by a newer version.
         """
         check_name("pipeline", pipeline)
         check_name("key", key)
+        if rerun and redo is not None:
+            raise InvalidArgument("Run.open", "rerun with redo", "one of them")
         ledger = ledger if ledger is not None else DeltaLedger(state, create=not plan)
         options: dict[str, Any] = {"state": state, "spark": spark, "rerun": rerun, "plan": plan, "only": only}
-        options |= {"cause": cause, "right": lease, "gate": gate, "observers": observers, "retention": retention}
-        run = cls(pipeline, key, ledger=ledger, **options)
+        options |= {"cause": cause, "redo": redo, "right": lease, "gate": gate}
+        run = cls(pipeline, key, ledger=ledger, observers=observers, retention=retention, **options)
         if not plan:
             run._check()
-            boundaries.mark_begun(state, pipeline, key, run.generation)
+            run._older = boundaries.mark_begun(state, pipeline, key, run.generation)
             known = {"cause": cause, "command": dict(command or {}), "lease": dict(lease.facts) if lease else {}}
             run._journal.begin({name: value for name, value in known.items() if value})
         return run
@@ -268,7 +280,8 @@ class Run:
         try:
             why = self._why(last, fingerprint, lack)
             if not why and last is not None:
-                return self._end(outcome_of(last, "would reuse" if self.plan else "reused"))
+                return self._end(self._reused(last))
+            self.check_kept(node, fingerprint, lack)
             self.admit(node)
             intent = self._intent(node, self._journal.revision(node, fingerprint, remembered()) if writes else 0)
             admit(intent)
@@ -335,6 +348,28 @@ class Run:
         """
         if not self.plan:
             self._gate(node)
+    def keeps(self, node: str) -> bool:
+        """Whether a node is not to be done in this run, a partial backfill."""
+        return self._redo is not None and not self._redo(node)
+
+    def redoes(self, node: str) -> bool:
+        """Whether a partial backfill does a node anew."""
+        return self._redo is not None and self._redo(node)
+
+    def check_kept(self, node: str, fingerprint: str, lack: Callable[[Event], str] = lambda _: "") -> None:
+        """Refuse to do what is to be kept.
+
+        Raises:
+            NotRecorded: The node is to be kept, and what is recorded of it does not stand.
+        """
+        if not self.keeps(node):
+            return
+        last = self._journal.last(node) or self._journal.before(node)
+        why = self._why(last, fingerprint, lack) if last else "it was never recorded"
+        if why and last is None and self.attempt > 1:
+            why = f"it is not recorded in generation {self.generation}, which did not end and is gone on with"
+        if why:
+            raise NotRecorded(node, why)
 
     def stands(self, node: str, fingerprint: str, lack: Callable[[Event], str] = lambda _: "") -> bool:
         """Whether ``once`` would reuse what is recorded of a node."""
@@ -395,7 +430,7 @@ class Run:
             outcome = Outcome(node=node, kind=kind, state="skipped", reason=why_not(error), **known)
         else:
             outcome = Outcome(node=node, kind=kind, state="failed", error=describe(error), **known)
-            if not self.plan:
+            if not self.plan and not self.keeps(node):  # what is recorded of a kept node holds
                 self._journal.record([self._event_of(outcome)])
         self._end(outcome)
         return failure
@@ -417,7 +452,11 @@ class Run:
         last = self._journal.last(node)
         if last is None or last.state != "succeeded" or last.fingerprint != fingerprint:
             return None
-        return outcome_of(last, "would reuse" if self.plan else "reused")
+        return self._reused(last)
+
+    def _reused(self, last: Event) -> Outcome:
+        kept = self._journal.kept.get(last.node, 0) if last.attempt == 1 else 0
+        return outcome_of(last, "would reuse" if self.plan else "reused", kept)
 
     def measure(self, completeness: Completeness) -> None:
         """Note what a fan-in waited for and what it got, for the run's summary."""
@@ -485,6 +524,10 @@ class Run:
         error = error or self._shortfall
         self._ended = end_of(error)
         if self.plan:
+            return
+        if isinstance(error, NotRecorded) and not self._journal.begun:
+            if self._older is not None:
+                boundaries.mark_succeeded(self.state, self.pipeline, self.key, self._older)
             return
         try:
             self._check()

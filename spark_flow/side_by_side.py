@@ -8,7 +8,15 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from spark_flow.errors import Interrupted, InvalidArgument, MissingInput, NotNow, SparkFlowError, StateError
+from spark_flow.errors import (
+    Interrupted,
+    InvalidArgument,
+    MissingInput,
+    NotNow,
+    NotRecorded,
+    SparkFlowError,
+    StateError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -67,6 +75,7 @@ def side_by_side(
     Raises:
         InvalidArgument: ``max_in_flight`` or ``on_failure`` is none.
         StateError: Nothing can be recorded.
+        NotRecorded: A task is of a node that is to be kept.
         BaseException: Whatever is no error of a node: the others are stopped first.
     """
     if not tasks:
@@ -118,7 +127,7 @@ class _SideBySide:
         result: Outcome | SparkFlowError
         try:
             result = task.settle()
-        except StateError:
+        except (StateError, NotRecorded):
             raise
         except SparkFlowError as error:
             result = error

@@ -16,6 +16,7 @@ from spark_flow.errors import (
     MissingInput,
     NoBranches,
     NotAllArrived,
+    NotRecorded,
     RunError,
     UnknownBranch,
     describe,
@@ -186,7 +187,8 @@ def settle(
     results: dict[str, Outcome | Exception] = {}
     ready = []
     for branch in branches:
-        missing = None if run.recorded(branch.node, branch.fingerprint) else _missing(branch)
+        looked_at = run.recorded(branch.node, branch.fingerprint) or run.keeps(branch.node)
+        missing = None if looked_at else _missing(branch)
         if missing is None:
             ready.append(branch)
         else:
@@ -241,6 +243,8 @@ def planned(branch: Branch) -> Outcome | Exception:
     """Make a branch's plan and run nothing; what was wrong with it is told."""
     try:
         _ = branch.frame.frame
+    except NotRecorded:
+        raise
     except RunError as error:
         return error
     return Outcome(node=branch.node, kind="branch", state="would run")

@@ -24,6 +24,7 @@ from spark_flow.errors import (
     InvalidRule,
     NotAllArrived,
     NotEnoughBranches,
+    NotRecorded,
     TookFallback,
 )
 from spark_flow.fan_in.branches import (
@@ -139,7 +140,12 @@ def unaligned_fan_in(
         raise DuplicateNode(f"{node}/fallback", "a branch has the name of the fallback's node")
 
     recorded = [branch for branch in declared if run.recorded(branch.node, branch.fingerprint)]
-    pending = [branch for branch in chosen(run, declared) if branch not in recorded]
+    kept = run.keeps(node)
+    if kept and len(recorded) < max(needed, 1):
+        lacking = f"{len(recorded)} of {len(names)} branches are recorded as they are now"
+        raise run.failed(node, "merge", NotRecorded(node, lacking))
+    # What is kept stays as complete as it was: a branch that was missing then is left out.
+    pending = [] if kept else [branch for branch in chosen(run, declared) if branch not in recorded]
     ended = settle(run, pending, max_in_flight=max_in_flight)
     completeness = completeness_of(run, node, declared, ended)
     arrived = [branch for branch in declared if branch.name in completeness.arrived]

@@ -77,7 +77,7 @@ def exclusive_choice(
         "choice", default or "", [[route, one.fingerprint if one else ""] for route, (one, _) in routes.items()]
     )
     conditions = {route: one for route, (one, _) in routes.items() if one is not None}
-    if run.plan and not run.stands(node, made_of):
+    if run.plan and not run.keeps(node) and not run.stands(node, made_of):
         if any(one.reads_data for one in conditions.values()):
             reason = "decided by data when it runs: " + "; ".join(f"{r}: {one.text}" for r, one in conditions.items())
             run.plan_to(node, "choice", reason, made_of)

@@ -86,11 +86,18 @@ def mark_succeeded(state: str, pipeline: str, key: str, generation: int) -> None
         files.write_json(files.join(folder, DONE), {"generation": generation})
 
 
-def mark_begun(state: str, pipeline: str, key: str, generation: int) -> None:
-    """Note that a generation has begun: what an older one left is not swept while this one is at work."""
+def mark_begun(state: str, pipeline: str, key: str, generation: int) -> int | None:
+    """Note that a generation has begun: what an older one left is not swept while this one is at work.
+
+    Returns:
+        The older one, if it had succeeded.
+    """
     folder = files.join(files.absolute(state), "boundaries", pipeline, key)
-    if _succeeded_generation(folder) not in (None, generation):
-        files.remove(files.join(folder, DONE))
+    older = _succeeded_generation(folder)
+    if older in (None, generation):
+        return None
+    files.remove(files.join(folder, DONE))
+    return older
 
 
 def _succeeded_generation(folder: str) -> int | None:

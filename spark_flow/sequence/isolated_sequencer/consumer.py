@@ -168,8 +168,10 @@ def _settle(run: Run, watch: Watch, made_of: str, needed: int, polling: Polling,
         enough = len(watch.arrived) >= needed
         return _wait(run, watch, clock, needed, dataclasses.replace(polling, timeout=0) if enough else polling)
 
-    if not run.plan or run.stands(watch.node, made_of, _lack):
-        return run.once(watch.node, wait, kind="marker", fingerprint=made_of, writes=False, lack=_lack).detail
+    kept = run.keeps(watch.node)
+    lack = _gone_of if kept else _lack  # what has come since is no part of what is kept
+    if not run.plan or kept or run.stands(watch.node, made_of, lack):
+        return run.once(watch.node, wait, kind="marker", fingerprint=made_of, writes=False, lack=lack).detail
     polling = dataclasses.replace(polling, timeout=0)
     try:
         found = wait()
@@ -179,12 +181,19 @@ def _settle(run: Run, watch: Watch, made_of: str, needed: int, polling: Polling,
     return found.detail
 
 
-def _lack(event: Event) -> str:
-    """What is gone of the tables that a recorded wait has pinned, or has come since."""
+def _gone_of(event: Event) -> str:
+    """What is gone of the tables that a recorded wait has pinned."""
     standing = _standing(event.detail)
     gone = [name for name in event.detail["markers"] if name not in standing]
+    return f"what was read of {', '.join(gone)} is gone" if gone else ""
+
+
+def _lack(event: Event) -> str:
+    """What is gone of the tables that a recorded wait has pinned, or has come since."""
+    gone = _gone_of(event)
     if gone:
-        return f"what was read of {', '.join(gone)} is gone"
+        return gone
+    standing = _standing(event.detail)
     late = [name for name, path in event.detail["paths"].items() if name not in standing and _is_ready(path)]
     return f"{', '.join(late)} has come since" if late else ""
 

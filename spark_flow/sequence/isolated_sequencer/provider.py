@@ -124,7 +124,8 @@ def _mark(run: Run, node: str, root: str, marker: Marker, success: Sequence[str]
             return f"the marker there is of revision {known}, not {event.revision}"
         return f"{missing[0]} is gone" if missing else ""
 
-    content = dataclasses.asdict(dataclasses.replace(marker, run=""))  # the tables' versions and revisions among it
+    # The tables' versions and revisions are among it; the generation, which a later one may keep, tells nothing more.
+    content = dataclasses.asdict(dataclasses.replace(marker, run="", generation=0))
     return run.once(
         node,
         write,

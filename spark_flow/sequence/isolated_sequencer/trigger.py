@@ -147,7 +147,7 @@ def trigger(
         return run.skip(node, "trigger", f"not started: {', '.join(staged)} is kept in staging")
     wrote = sorted([o.node, o.revision] for o in run.outcomes if o.kind in ("sink", "marker"))
     cause = fingerprint.combine(run.generation, wrote)[:12]  # not how it is started: a folder that moved is no new data
-    made_of = fingerprint.combine(cause, to_start.job, to_start.config, to_start.overrides, wait, list(allow))
+    made_of = fingerprint.combine(wrote, to_start.job, to_start.config, to_start.overrides, wait, list(allow))
     child = _Child(run, node, to_start, tuple(allow))
 
     def start(intent: Intent) -> Written:

@@ -1,0 +1,493 @@
+"""A partial backfill: what is not asked for is kept, and is never done again behind one's back."""
+
+import contextlib
+import shutil
+import sys
+import threading
+import time
+from functools import partial
+
+import pytest
+from conftest import Killed, dated, double, keep_large, killing, rows, states
+from handover import AT_ONCE, KEY, marker, provide, put, writes
+
+import spark_flow as sf
+from spark_flow.errors import InvalidArgument, NodeFailed, NotRecorded
+from spark_flow.ledger import DeltaLedger, MemoryLedger
+from spark_flow.storage import boundaries, files
+from spark_flow.storage.port import Written
+
+LOAD = {"load"}.__contains__
+
+
+class Watched(MemoryLedger):
+    """A ledger that tells its commits apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.commits = []
+
+    def append(self, events):
+        super().append(events)
+        self.commits.append([(e.generation, e.node, e.state) for e in events])
+
+
+@pytest.fixture
+def ledger():
+    return Watched()
+
+
+@pytest.fixture
+def day(ledger, state):
+    """Run two nodes that process and two that load; returns the run, and what was done."""
+
+    def go(made_of=(), lacks="", fails="", **options):
+        done = []
+
+        def act(node, _):
+            if node == fails:
+                raise ValueError(node)
+            done.append(node)
+            return Written(rows=3, reason="written", detail={"n": node})
+
+        with sf.Run.open("p", KEY, state=state, ledger=ledger, **options) as run:
+            for node in ("clean", "enrich", "load", "tell"):
+                lack = (lambda _: "gone") if node == lacks else (lambda _: "")
+                run.once(node, partial(act, node), fingerprint=dict(made_of).get(node, "a"), lack=lack)
+        return run, done
+
+    return go
+
+
+def redo(*nodes):
+    return set(nodes).__contains__
+
+
+def test_what_is_kept_is_recorded_with_the_beginning_in_one_commit(day, ledger):
+    day()
+    before = len(ledger.commits)
+    run, done = day(redo=redo("load", "tell"))
+    assert (done, run.generation, run.attempt) == (["load", "tell"], 2, 1)
+    kept = [(2, "clean", "succeeded"), (2, "enrich", "succeeded")]
+    assert ledger.commits[before] == [(2, "", "started"), *kept, (2, "load", "started")]
+    first, second = (e for e in ledger.read() if (e.node, e.state) == ("enrich", "succeeded"))
+    same = ("kind", "revision", "fingerprint", "rows", "detail")
+    assert [getattr(first, name) for name in same] == [getattr(second, name) for name in same]
+    assert second.reason == "kept from generation 1"
+    assert next(e.kind for e in ledger.read() if e.generation == 2) == "run"  # also when read again
+
+
+def test_a_plain_retry_of_it_reuses_all(day):
+    day()
+    day(redo=LOAD)
+    run, done = day()
+    assert (done, run.generation, run.summary()["state"]) == ([], 2, "reused")
+    assert [o.reason for o in run.outcomes[:3]] == [*["kept from generation 1"] * 2, "succeeded in attempt 1"]
+
+
+def test_what_was_kept_twice_tells_who_did_it(day):
+    day()
+    day(redo=LOAD)
+    run, _ = day(redo=LOAD)
+    assert {o.node: o.reason for o in run.outcomes}["clean"] == "kept from generation 1"
+    assert {o.node: o.revision for o in run.outcomes} == {"clean": 1, "enrich": 1, "load": 3, "tell": 1}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "node", "reason"),
+    [
+        ({}, {"made_of": {"enrich": "b"}}, "enrich", "it changed, or something before it did"),
+        ({}, {"lacks": "clean"}, "clean", "gone"),
+        ({"fails": "enrich"}, {}, "enrich", "it failed before"),
+        ({"observers": [killing("before_event", "enrich")]}, {}, "enrich", "it was begun and did not end"),
+        ({"fails": "clean"}, {"redo": redo("clean", "load")}, "enrich", "it was never recorded"),
+        (None, {}, "clean", "it was never recorded"),
+    ],
+    ids=["changed", "lost", "failed", "begun", "never reached", "never run"],
+)
+def test_a_kept_node_that_would_have_to_run_is_refused(day, ledger, before, now, node, reason):
+    if before is not None:
+        with contextlib.suppress(NodeFailed, Killed):
+            day(**before)
+    with pytest.raises(NotRecorded) as failure:
+        day(**{"redo": LOAD, **now})
+    assert (failure.value.node, failure.value.reason, failure.value.exit_code) == (node, reason, 1)
+    assert not [e for e in ledger.read() if e.node == node and e.generation == 2]
+
+
+def test_a_refused_one_leaves_no_generation_behind(day, ledger):
+    with pytest.raises(NodeFailed):
+        day(fails="enrich")
+    before = ledger.read()
+    with pytest.raises(NotRecorded):
+        day(redo=LOAD)
+    assert ledger.read() == before
+    run, done = day()
+    assert (done, run.generation, run.attempt) == (["enrich", "load", "tell"], 1, 2)
+
+
+def test_a_refused_one_of_a_key_that_was_never_run_records_nothing(day, ledger):
+    with pytest.raises(NotRecorded):
+        day(redo=LOAD)
+    assert ledger.read() == []
+    assert day()[0].generation == 1
+
+
+def test_a_refused_one_leaves_the_age_of_boundaries_be(day, state):
+    folder = f"{state}/boundaries/p/{KEY}"
+    files.write_json(f"{folder}/x.json", {})
+    day()
+    assert files.exists(f"{folder}/{boundaries.DONE}")
+    with pytest.raises(NotRecorded):
+        day(redo=LOAD, lacks="clean")
+    assert files.read_json(f"{folder}/{boundaries.DONE}") == {"generation": 1}
+
+
+def test_a_target_that_does_not_answer_spoils_nothing_that_is_kept(day, ledger, state):
+    day()
+
+    def silent(_):
+        raise OSError("no answer")
+
+    with pytest.raises(NodeFailed), sf.Run.open("p", KEY, state=state, ledger=ledger, redo=LOAD) as run:
+        run.once("clean", lambda _: pytest.fail("it is kept"), fingerprint="a", lack=silent)
+    assert day(redo=LOAD)[1] == ["load"]
+
+
+POINTS = [
+    (point, node) for node in ("load", "tell") for point in ("before_action", "before_event", "after_event", "ended")
+]
+
+
+@pytest.mark.parametrize(("point", "node"), POINTS)
+def test_killed_anywhere_and_repeated_equals_never_killed(day, point, node):
+    day()
+    anew = redo("load", "tell")
+    with pytest.raises(Killed):
+        day(redo=anew, observers=[killing(point, node)])
+    run, _ = day(redo=anew)
+    assert (run.generation, {o.node: o.revision for o in run.outcomes}) == (
+        2,
+        {"clean": 1, "enrich": 1, "load": 2, "tell": 2},
+    )
+    run, done = day()
+    assert (done, run.generation) == ([], 2)
+
+
+def test_one_that_did_not_end_is_completed_by_a_plain_retry(day):
+    day()
+    with pytest.raises(NodeFailed):
+        day(redo=redo("load", "tell"), fails="load")
+    run, done = day()
+    assert (run.generation, done) == (2, ["load", "tell"])
+
+
+@pytest.mark.parametrize(
+    ("options", "generation", "done"),
+    [
+        ({"rerun": True}, 3, ["clean", "enrich", "load", "tell"]),
+        ({"redo": redo("enrich", "load", "tell")}, 3, ["enrich", "load", "tell"]),
+        ({"redo": redo("load", "tell")}, 2, ["load", "tell"]),
+    ],
+    ids=["all", "more", "the same"],
+)
+def test_one_that_did_not_end_is_gone_on_with_unless_it_keeps_what_is_asked_for(day, options, generation, done):
+    day()
+    with pytest.raises(NodeFailed):
+        day(redo=redo("load", "tell"), fails="load")
+    run, did = day(**options)
+    assert (run.generation, did) == (generation, done)
+
+
+def test_in_a_rerun_that_did_not_end_what_it_has_not_done_is_not_kept(day):
+    day()
+    with pytest.raises(NodeFailed):
+        day(rerun=True, fails="enrich")
+    with pytest.raises(NotRecorded) as failure:
+        day(redo=redo("tell"))
+    assert (failure.value.node, failure.value.reason) == ("enrich", "it failed before")
+    with pytest.raises(NotRecorded) as failure:
+        day(redo=redo("enrich", "tell"))
+    assert failure.value.reason == "it is not recorded in generation 2, which did not end and is gone on with"
+
+
+def test_a_plan_of_it_writes_nothing(day, ledger):
+    day()
+    before = ledger.read()
+    run, done = day(redo=LOAD, plan=True)
+    assert (ledger.read(), done, run.generation) == (before, [], 2)
+    assert states(run) == {"clean": "would reuse", "enrich": "would reuse", "load": "would run", "tell": "would reuse"}
+    with pytest.raises(NotRecorded):
+        day(redo=LOAD, plan=True, lacks="clean")
+
+
+def test_a_rerun_of_a_part_is_not_understood(day):
+    with pytest.raises(InvalidArgument):
+        day(rerun=True, redo=LOAD)
+
+
+class Slow(Watched):
+    """The commit that says what is kept takes a while."""
+
+    def append(self, events):
+        if events[0].kind == "run":
+            time.sleep(0.2)
+        super().append(events)
+
+
+def test_of_nodes_that_begin_together_none_is_recorded_before_what_it_builds_on(state):
+    ledger, nodes = Slow(), ("a", "b", "c")
+
+    def do(run, node):
+        run.once(node, lambda _: Written())
+
+    with sf.Run.open("p", KEY, state=state, ledger=ledger) as run:
+        do(run, "clean")
+    ledger.commits.clear()
+    with sf.Run.open("p", KEY, state=state, ledger=ledger, redo=redo(*nodes)) as run:
+        threads = [threading.Thread(target=do, args=(run, node)) for node in nodes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert ledger.commits[0][:2] == [(2, "", "started"), (2, "clean", "succeeded")]
+    assert [commit for commit in ledger.commits[1:] if (2, "", "started") in commit] == []
+
+
+# --- hand-over ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def consumer(tmp_path, ledger):
+    """Wait for two datasets of which one is enough, then load."""
+
+    def go(**options):
+        with sf.Run.open("consumer", KEY, state=str(tmp_path / "c"), ledger=ledger, **options) as run:
+            how = {"require": sf.at_least(1), "markers": str(tmp_path / "out" / "markers"), "polling": AT_ONCE}
+            found = sf.wait_for(run, ["hours", "late"], name="wait", **how)
+            run.once("load", lambda _: Written())
+        return {name: one.tables["a"].version for name, one in found.markers.items()}
+
+    return go
+
+
+def test_a_kept_wait_gives_what_was_read_whatever_was_published_since(consumer, tmp_path):
+    provided = MemoryLedger()
+    provide(tmp_path, 1, tables=("a",), ledger=provided)
+    read = consumer()
+    provide(tmp_path, 2, tables=("a",), ledger=provided, rerun=True)
+    provide(tmp_path, 3, tables=("a",), dataset="late")
+    assert marker(tmp_path).tables["a"].version == 1
+    assert consumer(redo=LOAD) == read == {f"hours/{KEY}": 0}
+    assert consumer(redo=LOAD, plan=True) == read
+    assert set(consumer(redo=redo("wait", "load"))) == {f"hours/{KEY}", f"late/{KEY}"}
+
+
+@pytest.mark.parametrize("plan", [False, True])
+def test_a_kept_wait_whose_tables_are_gone_is_refused(consumer, tmp_path, plan):
+    provide(tmp_path, 1, tables=("a",))
+    consumer()
+    shutil.rmtree(tmp_path / "out" / "hours" / "a")
+    with pytest.raises(NotRecorded) as failure:
+        consumer(redo=LOAD, plan=plan)
+    assert failure.value.node == "wait"
+
+
+def test_markers_and_triggers_are_kept_where_nothing_new_is_written(tmp_path, ledger):
+    (tmp_path / "report.py").write_text("")
+    to_start = sf.consumer(tmp_path / "report.py")
+
+    def run_flow(**options):
+        with sf.Run.open("p", KEY, state=str(tmp_path / "s"), ledger=ledger, **options) as run:
+            run.once("enrich", lambda _: Written())
+            writes(run, "lake", tmp_path / "lake", 1)
+            sf.publish(run, "days", markers=str(tmp_path / "markers"))
+            sf.trigger(run, to_start, wait=False, launcher=sys.executable)
+        return states(run)
+
+    run_flow()
+    kept = {"lake": "reused", "marker/days": "reused", "trigger/report": "reused"}
+    assert run_flow(redo=redo("enrich")) == {"enrich": "succeeded", **kept}
+    assert run_flow() == {"enrich": "reused", **kept}
+    with pytest.raises(NotRecorded) as failure:
+        run_flow(redo=redo("lake"))
+    assert failure.value.node == "marker/days"
+
+
+def test_a_kept_choice_is_not_decided_anew(state, ledger):
+    def decide(wanted, **options):
+        with sf.Run.open("p", KEY, state=state, ledger=ledger, **options) as run:
+            conditions = {
+                each: sf.by_parameter("to", wanted, each, allowed=("csv", "delta")) for each in ("csv", "delta")
+            }
+            routes = {each: (condition, lambda: None) for each, condition in conditions.items()}
+            choice = sf.exclusive_choice(run, "road", routes)
+            run.once("load", lambda _: Written())
+        return choice
+
+    decide("csv")
+    choice = decide("delta", redo=LOAD)
+    assert (choice.route, choice.reason.startswith("csv: ")) == ("csv", True)
+    assert "decided in generation 1, --rerun decides anew" in choice.reason
+    assert decide("delta", redo=redo("road")).route == "delta"
+
+
+@pytest.mark.parametrize("plan", [False, True])
+def test_a_kept_choice_that_was_not_made_is_refused(state, ledger, plan):
+    with pytest.raises(NotRecorded), sf.Run.open("p", KEY, state=state, ledger=ledger, redo=LOAD, plan=plan) as run:
+        sf.exclusive_choice(run, "road", {"a": (sf.by_date(since="2013-01-01"), lambda: pytest.fail("kept"))})
+
+
+# --- with Spark --------------------------------------------------------------------------------------------
+
+
+def load_only(node):
+    return node.startswith("publish")
+
+
+@pytest.mark.spark
+def test_only_the_load_is_done_anew_and_its_rows_are_replaced_once(flow, lines):
+    flow()
+    first = flow.lake()
+    lines('{"id": "z", "n": 9}', file="late.json")  # what processing has read is not read again
+    run = flow(redo=load_only)
+    assert (flow.lake(), len(flow.legacy())) == (first, 2)
+    assert {o.node: o.revision for o in run.outcomes if o.kind == "sink"} == {"publish/lake": 2, "publish/legacy": 2}
+    assert {name: states(run)[name] for name in ("double", "dated")} == {"double": "reused", "dated": "succeeded"}
+    assert set(states(flow()).values()) == {"reused"}
+    flow(rerun=True)
+    assert len(flow.lake()) == 3
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize(
+    ("point", "node"),
+    [(p, n) for n in ("publish/lake", "publish/legacy") for p in ("before_commit", "after_commit", "after_event")],
+)
+def test_a_load_that_was_killed_is_completed_by_the_same_command(flow, point, node):
+    flow()
+    first = flow.lake(), flow.legacy()
+    with pytest.raises(Killed):
+        flow(redo=load_only, observers=[killing(point, node)])
+    run = flow(redo=load_only)
+    assert (run.generation, flow.lake(), flow.legacy()) == (2, *first)
+    assert {o.revision for o in run.outcomes if o.kind == "sink"} == {2}
+
+
+@pytest.mark.spark
+def test_a_boundary_that_is_gone_is_refused_and_nothing_is_written(flow, state):
+    flow()
+    shutil.rmtree(f"{state}/boundaries/p/2013-01-02/g1/double")
+    with pytest.raises(NotRecorded) as failure:
+        flow(redo=load_only)
+    assert (failure.value.node, failure.value.reason) == ("double", "its boundary was removed")
+    assert {e.generation for e in DeltaLedger(state).read("p")} == {1}
+    assert set(states(flow()).values()) == {"reused"}
+
+
+def dated_anew(frame, *, key):
+    return frame.selectExpr("*", f"date '{key}' AS date")
+
+
+@pytest.mark.spark
+def test_a_lazy_step_that_was_changed_is_refused(flow):
+
+    steps = [keep_large, sf.step(double, restart=True), sf.step(dated_anew, name="dated", key="2013-01-02")]
+    flow()
+    for plan in (False, True):
+        with pytest.raises(NotRecorded) as failure:
+            flow(steps=steps, redo=load_only, plan=plan)
+        assert (failure.value.node, failure.value.reason) == ("dated", "it changed, or something before it did")
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("plan", [False, True])
+def test_files_are_not_read_again(flow, plan):
+
+    steps = [keep_large, sf.step(dated, key="2013-01-02")]
+    flow(steps=steps)
+    with pytest.raises(NotRecorded) as failure:
+        flow(steps=steps, redo=load_only, plan=plan)
+    assert (failure.value.node, "restart: true" in str(failure.value)) == ("in", True)
+
+
+@pytest.mark.spark
+def test_a_kept_table_is_read_at_the_version_that_was_read(spark, state, tmp_path):
+    put(tmp_path / "in", KEY, 1)
+
+    def run_flow(**options):
+        with sf.Run.open("p", KEY, state=state, spark=spark, **options) as run:
+            frame = sf.read(run, "in", sf.source("delta", str(tmp_path / "in")))
+            sf.write(run, "lake", frame, sf.delta(str(tmp_path / "lake"), partition_by="date"))
+        return [n for (n,) in rows(spark.read.format("delta").load(str(tmp_path / "lake")).select("n"))]
+
+    run_flow()
+    put(tmp_path / "in", KEY, 2)
+    assert run_flow(redo={"lake"}.__contains__) == [1]
+    assert run_flow(redo={"lake", "in"}.__contains__) == [2]
+    with pytest.raises(NotRecorded), sf.Run.open("p", "2013-01-03", state=state, redo=LOAD, plan=True) as run:
+        _ = sf.read(run, "in", sf.source("delta", str(tmp_path / "in"))).frame
+
+
+def keyed(frame):
+    return frame.selectExpr("'k' AS key", "*")
+
+
+@pytest.fixture
+def hours(spark, state, lines, tmp_path):
+    """Run a day of hours, with a boundary for each, into a table."""
+    for name in ("05", "06", "07"):
+        lines(f'{{"id": "{name}"}}', name=f"hour={name}")
+
+    def go(pattern=sf.aligned_fan_in, restart=True, how=(), **options):
+        source = sf.source("json", f"{tmp_path}/hour={{branch}}", schema="id STRING", branches=["05", "06", "07"])
+        with sf.Run.open("p", "k", state=state, spark=spark, **options) as run:
+            found = pattern(run, "hours", source, **dict(how))
+            frame = sf.local_sequencer(run, found.frame, [keyed])
+            sf.write(run, "lake", frame, sf.delta(str(tmp_path / "lake"), partition_by="key"))
+        return [id_ for (id_,) in rows(spark.read.format("delta").load(str(tmp_path / "lake")).select("id"))]
+
+    return go
+
+
+def lake_only(node):
+    return node == "lake"
+
+
+UNALIGNED = {"pattern": sf.unaligned_fan_in, "how": {"require": sf.at_least(1)}}
+
+
+@pytest.mark.spark
+def test_a_kept_fan_in_stays_as_complete_as_it_was(hours, tmp_path):
+    (tmp_path / "hour=06").rename(tmp_path / "away")
+    assert hours(**UNALIGNED) == ["05", "07"]
+    (tmp_path / "away").rename(tmp_path / "hour=06")
+    assert hours(**UNALIGNED, redo=lake_only) == ["05", "07"]
+    assert hours(**UNALIGNED) == ["05", "06", "07"]
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("options", [{}, UNALIGNED], ids=["aligned", "unaligned"])
+def test_a_kept_branch_is_not_run(hours, state, tmp_path, options):
+    with pytest.raises(NotRecorded) as failure:  # and is no branch that has not arrived, or has failed
+        hours(**options, redo=lake_only)
+    assert failure.value.node in ("hours", "hours/05", "hours/06", "hours/07")
+    (tmp_path / "hour=06").rename(tmp_path / "away")
+    with pytest.raises(NotRecorded):
+        hours(**options, redo=lake_only)
+    with pytest.raises(NotRecorded):
+        hours(**options, redo=lake_only, plan=True)
+    (tmp_path / "away").rename(tmp_path / "hour=06")
+    hours(**options)
+    shutil.rmtree(f"{state}/boundaries/p/k/g1/hours/06")
+    with pytest.raises(NotRecorded) as failure:
+        hours(**options, redo=lake_only)
+    assert (failure.value.node, failure.value.reason) == ("hours/06", "its boundary was removed")
+
+
+@pytest.mark.spark
+def test_branches_without_boundaries_are_not_read_again(hours):
+    hours(how={"restart": False})
+    with pytest.raises(NotRecorded) as failure:
+        hours(how={"restart": False}, redo=lake_only)
+    assert failure.value.node == "hours/05/source"
