@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spark_flow import config as files
+from spark_flow.errors import NotRecorded
 from spark_flow.fan_in import aligned_fan_in, error_table, report_completeness, unaligned_fan_in
 from spark_flow.fan_out import (
     by_data,
@@ -123,6 +124,8 @@ def execute(config: files.JobConfig, run: Run, *, beside: Path | None = None) ->
     """
     try:
         _walk(Flow(config, run, beside), config.flow, run, None)
+    except NotRecorded:
+        raise  # a backfill that is refused is no news of the key
     except Exception as error:
         for entry in files.walk(config.flow, _not_taken(config, run)):
             if isinstance(entry, files.PublishModel) and entry.on_failure == "tell":
@@ -149,7 +152,10 @@ def _read(flow: Flow, entry: files.ReadModel, scope: Scope, _: LazyFrame | None)
 
 
 def _step(flow: Flow, entry: files.StepModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame:
-    return local_sequencer(scope.run, _needed(frame), [flow.step(entry)])
+    made = local_sequencer(scope.run, _needed(frame), [flow.step(entry)])
+    if entry.restart and scope.run.redoes(made.node) and scope.run.recorded(made.node, made.fingerprint) is None:
+        _ = made.frame  # asked for by its name: what follows may be kept, and would not need it
+    return made
 
 
 def _write(_: Flow, entry: files.WriteModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame:
@@ -201,11 +207,25 @@ def _with_completeness(_: Flow, entry: files.WithCompletenessModel, scope: Scope
 def _choice(flow: Flow, entry: files.ExclusiveChoiceModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame | None:
     before = _needed(frame)
     routes = {
-        name: (flow.condition(route.when, before), functools.partial(_walk, flow, route.flow, scope, before))
+        name: (flow.condition(route.when, before), functools.partial(_take, flow, entry, name, scope, before))
         for name, route in entry.routes.items()
     }
     choice = exclusive_choice(scope.run, entry.name, routes, default=entry.default)
     return choice.result if choice.route else before
+
+
+def _take(flow: Flow, entry: files.ExclusiveChoiceModel, name: str, scope: Scope, frame: LazyFrame) -> LazyFrame | None:
+    """Go a route.
+
+    Raises:
+        NotRecorded: The choice is to be kept, and what is to be done anew lies on another route.
+    """
+    others = [one for other, route in entry.routes.items() if other != name for one in route.flow]
+    astray = [node for one in others for node in one.nodes() if not scope.run.keeps(node)]
+    if astray and scope.run.keeps(entry.name):
+        why = f"it took the route {name}, which does not lead to {astray[0]}"
+        raise scope.run.failed(entry.name, "choice", NotRecorded(entry.name, why))
+    return _walk(flow, entry.routes[name].flow, scope, frame)
 
 
 def _split(flow: Flow, entry: files.ParallelSplitModel, scope: Scope, frame: LazyFrame | None) -> LazyFrame:

@@ -18,7 +18,6 @@ from spark_flow.errors import (
     NothingToDo,
     NotNow,
     SparkFlowError,
-    UnknownBranch,
     UsageError,
 )
 from spark_flow.flow import execute
@@ -118,9 +117,17 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
         config: Annotated[Path, typer.Option(help="The job's YAML file.")] = default,
         plan: Annotated[bool, typer.Option("--plan", help="Show what would run or be reused; run no action.")] = False,
         rerun: Annotated[bool, typer.Option("--rerun", help="Do all of it anew and replace the key's rows.")] = False,
+        start: Annotated[
+            str,
+            typer.Option("--from", help="Do this node and all after it anew; keep what is before it.", metavar="NODE"),
+        ] = "",
         only: Annotated[
             list[str] | None,
-            typer.Option(help="Of its fan-in run this branch alone, as hours/07; may be repeated.", metavar="NODE"),
+            typer.Option(
+                help="Of its fan-in run this branch alone, as hours/07; do another node anew, and keep all others. "
+                "May be repeated.",
+                metavar="NODE",
+            ),
         ] = None,
         show: Annotated[int, typer.Option(help="Print this many rows of each table written.")] = 0,
         summary_json: Annotated[Path | None, typer.Option(help="Write the run's summary to this file.")] = None,
@@ -136,6 +143,7 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
                 observers,
                 plan=plan,
                 rerun=rerun,
+                start=start,
                 only=only or [],
                 show=show,
                 summary=summary_json,
@@ -195,6 +203,7 @@ def _run(
     *,
     plan: bool,
     rerun: bool,
+    start: str,
     only: Sequence[str],
     show: int,
     summary: Path | None,
@@ -202,9 +211,7 @@ def _run(
 ) -> int:
     config = files.load(path, overrides, beside=job.parent)
     _check_triggers(config, job)
-    for node in only:
-        if node not in config.branch_nodes():
-            raise UnknownBranch(node, config.branch_nodes())
+    redo = files.redo(config, start=start, only=only, rerun=rerun)
     holder: list[SparkSession] = []
 
     def spark() -> SparkSession:
@@ -221,8 +228,9 @@ def _run(
         spark=spark,
         rerun=rerun,
         plan=plan,
-        only=only,
+        only=() if redo else only,
         cause=cause,
+        redo=redo,
         command=_recorded(job, path, overrides),
         observers=[progress, *observers],
         retention=dt.timedelta(days=config.retention_days),

@@ -1,6 +1,7 @@
 """A partial backfill: what is not asked for is kept, and is never done again behind one's back."""
 
 import contextlib
+import json
 import shutil
 import sys
 import threading
@@ -9,10 +10,14 @@ from functools import partial
 
 import pytest
 from conftest import Killed, dated, double, keep_large, killing, rows, states
+from deltalake import DeltaTable
 from handover import AT_ONCE, KEY, marker, provide, put, writes
 
 import spark_flow as sf
-from spark_flow.errors import InvalidArgument, NodeFailed, NotRecorded
+from spark_flow import job
+from spark_flow.config import load
+from spark_flow.config import redo as asks
+from spark_flow.errors import InvalidArgument, NodeFailed, NotRecorded, UnknownNode
 from spark_flow.ledger import DeltaLedger, MemoryLedger
 from spark_flow.storage import boundaries, files
 from spark_flow.storage.port import Written
@@ -491,3 +496,249 @@ def test_branches_without_boundaries_are_not_read_again(hours):
     with pytest.raises(NotRecorded) as failure:
         hours(how={"restart": False}, redo=lake_only)
     assert failure.value.node == "hours/05/source"
+
+
+# --- as a job ----------------------------------------------------------------------------------------------
+
+CONFIG = """
+pipeline: p
+key: ???
+output: ROOT/out
+state: ROOT/state
+parameters:
+  to: {values: [one, other], value: one}
+sources:
+  in: {format: json, path: "ROOT/in/${key}", schema: "id STRING"}
+  names: {format: json, path: "ROOT/names", schema: "id STRING, name STRING"}
+flow:
+  - read: in
+  - step:
+      name: enrich
+      sql: "SELECT id, n.name FROM {frame} JOIN {names} n USING (id)"
+      with: {names: names}
+      restart: true
+  - step: {name: dated, sql: "SELECT '${key}' AS date, * FROM {frame}"}
+  - transaction:
+      - write: {name: lake, format: delta, path: "ROOT/out/lake", partition_by: [date]}
+      - write: {name: legacy, format: csv, path: "ROOT/out/legacy", partition_by: [date]}
+  - step: {name: names_of, sql: "SELECT date, name FROM {frame}"}
+  - exclusive_choice:
+      name: road
+      routes:
+        one:
+          when: {by_parameter: {name: to, equals: one}}
+          flow: [write: {name: a, format: csv, path: ROOT/out/a}]
+        other:
+          when: {by_parameter: {name: to, equals: other}}
+          flow: [write: {name: b, format: csv, path: ROOT/out/b}]
+  - publish: days
+"""
+NODES = ["enrich", "dated", "publish/lake", "publish/legacy", "publish", "names_of", "road", "road/one", "road/other"]
+NODES += ["a", "b", "marker/days"]
+DAYS = [f"2013-01-0{day}" for day in range(1, 6)]
+
+
+@pytest.fixture
+def config(tmp_path):
+    def read(text=CONFIG, key=KEY):
+        (tmp_path / "job.yaml").write_text(text.replace("ROOT", str(tmp_path)))
+        return load(tmp_path / "job.yaml", [f"key={key}"])
+
+    return read
+
+
+def anew(config, **options):
+    asked = asks(config, **options)
+    return [node for node in NODES if asked(node)]
+
+
+@pytest.mark.parametrize(
+    ("start", "first"),
+    [
+        *((node, node) for node in NODES if node not in ("publish", "road/one", "road/other", "a")),
+        ("publish", "publish/lake"),
+        ("road/other", "road"),
+    ],
+)
+def test_from_a_node_on_in_the_order_of_the_file(config, start, first):
+    assert anew(config(), start=start) == NODES[NODES.index(first) :]
+
+
+def test_from_a_node_of_a_route_the_other_routes_are_left_alone(config):
+    assert anew(config(), start="a") == ["a", "marker/days"]
+    assert anew(config(), start="b") == ["b", "marker/days"]
+
+
+@pytest.mark.parametrize(
+    ("only", "nodes"),
+    [
+        (["enrich"], ["enrich"]),
+        (["marker/days"], ["marker/days"]),
+        (["marker/days", "publish/lake"], ["publish/lake", "publish", "marker/days"]),
+        (["marker/days", "publish"], ["publish/lake", "publish/legacy", "publish", "marker/days"]),
+        (["marker/days", "road/one"], ["road", "road/one", "road/other", "a", "b", "marker/days"]),
+    ],
+)
+def test_only_a_nodes_entry(config, only, nodes):
+    assert anew(config(), only=only) == nodes
+
+
+def test_what_is_below_a_node_or_read_by_it_goes_with_it(config):
+    asked = asks(config(), start="dated")
+    assert [asked(node) for node in ("enrich/x", "names", "in", "publish/lake/x", "other")] == [False] * 3 + [True] * 2
+    assert asks(config(), start="enrich")("names")
+    assert not asks(config(CONFIG.replace("{name: dated,", "{name: dated, with: {names: names},")), start="dated")(
+        "names"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "nearest"),
+    [({"start": "publish/lak"}, "publish/lake"), ({"only": ["enrch"]}, "enrich"), ({"start": "in"}, "")],
+)
+def test_an_unknown_node_is_refused_with_the_nearest(config, options, nearest):
+    with pytest.raises(UnknownNode) as failure:
+        asks(config(), **options)
+    assert (failure.value.nearest, failure.value.known[:2], failure.value.exit_code) == (
+        nearest,
+        ("enrich", "dated"),
+        2,
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"start": "publish", "only": ["enrich"]},
+        {"start": "publish", "rerun": True},
+        {"only": ["enrich"], "rerun": True},
+        {"only": ["dated"]},
+        {"only": ["publish/lake"]},
+    ],
+    ids=["from and only", "from and rerun", "only and rerun", "no work of its own", "a marker tells of it"],
+)
+def test_what_cannot_be_done_by_itself_is_refused(config, options):
+    with pytest.raises(InvalidArgument):
+        asks(config(), **options)
+
+
+HOURS = """
+pipeline: p
+key: ???
+sources:
+  hourly: {format: json, path: "ROOT/{branch}", branches: "05..07"}
+flow:
+  - aligned_fan_in: {name: hours, source: hourly}
+  - write: {name: lake, format: delta, path: ROOT/lake, mode: overwrite}
+  - trigger: TRIGGER
+"""
+
+
+def test_branches_of_fan_ins_are_no_partial_backfill(config, tmp_path):
+    (tmp_path / "report.py").write_text("")
+    read = config(HOURS.replace("TRIGGER", str(tmp_path / "report.py")))
+    assert asks(read, only=["hours/07", "hours"]) is None
+    assert asks(read, only=["hours/07"], rerun=True) is None
+    assert asks(read, start="hours")("hours/07/source")
+    for options in ({"only": ["hours/07", "lake"]}, {"only": ["lake"]}):  # a trigger tells of what is written
+        with pytest.raises(InvalidArgument):
+            asks(read, **options)
+    with pytest.raises(UnknownNode) as failure:
+        asks(read, only=["hours/24"])
+    assert "hours/05" in failure.value.known
+
+
+@pytest.fixture
+def submit(spark, lines, config, tmp_path, monkeypatch, capsys):
+    """Run the job; returns its exit code, what it said, and each node's state."""
+    monkeypatch.setattr(type(spark), "stop", lambda _: None)  # the job would end the session of all tests
+    (tmp_path / "in").mkdir()
+    lines('{"id": "a", "name": "Ann"}', '{"id": "b", "name": "Bob"}', name="names")
+    for day in DAYS:
+        lines('{"id": "a"}', name=f"in/{day}")
+    config()
+
+    def go(*arguments, key=KEY):
+        told = tmp_path / "s.json"
+        told.unlink(missing_ok=True)
+        line = ["--config", str(tmp_path / "job.yaml"), f"key={key}", "--summary-json", str(told), *arguments]
+        code = job.main(line, job=str(tmp_path / "job.py"))
+        output = capsys.readouterr()
+        nodes = json.loads(told.read_text())["nodes"] if told.exists() else []
+        return code, output.out + output.err, {node["node"]: node["state"] for node in nodes}
+
+    go.lake = lambda: rows(spark.read.format("delta").load(str(tmp_path / "out" / "lake")).select("date", "id", "name"))
+    return go
+
+
+@pytest.mark.spark
+def test_of_five_past_days_the_loads_alone_are_done_anew(submit, lines, tmp_path):
+    for day in DAYS:
+        assert submit(key=day)[0] == 0
+    whole = submit.lake()
+    for day in DAYS:  # since then the sources have changed, and the loads were spoilt
+        lines('{"id": "b"}', name=f"in/{day}", file="late.json")
+    shutil.rmtree(tmp_path / "names")
+    DeltaTable(str(tmp_path / "out" / "lake")).delete()
+    for day in DAYS:
+        code, output, nodes = submit("--from", "publish", key=day)
+        assert code == 0, output
+        kept = {"in": "reused", "names": "reused", "enrich": "reused"}
+        assert nodes.items() >= {**kept, "publish/lake": "succeeded", "publish/legacy": "succeeded"}.items()
+    assert submit.lake() == whole == [(day, "a", "Ann") for day in DAYS]
+    for day in DAYS:
+        code, output, nodes = submit(key=day)
+        assert (code, set(nodes.values()) - {"skipped"}) == (0, {"reused"}), output
+    assert submit.lake() == whole
+
+
+@pytest.mark.spark
+def test_a_plan_tells_what_would_be_done_and_what_is_kept(submit, state):
+    submit()
+    before = DeltaLedger(state).read()
+    code, output, nodes = submit("--from", "publish/legacy", "--plan")
+    assert code == 0, output
+    expected = {"enrich": "would reuse", "publish/lake": "would reuse", "publish/legacy": "would run"}
+    assert nodes.items() >= {**expected, "publish": "would run", "marker/days": "would run"}.items()
+    assert DeltaLedger(state).read() == before
+
+
+@pytest.mark.spark
+def test_only_a_step_is_done_and_what_was_made_of_it_is_kept(submit, config):
+    config(CONFIG.replace("name: dated,", "name: dated, restart: true,"))
+    submit()
+    code, output, nodes = submit("--only", "dated")
+    kept = {"enrich": "reused", "publish/lake": "reused", "marker/days": "reused"}
+    assert (code, nodes.items() >= {**kept, "dated": "succeeded"}.items()) == (0, True), output
+    code, output, nodes = submit()
+    assert set(nodes.values()) - {"skipped"} == {"reused"}, output
+    code, output, _ = submit("--only", "enrich")
+    assert (code, "in is to be kept" in output) == (1, True), output
+
+
+@pytest.mark.spark
+def test_the_recorded_command_holds_overrides_only(submit, state, tmp_path):
+    submit()
+    submit("--from", "publish", f"output={tmp_path}/out")
+    first, second = (e.detail["command"] for e in DeltaLedger(state).read() if e.kind == "run" and e.state == "started")
+    assert first["overrides"] == [f"key={KEY}"]
+    assert second["overrides"] == [f"key={KEY}", f"output={tmp_path}/out"]
+
+
+@pytest.mark.spark
+def test_a_refused_job_says_what_to_do_and_leaves_nothing(submit, state, tmp_path):
+    for options in (["--from", "publish", "--rerun"], ["--from", "nowhere"], ["--only", "publish/lake"]):
+        code, output, _ = submit(*options)
+        assert (code, (tmp_path / "state").exists()) == (2, False), output
+    code, output, _ = submit("--from", "publish")
+    assert (code, "enrich is to be kept" in output, "--from" in output) == (1, True, True), output
+    assert (DeltaLedger(state).read(), (tmp_path / "out").exists()) == ([], False)  # nor does a marker tell of it
+
+
+@pytest.mark.spark
+def test_a_node_of_a_route_that_was_not_taken_is_refused(submit, state):
+    submit()
+    code, output, _ = submit("--from", "b")
+    assert (code, "it took the route one" in output) == (1, True), output
+    assert {e.generation for e in DeltaLedger(state).read()} == {1}
+    assert submit("--from", "a")[2]["a"] == "succeeded"

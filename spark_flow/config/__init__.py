@@ -14,6 +14,7 @@ from spark_flow.config.flow import ExclusiveChoiceModel, FlowEntry, RouteModel, 
 from spark_flow.config.isolated import PublishModel, TriggerModel, WaitForModel
 from spark_flow.config.load import load, load_stream, parameter_names
 from spark_flow.config.models import JobConfig, SourceModel
+from spark_flow.config.partial import Redo, redo
 from spark_flow.config.references import is_reference, resolve
 from spark_flow.config.sequence import ReadModel, SinkModel, StepModel, WriteModel
 from spark_flow.config.stream import StreamConfig
@@ -29,6 +30,7 @@ __all__ = [
     "ParallelSplitModel",
     "PublishModel",
     "ReadModel",
+    "Redo",
     "ReportCompletenessModel",
     "RouteModel",
     "SinkModel",
@@ -47,6 +49,7 @@ __all__ = [
     "load",
     "load_stream",
     "parameter_names",
+    "redo",
     "resolve",
     "walk",
 ]

@@ -1,0 +1,164 @@
+"""A partial backfill: which nodes of a flow are done anew, and which are kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spark_flow.config.fan_in import ReportCompletenessModel, WithCompletenessModel
+from spark_flow.config.fan_out import ParallelSplitModel
+from spark_flow.config.flow import ExclusiveChoiceModel, TransactionModel
+from spark_flow.config.isolated import PublishModel, TriggerModel
+from spark_flow.config.sequence import ReadModel, StepModel, WriteModel
+from spark_flow.errors import InvalidArgument, UnknownNode
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+    from spark_flow.config.base import FlowModel
+    from spark_flow.config.models import JobConfig
+
+
+@dataclass(frozen=True)
+class Redo:
+    """What of a key is done anew; as ``Run.open`` takes it.
+
+    Attributes:
+        anew: Names of the flow's nodes that are done anew, with all below them.
+        kept: The other ones, and the sources that they read.
+    """
+
+    anew: frozenset[str]
+    kept: frozenset[str]
+
+    def __call__(self, node: str) -> bool:
+        """Whether a node is done anew, by the flow's own name for it: ``hours/07`` is a part of ``hours``."""
+        parts = node.split("/")
+        above = ("/".join(parts[:length]) for length in range(len(parts), 0, -1))
+        named = next((name for name in above if name in self.anew or name in self.kept), "")
+        return named not in self.kept
+
+
+def redo(config: JobConfig, *, start: str = "", only: Sequence[str] = (), rerun: bool = False) -> Redo | None:
+    """What the options of a job ask to be done anew; ``None`` where they ask for no partial backfill.
+
+    Args:
+        config: The job's file.
+        start: Of ``--from``: this node's entry, and all after it.
+        only: Of ``--only``: these nodes' entries; branches of fan-ins are no partial backfill.
+        rerun: Whether ``--rerun`` is given.
+
+    Raises:
+        InvalidArgument: The options do not go together, or what they ask for cannot be done by itself.
+        UnknownNode: The flow has no such node.
+    """
+    places = list(_places(config.flow))
+    branches = config.branch_nodes()
+    named = [node for node in only if node not in branches]
+    _check(places, start, only, named, branches)
+    given = [option for option, one in (("--from", start), ("--only", only), ("--rerun", rerun)) if one]
+    if len(given) > 1 and (start or named):
+        raise InvalidArgument(given[0], f"{' and '.join(given[1:])} beside it", "one of --from, --only and --rerun")
+    if start:
+        return _from(config, places, start)
+    return _only(config, places, named) if named else None
+
+
+@dataclass(frozen=True)
+class _Place:
+    """An entry in the order in which entries are done.
+
+    Attributes:
+        names: Of its own nodes, in full.
+        around: The transaction and routes that it stands in.
+    """
+
+    entry: FlowModel
+    names: tuple[str, ...]
+    around: tuple[str, ...]
+
+
+def _places(flow: Iterable[FlowModel], prefix: str = "", around: tuple[str, ...] = ()) -> Iterator[_Place]:
+    for entry in flow:
+        if isinstance(entry, TransactionModel):  # its record comes after what it holds
+            yield from _places(entry.flow, f"{entry.name}/", (*around, entry.name))
+            yield _Place(entry, (entry.name,), around)
+        elif isinstance(entry, ExclusiveChoiceModel):
+            routes = {f"{entry.name}/{name}": route for name, route in entry.routes.items()}
+            yield _Place(entry, (entry.name, *routes), around)
+            for node, route in routes.items():
+                yield from _places(route.flow, prefix, (*around, node))
+        else:
+            yield _Place(entry, tuple(f"{prefix}{node}" for node in entry.nodes()), around)
+
+
+def _check(
+    places: Sequence[_Place], start: str, only: Sequence[str], named: Sequence[str], branches: Sequence[str]
+) -> None:
+    known = [name for place in places for name in place.names]
+    if start and start not in known:
+        raise UnknownNode("--from", start, known)
+    for node in named:
+        if node not in known:
+            raise UnknownNode("--only", node, list(dict.fromkeys([*known, *branches])))
+    if named and len(named) < len(only):
+        raise InvalidArgument("--only", "branches of a fan-in beside other nodes", "either, or --from")
+
+
+def _whole(places: Sequence[_Place], node: str) -> tuple[_Place, list[_Place]]:
+    """A node's entry, and that with all that stands within it."""
+    home = next(place for place in places if node in place.names)
+    return home, [place for place in places if place is home or set(place.around) & set(home.names)]
+
+
+def _from(config: JobConfig, places: Sequence[_Place], node: str) -> Redo:
+    home, whole = _whole(places, node)
+    after = places[places.index(whole[0]) :]
+    aside = [place for place in places if _excludes(home, place)]
+    anew = [place for place in after if place not in aside]
+    return _told(config, anew, [place for place in places if place not in anew], aside)
+
+
+def _excludes(one: _Place, other: _Place) -> bool:
+    """Whether two entries stand in different routes of one choice."""
+    mine = {route.rpartition("/")[0]: route for route in one.around if "/" in route}
+    return any(mine.get(route.rpartition("/")[0], route) != route for route in other.around)
+
+
+def _only(config: JobConfig, places: Sequence[_Place], nodes: Sequence[str]) -> Redo:
+    anew: list[_Place] = []
+    for node in nodes:
+        home, whole = _whole(places, node)
+        if isinstance(home.entry, WithCompletenessModel) or (
+            isinstance(home.entry, StepModel) and not home.entry.restart
+        ):
+            found = "a step that is a part of what needs it"
+            raise InvalidArgument(f"--only {node}", found, f"one with restart: true, or --from {node}")
+        # A transaction's record pins what is written within it.
+        anew += [*whole, *(p for p in places if isinstance(p.entry, TransactionModel) and p.names[0] in home.around)]
+    kept = [place for place in places if place not in anew]
+    for place in anew:
+        after = (one for one in places[places.index(place) :] if one in kept)
+        telling = next((one.names[0] for one in after if _tells(one.entry, place)), "")
+        if telling:
+            found = f"{telling} after it, which tells of what it writes and would have to run"
+            raise InvalidArgument(f"--only {place.names[0]}", found, f"--from {place.names[0]}")
+    return _told(config, anew, kept)
+
+
+def _tells(entry: FlowModel, of: _Place) -> bool:
+    """Whether what an entry does is made of what another one has written."""
+    if isinstance(entry, PublishModel):
+        writes = isinstance(of.entry, WriteModel | ParallelSplitModel) and entry.state == "ready"
+        return writes and (not entry.tables or bool(set(entry.tables) & set(of.names)))
+    told = WriteModel | ParallelSplitModel | ReportCompletenessModel | PublishModel
+    return isinstance(entry, TriggerModel) and isinstance(of.entry, told)
+
+
+def _told(config: JobConfig, anew: Sequence[_Place], kept: Sequence[_Place], aside: Collection[_Place] = ()) -> Redo:
+    """By names; what a kept entry reads is kept, also where another one reads it."""
+    names = frozenset(name for place in anew for name in place.names)
+    readers = [place.entry for place in kept if place not in aside]
+    direct = [entry for entry in readers if isinstance(entry, ReadModel | StepModel | ParallelSplitModel)]
+    read = {source for entry in direct for source in entry.reads()} & set(config.sources)
+    return Redo(names, frozenset([*read, *(name for place in kept for name in place.names)]) - names)
