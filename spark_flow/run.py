@@ -348,6 +348,7 @@ class Run:
         """
         if not self.plan:
             self._gate(node)
+
     def keeps(self, node: str) -> bool:
         """Whether a node is not to be done in this run, a partial backfill."""
         return self._redo is not None and not self._redo(node)

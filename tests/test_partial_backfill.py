@@ -32,8 +32,8 @@ class Watched(MemoryLedger):
         super().__init__()
         self.commits = []
 
-    def append(self, events):
-        super().append(events)
+    def append(self, events, fence=None):
+        super().append(events, fence)
         self.commits.append([(e.generation, e.node, e.state) for e in events])
 
 
@@ -234,10 +234,10 @@ def test_a_rerun_of_a_part_is_not_understood(day):
 class Slow(Watched):
     """The commit that says what is kept takes a while."""
 
-    def append(self, events):
+    def append(self, events, fence=None):
         if events[0].kind == "run":
             time.sleep(0.2)
-        super().append(events)
+        super().append(events, fence)
 
 
 def test_of_nodes_that_begin_together_none_is_recorded_before_what_it_builds_on(state):
