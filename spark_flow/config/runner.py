@@ -1,0 +1,160 @@
+"""How the keys of a pipeline are run: its calendar, how many at once, and the pools that teams share."""
+# Read by pydantic at run time, so the modules of models do without `from __future__ import annotations`.
+
+import datetime as dt
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, ValidationError, ValidationInfo, field_validator
+
+from spark_flow.config.base import Model, Name, Text
+from spark_flow.config.fields import variable_name
+from spark_flow.config.problems import from_pydantic, locate, refuse, show
+from spark_flow.errors import ConfigError, InvalidArgument, InvalidName, Problem, UnknownPool
+from spark_flow.orchestration.calendar import Calendar, daily, hourly, listed
+from spark_flow.orchestration.concurrent_runner import First
+from spark_flow.orchestration.leases import QUEUE, TTL, OnBusy
+from spark_flow.orchestration.plan import Reprocess
+from spark_flow.orchestration.stragglers import FEWEST, Straggler
+from spark_flow.orchestration.work import Slots
+
+
+def _key_text(value: object) -> object:
+    """YAML reads a bare 2013-01-03 as a date, and 201301 as a number."""
+    if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+KeyText = Annotated[Text, BeforeValidator(_key_text)]
+Positive = Annotated[StrictInt, Field(ge=1)]
+
+
+class StragglerModel(Model):
+    """When a run takes so long that it is told; its keys are those of ``Straggler``."""
+
+    factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 2.0
+    last: Annotated[StrictInt, Field(ge=FEWEST)] = 10
+    notify: Text | None = None
+
+    @field_validator("notify")
+    @classmethod
+    def _is_a_variable(cls, value: str | None) -> str | None:
+        return None if value is None else variable_name(value)
+
+    @property
+    def straggler(self) -> Straggler:
+        """As the runners take it."""
+        return Straggler(factor=self.factor, last=self.last, notify=self.notify or "")
+
+
+class RunnerModel(Model):
+    """What the runners, and each job by itself, are told of the runs of a pipeline."""
+
+    calendar: Literal["daily", "hourly"] | tuple[KeyText, ...] = "daily"
+    start_date: KeyText | None = None
+    end_date: Annotated[KeyText | None, Field(validate_default=True)] = None
+    max_active_runs: Positive | None = None
+    depends_on_past: StrictBool | tuple[Text, ...] = False
+    after_marker: Name | None = None
+    on_busy: OnBusy = "wait"
+    queue: Annotated[StrictInt, Field(ge=0)] = QUEUE
+    pools: Text | None = None
+    pool: Name | None = None
+    slots: Positive = 1
+    leases: Text | None = None
+    lease_seconds: Annotated[float, Field(ge=1, le=86_400)] = TTL
+    reprocess: Reprocess = "failed"
+    first: First = "oldest"
+    launch: Literal["threads", "submit"] = "threads"
+    shared_state: tuple[Text, ...] = ()
+    straggler: StragglerModel = StragglerModel()
+
+    @field_validator("end_date")
+    @classmethod
+    def _the_calendar_is_one(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if "calendar" in info.data and "start_date" in info.data:
+            try:
+                _calendar(info.data["calendar"], info.data["start_date"], value)
+            except InvalidArgument as error:
+                raise refuse(error.found, error.expected) from error
+            except InvalidName as error:
+                raise refuse(show(error.value), "keys of letters, digits, '.', '_' or '-'") from error
+        return value
+
+    @field_validator("pool")
+    @classmethod
+    def _a_pool_is_declared(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("pools") is None:
+            raise refuse(
+                f"pool {value!r} without pools", "pools: the file that declares it", "For example pools: pools.yaml."
+            )
+        return value
+
+    @property
+    def keys_of(self) -> Calendar:
+        """The calendar."""
+        return _calendar(self.calendar, self.start_date, self.end_date)
+
+    def share(self) -> Slots | None:
+        """The part of a workload pool that a run takes; ``None`` if it takes none.
+
+        Raises:
+            ConfigError: The pools' file is wrong, or does not declare the pool with so many slots.
+        """
+        if self.pool is None or self.pools is None:
+            return None
+        declared = load_pools(self.pools)
+        sizes = {name: pool.slots for name, pool in declared.pools.items()}
+        share = Slots(pool=self.pool, pools=sizes, leases=declared.leases, slots=self.slots)
+        try:
+            _ = share.limit
+        except (InvalidArgument, UnknownPool) as error:
+            problem = Problem("runner.pool", f"{self.pool!r} with {self.slots} slot(s)", "", str(error))
+            raise ConfigError(self.pools, [problem]) from error
+        return share
+
+
+class PoolModel(Model):
+    """A workload pool; ``etl: 3`` is short for ``etl: {slots: 3}``."""
+
+    slots: Positive
+
+
+def _pool(value: object) -> object:
+    return {"slots": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class PoolsModel(Model):
+    """The file of pools that teams share: it says where slots are claimed, so that all claim them there."""
+
+    leases: Text
+    pools: dict[Name, Annotated[PoolModel, BeforeValidator(_pool)]] = Field(min_length=1)
+
+
+def load_pools(path: str) -> PoolsModel:
+    """The file of pools.
+
+    Raises:
+        ConfigError: It cannot be read, or is none; with all that is wrong.
+    """
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(path, [Problem("file", str(error).splitlines()[0], "a YAML file of pools")]) from error
+    try:
+        return PoolsModel.model_validate(raw)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        known = {1: PoolsModel.keys(), 3: PoolModel.keys()}
+        found = [one for detail in details for one in from_pydantic(detail, known.get(len(detail["loc"]), ()))]
+        raise ConfigError(path, [locate(one, raw) for one in found]) from None
+
+
+def _calendar(calendar: str | tuple[str, ...], start: str | None, end: str | None) -> Calendar:
+    if isinstance(calendar, str):
+        return (hourly if calendar == "hourly" else daily)(start, end)
+    if start is not None or end is not None:
+        raise InvalidArgument("calendar", "start_date or end_date with a list", "the list alone")
+    return listed(calendar)
