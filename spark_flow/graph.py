@@ -40,6 +40,7 @@ class Graph:
     Attributes:
         sources: What is read, by the node that reads it.
         writes: What is written, by the node that writes it: of each place the rows that it replaces there.
+        waits: The paths of the markers that are waited for, by the node that waits.
         fan_ins: The branches' nodes of each fan-in.
         declared: Lazy nodes, whose work is done within another node's action, in the order of the flow.
         built: How long each plan took to be made, in milliseconds; those that are missing were not needed.
@@ -48,6 +49,7 @@ class Graph:
     def __init__(self) -> None:
         self.sources: dict[str, Source] = {}
         self.writes: dict[str, Mapping[str, str]] = {}
+        self.waits: dict[str, tuple[str, ...]] = {}
         self.fan_ins: dict[str, tuple[str, ...]] = {}
         self.declared: dict[str, Lazy] = {}
         self.built: dict[str, int] = {}

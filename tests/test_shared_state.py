@@ -7,13 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import dated
+from handover import AT_ONCE, provide
 from hypothesis import given
 from hypothesis import strategies as st
 
 import spark_flow as sf
 from spark_flow.config import load
 from spark_flow.config.flow import PATTERNS
-from spark_flow.errors import SharedState, UsageError
+from spark_flow.errors import SharedState, TookFallback, UsageError
 from spark_flow.footprints import TOUCHED, footprint
 from spark_flow.ledger import MemoryLedger
 from spark_flow.orchestration import shared_state
@@ -100,17 +101,18 @@ def places(footprint, kind="writes"):
         ("{format: parquet, path: out/t, partition_by: [date, hour]}", False),
     ],
 )
-@pytest.mark.parametrize("within", ["write", "split", "transaction", "route"])
+@pytest.mark.parametrize("within", ["write", "split", "transaction", "split in transaction", "route"])
 def test_a_table_is_refused_that_two_keys_replace_the_same_rows_of(of_file, sink, refused, within):
     named = "{name: t, " + sink.removeprefix("{")
     entry = {
         "write": f"write: {named}",
         "split": f"parallel_split: {{t: {sink}}}",
         "transaction": f"transaction: [write: {named}]",
+        "split in transaction": f"transaction: [parallel_split: {{t: {sink}}}]",
         "route": "exclusive_choice: {name: c, default: d, routes: {"
         f"d: {{flow: [write: {named}]}}, r: {{when: {{by_data: {{}}}}, flow: [write: {DAILY}]}}}}}}",
     }[within]
-    node = "publish/t" if within == "transaction" else "t"
+    node = "publish/t" if "transaction" in within else "t"
     assert found(of_file("read: planes", entry)) == ([((node,), ("out/t",))] if refused else [])
 
 
@@ -189,6 +191,7 @@ def test_a_sink_that_does_not_tell_its_rows_may_replace_all():
         ("out/*/date=2012-*", "out/trend/date=K", False),
         ("out/*", "out/trend", True),
         ("out/*/*/a.csv", "out/trend", True),
+        ("out/[t]", "out/[t]", True),
         ("out/{trend,x}", "out/trend", True),
         ("{data,out/trend}", "out/trend", True),
         ("outside/*", "out/trend", False),
@@ -211,6 +214,7 @@ def test_only_other_keys_are_asked():
     one = [Footprint("a", (Write("w", "t"),), (Read("r", "t"),)), Footprint("b", (Write("w", "u"),))]
     assert not found(one)
     assert found([*one, Footprint("c", (), (Read("r", "t"),))])
+    assert found([*one, Footprint("c", (Write("w", "t"),))])
 
 
 def test_links_are_followed(tmp_path):
@@ -429,9 +433,8 @@ def test_a_year_is_checked_at_once():
     assert time.process_time() - began < 2  # a tenth of it is used
 
 
-_WRITES = st.builds(
-    Write, st.sampled_from("wv"), st.sampled_from(["t", "t/a", "t/b", "t/b/x", "u"]), st.sampled_from(["", "p", ALL])
-)
+_PATHS = st.sampled_from(["t", "./t", "t/a", "t/b", "t/b/x", "u"])
+_WRITES = st.builds(Write, st.sampled_from("wv"), _PATHS, st.sampled_from(["", "p", ALL]))
 _READS = st.builds(Read, st.sampled_from("rw"), st.sampled_from(["t", "./t/a", "t/b", "t*", "u/*"]))
 _FOOTPRINTS = st.builds(Footprint, st.sampled_from("abc"), st.lists(_WRITES).map(tuple), st.lists(_READS).map(tuple))
 
@@ -473,6 +476,33 @@ def test_a_plan_tells_what_it_would_write_without_a_session(tmp_path):
     }
     assert not found(days)
     assert found([of_plan(key, sf.delta("out/t", mode="overwrite")) for key in DAYS])
+
+
+def test_a_plan_tells_what_it_would_read_without_a_session(tmp_path):
+    provide(tmp_path, dataset="days")
+    markers = f"{tmp_path}/out/markers"
+    with sf.Run.open("p", KEY, ledger=MemoryLedger(), plan=True) as run:
+        sf.read(run, "planes", sf.source("csv", "/data/planes"))
+        sf.read(run, "pinned", sf.source("delta", "/data/pinned", version=3))
+        sf.aligned_fan_in(run, "hours", sf.source("json", "/data/{branch}", branches=("05", "06")))
+        sf.wait_for(run, "days", keys=sf.last_days(2), require=sf.any_succeeded, markers=markers, polling=AT_ONCE)
+    assert places(shared_state.footprint(run), "reads") == {
+        ("planes", "/data/planes"),
+        ("hours", "/data/05"),
+        ("hours", "/data/06"),
+        *(("wait/days", f"{markers}/days/{key}.json") for key in DAYS[:2]),
+    }
+
+
+def test_a_plan_tells_of_the_fallback_that_it_would_take(tmp_path):
+    absent = sf.source("json", f"{tmp_path}/{{branch}}", branches=("05", "06"))
+    errors = sf.error_table("/out/errors")
+    run = sf.Run.open("p", KEY, ledger=MemoryLedger(), plan=True)
+    with pytest.raises(TookFallback), run:
+        sf.unaligned_fan_in(run, "hours", absent, require=sf.any_succeeded, on_all_failed=errors)
+    told = shared_state.footprint(run)
+    assert places(told) == {("hours/fallback", "/out/errors", f"key = '{KEY}'")}
+    assert {read.node for read in told.reads} == {"hours"}
 
 
 @pytest.mark.spark

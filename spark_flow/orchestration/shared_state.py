@@ -68,7 +68,7 @@ def footprint(run: Run) -> Footprint:
     of a source, nor what a fallback would read or write that this walk did not take. A Delta source whose version is
     given is no read: whatever is written meanwhile, it stays as it is.
     """
-    wholes = (*run.graph.fan_ins, *run.upstream)
+    wholes = (*run.graph.fan_ins, *run.graph.waits)
     writes = [Write(n, files.absolute(p), rows) for n, told in run.graph.writes.items() for p, rows in told.items()]
     reads = [
         Read(next((whole for whole in wholes if node.startswith(f"{whole}/")), node), path)
@@ -76,7 +76,7 @@ def footprint(run: Run) -> Footprint:
         if source.version is None
         for path in source.paths
     ]
-    reads += [Read(node, one.path) for node, read in run.upstream.items() for one in read]
+    reads += [Read(node, path) for node, paths in run.graph.waits.items() for path in paths]
     return Footprint(run.key, tuple(writes), tuple(dict.fromkeys(reads)))
 
 

@@ -138,6 +138,7 @@ def wait_for(
     if not isinstance(require, Require):
         raise InvalidRule(repr(require), type(require).__name__, f"a rule: {RULES}")
     paths = {f"{one}/{key}": readiness.path_of(markers, one, key) for one in datasets for key in keys_of(keys, run.key)}
+    run.graph.waits[node] = tuple(paths.values())
     trusted = [files.absolute(root) for root in roots] or [_around(markers)]
     made_of = fingerprint.combine("wait", paths, dataclasses.astuple(policy), str(require), sorted(trusted), tables)
     watch = Watch(node, paths, trusted, tuple(tables), policy)
