@@ -18,6 +18,7 @@ from spark_flow.config.lineage import LineageModel
 from spark_flow.config.models import JobConfig, ParameterModel, SourceModel
 from spark_flow.config.overrides import TEXT_KEYS, override
 from spark_flow.config.problems import from_pydantic, locate
+from spark_flow.config.runner import RunnerModel, StragglerModel
 from spark_flow.config.stream import StreamConfig
 from spark_flow.errors import ConfigError, Problem
 from spark_flow.names import check_name
@@ -182,6 +183,8 @@ def _keys(loc: tuple[str | int, ...]) -> tuple[str, ...]:
         return ParameterModel.keys()
     if loc[:1] == ("lineage",):
         return LineageModel.keys()
+    if loc[:1] == ("runner",):
+        return StragglerModel.keys() if loc[1] == "straggler" and len(loc) > 2 else RunnerModel.keys()  # noqa: PLR2004
     above, parent = ("", "", "", *map(str, loc))[-3:-1]
     model = {**PATTERNS, **NESTED, **CONDITIONS}.get(parent) or MEMBERS.get(above)
     return model.keys() if model else ()

@@ -20,13 +20,15 @@ from spark_flow.config.fan_in import AlignedFanInModel, UnalignedFanInModel
 from spark_flow.config.fan_out import ParallelSplitModel
 from spark_flow.config.fields import branch_names, references_schema
 from spark_flow.config.flow import FlowEntry, flow_findings, walk
-from spark_flow.config.isolated import WaitForModel
+from spark_flow.config.isolated import PublishModel, WaitForModel
 from spark_flow.config.lineage import LineageModel
 from spark_flow.config.problems import Finding, findings, nearest, one_of, refuse, show
+from spark_flow.config.runner import RunnerModel
 from spark_flow.config.sequence import SinkModel, WriteModel
-from spark_flow.errors import InvalidRule
+from spark_flow.errors import InvalidArgument, InvalidName, InvalidRule
 from spark_flow.names import check_name
 from spark_flow.require import parse
+from spark_flow.sequence.isolated_sequencer.keys import keys_of, parse_keys
 from spark_flow.storage.files import is_uri
 from spark_flow.storage.markers import MARKERS
 
@@ -102,12 +104,14 @@ class JobConfig(Model):
     vars: dict[str, Any] = Field(default_factory=dict)
     parameters: dict[Name, ParameterModel] = Field(default_factory=dict)
     lineage: LineageModel | None = None
+    runner: RunnerModel = RunnerModel()
     sources: dict[Name, SourceModel] = Field(default_factory=dict)
     flow: tuple[FlowEntry, ...]
 
     @model_validator(mode="after")
     def _flow_is_whole(self) -> Self:
         wrong = flow_findings(self.flow) + self._branch_findings() + self._table_findings() + self._lineage_findings()
+        wrong += self._runner_findings() + self._cycle_findings()
         if wrong:
             raise findings(*wrong)
         return self
@@ -158,6 +162,39 @@ class JobConfig(Model):
             return []
         fix = "Storage of objects cannot be appended to: give path, or another transport."
         return [Finding(("lineage",), f"no path, and state {self.state!r}", "a local file", fix)]
+
+    def _runner_findings(self) -> list[Finding]:
+        """Whether the nodes that depend on the past are in the flow."""
+        nodes = self.runner.depends_on_past
+        known = [*(node for entry in self.flow for node in entry.nodes()), *self.sources]
+        unknown = (
+            [(at, node) for at, node in enumerate(nodes) if node not in known] if not isinstance(nodes, bool) else []
+        )
+        place = ("runner", "depends_on_past")
+        return [Finding((*place, at), show(node), one_of(known), nearest(node, known)) for at, node in unknown]
+
+    def _cycle_findings(self) -> list[Finding]:
+        """Whether the run waits for what it publishes itself, which would never come."""
+        entries = list(walk(self.flow))
+        published = {entry.dataset for entry in entries if isinstance(entry, PublishModel)}
+        found = []
+        for at, entry in ((at, entry) for at, top in enumerate(self.flow) for entry in walk([top])):
+            if not isinstance(entry, WaitForModel) or entry.markers not in (None, self.markers):
+                continue
+            names = [entry.dataset] if isinstance(entry.dataset, str) else list(entry.dataset)
+            for name in (name for name in names if name in published and self._needs_itself(entry)):
+                fix = "Wait for keys before it, or for another dataset."
+                expected = "one that other runs publish"
+                found.append(
+                    Finding(("flow", at, "wait_for"), f"{name!r} of this key, which it publishes itself", expected, fix)
+                )
+        return found
+
+    def _needs_itself(self, entry: WaitForModel) -> bool:
+        try:
+            return self.key in keys_of(parse_keys(entry.keys_), self.key)
+        except (InvalidArgument, InvalidName):
+            return False  # told when it is waited for
 
     def _branch_findings(self) -> list[Finding]:
         """Whether ``{branch}`` in a source's path, and the branches of who reads it, go together."""

@@ -7,6 +7,7 @@ files are copied and the manifest is written last: it is then the truth, and a f
 
 from __future__ import annotations
 
+import re
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -179,9 +180,10 @@ def _copy(storage: fs.FileSystem, source: str, target: str) -> None:
 
 
 def _clear_leftovers(root: str, key: str) -> None:
-    """Remove what killed attempts of this key have left."""
+    """Remove what killed attempts of this key have left; not what is at work under a key that begins alike."""
+    left = re.compile(rf"\.spark_flow-{re.escape(key)}-[0-9a-f]{{8}}")
     for info in files.listing(root):
-        if info.base_name.startswith(f".spark_flow-{key}-"):
+        if left.fullmatch(info.base_name):
             files.remove(files.join(root, info.base_name))
 
 
