@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import json
-import re
+import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spark_flow import config as files
-from spark_flow.errors import (
-    InvalidArgument,
-    NotAllArrived,
-    NothingToDo,
-    NotNow,
-    SparkFlowError,
-    UsageError,
-)
-from spark_flow.flow import execute
-from spark_flow.lineage import follow
-from spark_flow.run import Run
-from spark_flow.session import session
+from spark_flow.errors import NotAllArrived, NothingToDo, NotNow, SparkFlowError, UsageError
+from spark_flow.orchestration.work import Order
+from spark_flow.pipelines import Application, Asked, alone, run_file
 from spark_flow.view.progress import Progress
 from spark_flow.view.tables import print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pyspark.sql import SparkSession
-
     from spark_flow.outcome import Observer
+    from spark_flow.run import Run
 
 
 def main(argv: Sequence[str] | None = None, *, job: str, observers: Sequence[Observer] = ()) -> int:
@@ -135,124 +123,40 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
             str, typer.Option(help="What asks for this run: a key that was done for another cause is done anew.")
         ] = "",
     ) -> int:
+        asked = Asked(
+            job=job,
+            config=config,
+            overrides=tuple(overrides or ()),
+            rerun=rerun,
+            start=start,
+            only=tuple(only or ()),
+            observers=tuple(observers),
+        )
         try:
-            return _run(
-                job,
-                config,
-                overrides or [],
-                observers,
-                plan=plan,
-                rerun=rerun,
-                start=start,
-                only=only or [],
-                show=show,
-                summary=summary_json,
-                cause=cause,
-            )
+            run = _run(asked, plan=plan, cause=cause, summary=summary_json)
         except SparkFlowError as error:
-            typer.echo(f"{_said(error)}: {error}", err=True)
+            typer.echo(f"{said(error)}: {error}", err=True)
             done = isinstance(error, NotAllArrived) and not error.asked
             return 0 if done else error.exit_code
+        if show:
+            print_rows(run.outcomes, limit=show)
+        return 0
 
     return command
 
 
-def _said(error: SparkFlowError) -> str:
+def _run(asked: Asked, *, plan: bool, cause: str, summary: Path | None) -> Run:
+    config = asked.load()
+    files.redo(config, start=asked.start, only=asked.only, rerun=asked.rerun)  # refused before anything is claimed
+    application = Application(f"{config.pipeline} {config.key}")
+    how: dict[str, Any] = {"summary": summary, "progress": Progress()}
+    if plan:
+        return run_file(asked, config, Order(key=config.key, cause=cause), application, plan=True, **how)
+    with alone(config, lambda words: typer.echo(f"waiting: {words}")) as order:
+        return run_file(asked, config, dataclasses.replace(order, cause=cause), application, **how)
+
+
+def said(error: SparkFlowError) -> str:
+    """What kind of an end an error is, in a word."""
     words = {UsageError: "usage", NotNow: "waiting", NothingToDo: "skipped"}
     return next((word for kind, word in words.items() if isinstance(error, kind)), "failed")
-
-
-def _check_triggers(config: files.JobConfig, job: Path, above: Sequence[tuple[str, str]] = ()) -> None:
-    """Read the files of the jobs that will be triggered: what is wrong with them is said before any work is done.
-
-    Raises:
-        ConfigError: Of a consumer's file.
-        InvalidArgument: Jobs start each other in a circle.
-    """
-    chain = [*above, (str(job), config.pipeline)]
-    for entry in files.walk(config.flow):
-        if not isinstance(entry, files.TriggerModel):
-            continue
-        to_start = entry.consumer(job.parent)
-        place = (to_start.job, to_start.pipeline)
-        if place in chain:
-            circle = " -> ".join(name for _, name in [*chain[chain.index(place) :], place])
-            raise InvalidArgument(f"trigger of {entry.job}", f"a circle: {circle}", "jobs that do not start each other")
-        if to_start.pipeline:  # a stream's file, or another tool's, has none
-            overrides = [f"key={config.key}", *to_start.overrides]
-            loaded = files.load(to_start.config, overrides, beside=Path(to_start.job).parent)
-            _check_triggers(loaded, Path(to_start.job), chain)
-
-
-_SECRET = re.compile(r"[^=]*(passw|secret|token|credential|api_?key|access_?key)|.*://[^/@]+:[^/@]+@", re.IGNORECASE)
-
-
-def _recorded(job: Path, config: Path, overrides: Sequence[str]) -> dict[str, object]:
-    """How to run this again, for ``backfill``; nothing where it seems to hold a secret, which no ledger should."""
-    if any(_SECRET.match(override) for override in overrides):
-        return {}
-    place = {"job": str(job), "config": str(config.absolute()), "cwd": str(Path.cwd())}
-    return {**place, "overrides": list(overrides)}
-
-
-def _run(
-    job: Path,
-    path: Path,
-    overrides: Sequence[str],
-    observers: Sequence[Observer],
-    *,
-    plan: bool,
-    rerun: bool,
-    start: str,
-    only: Sequence[str],
-    show: int,
-    summary: Path | None,
-    cause: str,
-) -> int:
-    config = files.load(path, overrides, beside=job.parent)
-    _check_triggers(config, job)
-    redo = files.redo(config, start=start, only=only, rerun=rerun)
-    holder: list[SparkSession] = []
-
-    def spark() -> SparkSession:
-        not_taken = [o.node for o in run.outcomes if o.kind == "choice" and o.state == "skipped"]
-        told = lineage.spark_settings() if lineage is not None else {}
-        holder.append(session(f"{config.pipeline} {config.key}", delta=config.needs_delta(not_taken), listener=told))
-        return holder[0]
-
-    progress = Progress()
-    run = Run.open(
-        config.pipeline,
-        config.key,
-        state=config.state,
-        spark=spark,
-        rerun=rerun,
-        plan=plan,
-        only=() if redo else only,
-        cause=cause,
-        redo=redo,
-        command=_recorded(job, path, overrides),
-        observers=[progress, *observers],
-        retention=dt.timedelta(days=config.retention_days),
-    )
-    lineage = follow(run, config.lineage.target(config.state)) if config.lineage else None
-    progress.begin(run)
-    ended_with: BaseException | None = None
-    try:
-        with run:
-            execute(config, run, beside=job.parent)
-    except BaseException as error:
-        ended_with = error
-        raise
-    finally:
-        if summary is not None:
-            summary.parent.mkdir(parents=True, exist_ok=True)
-            summary.write_text(json.dumps(run.summary(), indent=1) + "\n")
-        progress.finish(run)
-        for started in holder:
-            started.stop()
-        if lineage is not None:
-            lineage.finish(ended_with)  # after the session's end, which is an event of Spark's as well
-    if show:
-        print_rows(run.outcomes, limit=show)
-    return 0

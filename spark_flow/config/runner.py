@@ -83,6 +83,14 @@ class RunnerModel(Model):
                 raise refuse(show(error.value), "keys of letters, digits, '.', '_' or '-'") from error
         return value
 
+    @field_validator("depends_on_past")
+    @classmethod
+    def _the_past_begins_somewhere(cls, value: object, info: ValidationInfo) -> object:
+        ranging = isinstance(info.data.get("calendar"), str)
+        if value and ranging and info.data.get("start_date", "") is None:
+            raise refuse("depends_on_past without start_date", "the first key, which depends on none")
+        return value
+
     @field_validator("pool")
     @classmethod
     def _a_pool_is_declared(cls, value: str | None, info: ValidationInfo) -> str | None:

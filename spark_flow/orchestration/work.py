@@ -76,6 +76,17 @@ class Order:
     fair_pool: str = ""
     gate: Callable[[str], None] = lambda _: None
 
+    def in_pool(self, session: SparkSession) -> SparkSession:
+        """A session, once the jobs that this thread starts in it belong in the fair pool.
+
+        So do those of threads that it starts by ``inheritable_thread_target``
+        (https://spark.apache.org/docs/latest/job-scheduling.html#fair-scheduler-pools). Spark Connect has no pools.
+        """
+        context = getattr(session, "sparkContext", None)
+        if self.fair_pool and context is not None:
+            context.setLocalProperty("spark.scheduler.pool", self.fair_pool)
+        return session
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
@@ -184,8 +195,12 @@ def pipeline(
     where = ledger if ledger is not None else DeltaLedger(state)
 
     def perform(order: Order) -> Mapping[str, Any]:
+        def session() -> SparkSession:
+            from pyspark.sql import SparkSession
+
+            return order.in_pool(spark() if callable(spark) else spark or SparkSession.builder.getOrCreate())
+
         how: dict[str, Any] = {"lease": order.lease, "cause": order.cause, "gate": order.gate, **options}
-        session = in_pool(spark, order.fair_pool)
         with Run.open(name, order.key, state=state, spark=session, ledger=where, **how) as run:
             body(run)
         return run.summary()
@@ -198,29 +213,6 @@ def pipeline(
     place = leases or files.join(state, "leases")
     how: dict[str, Any] = {"leases": place, "slots": slots, "ttl": ttl, "footprint": walked}
     return Pipeline(name=name, perform=perform, state=state, ledger=where, **how)
-
-
-def in_pool(
-    spark: SparkSession | Callable[[], SparkSession] | None, pool: str
-) -> SparkSession | Callable[[], SparkSession] | None:
-    """A session whose jobs of the thread that first asks for it belong in a pool of the FAIR scheduler.
-
-    The property is the thread's, and those that it starts by ``inheritable_thread_target`` have it as well
-    (https://spark.apache.org/docs/latest/job-scheduling.html#fair-scheduler-pools). Spark Connect has none.
-    """
-    if not pool:
-        return spark
-
-    def made() -> SparkSession:
-        from pyspark.sql import SparkSession
-
-        session = spark() if callable(spark) else spark or SparkSession.builder.getOrCreate()
-        context = getattr(session, "sparkContext", None)
-        if context is not None:
-            context.setLocalProperty("spark.scheduler.pool", pool)
-        return session
-
-    return made
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,258 @@
+"""A config file as a pipeline: what a job, or a runner, does with one key of it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import json
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spark_flow import config as files
+from spark_flow.errors import InvalidArgument, PreviousNotDone
+from spark_flow.flow import execute
+from spark_flow.footprints import footprint
+from spark_flow.ledger import DeltaLedger
+from spark_flow.lineage import follow
+from spark_flow.orchestration.past import Gate
+from spark_flow.orchestration.work import Order, Pipeline
+from spark_flow.run import Run
+from spark_flow.session import session
+from spark_flow.storage.files import join
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from pyspark.sql import SparkSession
+
+    from spark_flow.orchestration.shared_state import Footprint
+    from spark_flow.outcome import Observer
+    from spark_flow.view.progress import Progress
+
+_SECRET = re.compile(r"[^=]*(passw|secret|token|credential|api_?key|access_?key)|.*://[^/@]+:[^/@]+@", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a command line asks of a file, for any of its keys.
+
+    Attributes:
+        job: The job's file: ``module:function`` is looked up beside it.
+        config: The YAML file.
+        overrides: ``name=value``, the key's among them where there is one key.
+        rerun: Do all anew.
+        start: Do this node and all after it anew.
+        only: Do these nodes, or branches, alone.
+        observers: Told of each run's progress.
+    """
+
+    job: Path
+    config: Path
+    overrides: tuple[str, ...] = ()
+    rerun: bool = False
+    start: str = ""
+    only: tuple[str, ...] = ()
+    observers: tuple[Observer, ...] = ()
+
+    def of(self, key: str) -> Asked:
+        """The same for one key."""
+        return dataclasses.replace(self, overrides=(*self.overrides, f"key={key}"))
+
+    def load(self) -> files.JobConfig:
+        """The file, checked, with the files of the jobs that it triggers.
+
+        Raises:
+            ConfigError: With all that is wrong.
+            InvalidArgument: Jobs start each other in a circle.
+        """
+        config = files.load(self.config, self.overrides, beside=self.job.parent)
+        _check_triggers(config, self.job)
+        return config
+
+    @property
+    def command(self) -> dict[str, object]:
+        """How to run this again, for ``backfill``; nothing where it seems to hold a secret, which no ledger should."""
+        if any(_SECRET.match(override) for override in self.overrides):
+            return {}
+        place = {"job": str(self.job), "config": str(self.config.absolute()), "cwd": str(Path.cwd())}
+        return {**place, "overrides": list(self.overrides)}
+
+
+class Application:
+    """The one session of this process, made when a run first needs it.
+
+    Args:
+        name: What Spark's own views show.
+        shared: Whether several runs are in it, at once or one after another. Spark's own lineage events, which belong
+            to one run, are then not told.
+    """
+
+    def __init__(self, name: str, *, shared: bool = False) -> None:
+        self.shared = shared
+        self._name = name
+        self._session: SparkSession | None = None
+        self._lock = threading.Lock()
+
+    def session(self, *, delta: bool, listener: Mapping[str, str]) -> SparkSession:
+        """The session; what it is made with is up to who needs it first."""
+        with self._lock:
+            if self._session is None:
+                self._session = session(self._name, delta=delta or self.shared, listener=listener)
+            return self._session
+
+    def stop(self) -> None:
+        """Stop the session, if there is one."""
+        if self._session is not None:
+            self._session.stop()
+
+
+def pipeline_of(asked: Asked, config: files.JobConfig, application: Application) -> Pipeline:
+    """A file as a pipeline of the runners, whose runs share an application.
+
+    Args:
+        asked: What is asked of it.
+        config: The file, of any key.
+        application: Where its runs' jobs are.
+
+    Raises:
+        ConfigError: The pools' file is wrong, or does not declare the pool.
+        StateError: The state folder cannot be used.
+    """
+
+    def perform(order: Order) -> Mapping[str, Any]:
+        one = asked.of(order.key)
+        return run_file(one, one.load(), order, application).summary()
+
+    def touched(key: str) -> Footprint:
+        return footprint(asked.of(key).load())
+
+    return claims_of(config, perform=perform, footprint=touched)
+
+
+def claims_of(config: files.JobConfig, **how: Any) -> Pipeline:
+    """How the runs of a file claim their keys; ``how`` they are run is up to the caller."""
+    runner = config.runner
+    place = runner.leases or join(config.state, "leases")
+    claimed: dict[str, Any] = {"leases": place, "slots": runner.share(), "ttl": runner.lease_seconds}
+    return Pipeline(name=config.pipeline, state=config.state, ledger=DeltaLedger(config.state), **claimed, **how)
+
+
+@contextlib.contextmanager
+def alone(config: files.JobConfig, tell: Callable[[str], None]) -> Iterator[Order]:
+    """The right to run a file's key, as the file says: its lease, its slots of a pool, after the key before it.
+
+    Raises:
+        NotNow: It cannot be run now.
+        UsageError: The file's limits are not those of others that run the pipeline.
+    """
+    runner = config.runner
+    pipeline = claims_of(config, perform=lambda _: {})
+    how: dict[str, Any] = {"limit": runner.max_active_runs, "busy": runner.on_busy, "queue": runner.queue}
+    previous = runner.keys_of.previous(config.key) if runner.depends_on_past else None
+    with pipeline.claimed(config.key, tell=tell, **how) as lease:
+        gate: Callable[[str], None] = lambda _: None  # noqa: E731
+        if previous is not None and runner.depends_on_past is True:
+            past = pipeline.past(previous)
+            if not past.done:
+                raise PreviousNotDone(config.key, previous, past.reason)
+        elif previous is not None and not isinstance(runner.depends_on_past, bool):
+            place = {"pipeline": pipeline.name, "ledger": pipeline.ledger, "leases": pipeline.leases}
+            gate = Gate(previous=previous, nodes=runner.depends_on_past, tell=tell, **place)  # type: ignore[arg-type]
+        yield Order(key=config.key, lease=lease, gate=gate)
+
+
+def run_file(
+    asked: Asked,
+    config: files.JobConfig,
+    order: Order,
+    application: Application,
+    *,
+    plan: bool = False,
+    summary: Path | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Run a file's flow for its key; returns the run, which has ended.
+
+    Args:
+        asked: What is asked of it.
+        config: The file of this key.
+        order: The right to run it, and what asks for it.
+        application: Where its jobs are.
+        plan: Walk it without an action.
+        summary: Where to write the run's summary.
+        progress: Told of it, too.
+
+    Raises:
+        SparkFlowError: As the flow's patterns do.
+    """
+    redo = files.redo(config, start=asked.start, only=asked.only, rerun=asked.rerun)
+
+    def spark() -> SparkSession:
+        not_taken = [o.node for o in run.outcomes if o.kind == "choice" and o.state == "skipped"]
+        told = lineage.spark_settings() if lineage is not None and not application.shared else {}
+        made = application.session(delta=config.needs_delta(not_taken), listener=told)
+        return order.in_pool(made)
+
+    run = Run.open(
+        config.pipeline,
+        config.key,
+        state=config.state,
+        spark=spark,
+        rerun=asked.rerun,
+        plan=plan,
+        only=() if redo else asked.only,
+        cause=order.cause,
+        redo=redo,
+        command=asked.command,
+        lease=order.lease,
+        gate=order.gate,
+        observers=[*([progress] if progress else []), *asked.observers],
+        retention=dt.timedelta(days=config.retention_days),
+    )
+    lineage = follow(run, config.lineage.target(config.state)) if config.lineage else None
+    if progress is not None:
+        progress.begin(run)
+    ended_with: BaseException | None = None
+    try:
+        with run:
+            execute(config, run, beside=asked.job.parent)
+    except BaseException as error:
+        ended_with = error
+        raise
+    finally:
+        if summary is not None:
+            summary.parent.mkdir(parents=True, exist_ok=True)
+            summary.write_text(json.dumps(run.summary(), indent=1) + "\n")
+        if progress is not None:
+            progress.finish(run)
+        if not application.shared:
+            application.stop()
+        if lineage is not None:
+            lineage.finish(ended_with)  # after the session's end, which is an event of Spark's as well
+    return run
+
+
+def _check_triggers(config: files.JobConfig, job: Path, above: Sequence[tuple[str, str]] = ()) -> None:
+    """Read the files of the jobs that will be triggered: what is wrong with them is said before any work is done.
+
+    Raises:
+        ConfigError: Of a consumer's file.
+        InvalidArgument: Jobs start each other in a circle.
+    """
+    chain = [*above, (str(job), config.pipeline)]
+    for entry in files.walk(config.flow):
+        if not isinstance(entry, files.TriggerModel):
+            continue
+        to_start = entry.consumer(job.parent)
+        place = (to_start.job, to_start.pipeline)
+        if place in chain:
+            circle = " -> ".join(name for _, name in [*chain[chain.index(place) :], place])
+            raise InvalidArgument(f"trigger of {entry.job}", f"a circle: {circle}", "jobs that do not start each other")
+        if to_start.pipeline:  # a stream's file, or another tool's, has none
+            overrides = [f"key={config.key}", *to_start.overrides]
+            loaded = files.load(to_start.config, overrides, beside=Path(to_start.job).parent)
+            _check_triggers(loaded, Path(to_start.job), chain)
