@@ -183,9 +183,10 @@ def _place(events: Sequence[Event], *, rerun: bool, cause: str, redo: Redo | Non
     # A rerun that was killed is gone on with: the same command again reuses what succeeded (decision 0004).
     # One that keeps what is to be done anew now is another one.
     other = any(redo is None or redo(node) for node in _kept(events, generation))
-    anew = (rerun or redo is not None) and (generation == 1 or ended or other)
     # What asks for the run has changed, so what was pinned for the old cause is out of date; the same cause is a retry.
-    anew = anew or (bool(cause) and all(e.detail.get("cause") != cause for e in runs))
+    same = bool(cause) and any(e.detail.get("cause") == cause for e in runs)
+    anew = (rerun or redo is not None) and (other or (not same and (generation == 1 or ended)))
+    anew = anew or (bool(cause) and not same)
     if anew:
         return generation + 1, 1
     return generation, max((e.attempt for e in runs), default=0) + 1

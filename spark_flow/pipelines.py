@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_flow import config as files
+from spark_flow import submit
 from spark_flow.errors import InvalidArgument, PreviousNotDone
 from spark_flow.flow import execute
 from spark_flow.footprints import footprint
@@ -104,19 +105,26 @@ class Application:
                 self._session = session(self._name, delta=delta or self.shared, listener=listener)
             return self._session
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Stop the session, if there is one."""
         if self._session is not None:
             self._session.stop()
 
 
-def pipeline_of(asked: Asked, config: files.JobConfig, application: Application) -> Pipeline:
+def pipeline_of(
+    asked: Asked,
+    config: files.JobConfig,
+    application: Application,
+    *,
+    progress: Callable[[], Progress] | None = None,
+) -> Pipeline:
     """A file as a pipeline of the runners, whose runs share an application.
 
     Args:
         asked: What is asked of it.
         config: The file, of any key.
         application: Where its runs' jobs are.
+        progress: Makes what each run is shown by.
 
     Raises:
         ConfigError: The pools' file is wrong, or does not declare the pool.
@@ -125,12 +133,40 @@ def pipeline_of(asked: Asked, config: files.JobConfig, application: Application)
 
     def perform(order: Order) -> Mapping[str, Any]:
         one = asked.of(order.key)
-        return run_file(one, one.load(), order, application).summary()
+        shown = progress() if progress is not None else None
+        return run_file(one, one.load(), order, application, progress=shown).summary()
 
-    def touched(key: str) -> Footprint:
-        return footprint(asked.of(key).load())
+    return claims_of(config, perform=perform, footprint=_touched(asked))
 
-    return claims_of(config, perform=perform, footprint=touched)
+
+def _touched(asked: Asked) -> Callable[[str], Footprint]:
+    return lambda key: footprint(asked.of(key).load())
+
+
+def submitted(asked: Asked, config: files.JobConfig) -> Pipeline:
+    """A file as a pipeline whose runs are applications of their own, by spark-submit; each claims its key itself.
+
+    Args:
+        asked: What is asked of it: its job's file is what is submitted.
+        config: The file, of any key.
+
+    Raises:
+        ConfigError: The pools' file is wrong, or does not declare the pool.
+        InvalidArgument: There is no job to submit.
+        StateError: The state folder cannot be used.
+    """
+    if asked.job.stem.endswith("_runner"):
+        raise InvalidArgument("runner.launch", "submit without the file's job", "--job: the file to submit")
+    options = [*(["--from", asked.start] if asked.start else []), *(p for node in asked.only for p in ("--only", node))]
+
+    def perform(order: Order) -> Mapping[str, Any]:
+        log = submit.logs(config.state) / "submits" / config.pipeline / f"{order.key}.log"
+        cause = ["--cause", order.cause] if order.cause else []
+        place = [str(asked.job), "--config", str(asked.config), f"key={order.key}", *asked.overrides]
+        program = [*place, *options, *cause]
+        return submit.follow([*submit.launcher(str(asked.job)), *program], log)
+
+    return claims_of(config, perform=perform, footprint=_touched(asked), claims=False)
 
 
 def claims_of(config: files.JobConfig, **how: Any) -> Pipeline:
@@ -230,7 +266,7 @@ def run_file(
         if progress is not None:
             progress.finish(run)
         if not application.shared:
-            application.stop()
+            application.close()
         if lineage is not None:
             lineage.finish(ended_with)  # after the session's end, which is an event of Spark's as well
     return run

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spark_flow.errors import NotNow
 from spark_flow.session import local_settings
+from spark_flow.storage import files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,6 +58,46 @@ def run(command: Sequence[str], **more: Any) -> subprocess.CompletedProcess[str]
     return subprocess.run(  # noqa: S603 - the user's own job
         command, env=environment(), capture_output=True, text=True, check=False, **more
     )
+
+
+def follow(command: Sequence[str], log: Path) -> dict[str, Any]:
+    """Run a job's command to its end, its output in a file; returns its summary, and why it ended if not well.
+
+    It is in a group of its own: an interrupt of this terminal ends us, and lets it end what it is at.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    summary = log.with_suffix(".json")
+    summary.unlink(missing_ok=True)
+    with log.open("wb") as output:
+        done = subprocess.run(  # noqa: S603 - the user's own job
+            [*command, "--summary-json", str(summary)],
+            env=environment(),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            check=False,
+        )
+    told = read_summary(summary)
+    if done.returncode == 0:
+        return told
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+    state = "waiting" if done.returncode == NotNow.exit_code else "failed"
+    return {**told, "state": state, "reason": f"{how}; {(lines or ['no output'])[-1]}; its output is in {log}"}
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """What a job wrote by ``--summary-json``; empty if it ended before."""
+    try:
+        told = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def logs(state: str) -> Path:
+    """Where the output of started jobs goes: into the state folder, where that is a local one."""
+    return Path(tempfile.gettempdir(), "spark_flow") if files.is_uri(state) else Path(files.absolute(state))
 
 
 def environment() -> dict[str, str]:

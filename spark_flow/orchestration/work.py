@@ -94,7 +94,8 @@ class Pipeline:
 
     Attributes:
         name: As in ``Run.open``.
-        perform: Does one key and returns its run's summary, or raises.
+        perform: Does one key and returns its run's summary, or raises; of a process that did not end well the
+            summary has a ``reason``.
         state: The state folder.
         ledger: Where its events are.
         leases: Where its keys are claimed, a path or URI; every process that shall not disturb the others, the same.
@@ -281,7 +282,8 @@ def one(pipeline: Pipeline, order: Order) -> KeyResult:
         return result("failed", str(error), error)
     except Exception as error:  # of the pipeline's own body: the other keys are none the worse for it
         return result("failed", describe(error), error)
-    return result(told["state"], f"generation {told['generation']}, attempt {told['attempt']}")
+    place = f"generation {told.get('generation')}, attempt {told.get('attempt')}"
+    return result(told.get("state", "failed"), str(told.get("reason") or place))
 
 
 def settled(planned: Planned) -> KeyResult:

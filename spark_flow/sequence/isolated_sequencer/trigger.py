@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ import yaml
 
 from spark_flow import fingerprint, submit
 from spark_flow.errors import InvalidArgument, TriggeredFailed, TriggeredWaits, UnknownJob, describe
-from spark_flow.storage import files
 from spark_flow.storage.port import Intent, Written
 
 if TYPE_CHECKING:
@@ -183,9 +181,13 @@ class _Child:
     @property
     def log(self) -> Path:
         """Where its output goes: into the state folder, where that is a local one."""
-        state, own = self.run.state, Path(tempfile.gettempdir(), "spark_flow")
-        root = own if files.is_uri(state) else Path(files.absolute(state))
-        return root / "triggers" / self.run.pipeline / self.run.key / f"{self.node.replace('/', '-')}.log"
+        return (
+            submit.logs(self.run.state)
+            / "triggers"
+            / self.run.pipeline
+            / self.run.key
+            / f"{self.node.replace('/', '-')}.log"
+        )
 
     def start(self, words: Sequence[str]) -> subprocess.Popen[bytes]:
         """Start it in a group of its own, so that it can be ended with what it starts itself.
@@ -221,7 +223,7 @@ class _Child:
         except BaseException:
             _end(process)  # what waits for it is gone
             raise
-        told = _summary(summary)
+        told = submit.read_summary(summary)
         state = str(told.get("state", "failed"))
         if (process.returncode == 0) != (state in ALLOWED):
             state = "failed"  # what it said of itself is not how it ended
@@ -270,11 +272,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=PATIENCE)
             return
-
-
-def _summary(path: Path) -> dict[str, Any]:
-    try:
-        told = files.read_json(str(path))
-    except (FileNotFoundError, ValueError):
-        return {}  # it ended before it could say more than its exit code
-    return told if isinstance(told, dict) else {}

@@ -1,0 +1,206 @@
+"""The command lines of the single and the concurrent runner: any job's YAML file, and the keys to run it for."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from spark_flow import config as files
+from spark_flow.errors import InvalidArgument, SparkFlowError
+from spark_flow.job import command_line, said
+from spark_flow.orchestration.concurrent_runner import MAX_ACTIVE_RUNS, ConcurrentRunner
+from spark_flow.orchestration.requests import Request, request
+from spark_flow.orchestration.single_runner import SingleRunner
+from spark_flow.pipelines import Application, Asked, pipeline_of, submitted
+from spark_flow.view.progress import COLOURS, Progress
+from spark_flow.view.tables import wide_console
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from spark_flow.orchestration.plan import Planned
+    from spark_flow.orchestration.work import Pipeline, Summary
+    from spark_flow.outcome import Observer
+
+Kind = Literal["single", "concurrent"]
+
+_STAND_IN = "2013-01-02"  # the file is read before its keys are known
+
+
+def main(argv: Sequence[str] | None = None, *, job: str, kind: Kind, observers: Sequence[Observer] = ()) -> int:
+    """Run a runner's command line; returns its exit code.
+
+    Args:
+        argv: The arguments after the program's name.
+        job: The runner's own file: ``conf/<its name>.yaml`` beside its folder is the default of ``--config``.
+        kind: Which runner.
+        observers: Told of each run's progress (crash injection in tests).
+
+    Returns:
+        0 all keys done, 1 a key failed, 2 bad config or usage, 75 a key has to wait, or others are at work.
+    """
+    path = Path(job).resolve()
+    way = "one after another, in order" if kind == "single" else "side by side"
+    words = f"Run the keys of a job's file {way}. KEYS are as 2013-01-01..2013-01-04, with commas between several; "
+    words += "by default all of runner.calendar. Any value of the file can be set as name=value."
+    given = sys.argv[1:] if argv is None else argv
+    return command_line(_command(path, kind, observers), words, given, path.name)
+
+
+def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callable[..., int]:
+    default = runner.parent.parent / "conf" / f"{runner.stem}.yaml"
+
+    def command(
+        words: Annotated[
+            list[str] | None,
+            typer.Argument(metavar="[KEYS] [NAME=VALUE]...", help="Keys; state, output, or any path into the file."),
+        ] = None,
+        config: Annotated[Path, typer.Option(help="The YAML file of a job.")] = default,
+        job: Annotated[
+            Path | None, typer.Option(help="The job whose file it is; by default the one of the file's name.")
+        ] = None,
+        plan: Annotated[bool, typer.Option("--plan", help="Show what would be done with each key.")] = False,
+        reprocess: Annotated[
+            str, typer.Option(help="Of keys that were run before: none, failed, or all. Default: runner.reprocess.")
+        ] = "",
+        start: Annotated[
+            str,
+            typer.Option(
+                "--from", help="Of each key do this node and all after it anew, keep the rest.", metavar="NODE"
+            ),
+        ] = "",
+        only: Annotated[
+            list[str] | None,
+            typer.Option(help="Of each key do this node alone anew. May be repeated.", metavar="NODE"),
+        ] = None,
+        cause: Annotated[str, typer.Option(help="What asks for it: keys that were done for it are reused.")] = "",
+        summary_json: Annotated[Path | None, typer.Option(help="Write what became of each key to this file.")] = None,
+    ) -> int:
+        keys = ",".join(word for word in words or () if "=" not in word)
+        asked = Asked(
+            job=(job or _job_of(runner, config)).resolve(),
+            config=config,
+            overrides=tuple(word for word in words or () if "=" in word),
+            start=start,
+            only=tuple(only or ()),
+            observers=tuple(observers),
+        )
+        if reprocess:
+            asked = dataclasses.replace(asked, overrides=(*asked.overrides, f"runner.reprocess={reprocess}"))
+        try:
+            return _run(_Call(kind, asked, keys, cause, summary_json), plan=plan)
+        except SparkFlowError as error:
+            typer.echo(f"{said(error)}: {error}", err=True)
+            return error.exit_code
+
+    return command
+
+
+def _job_of(runner: Path, config: Path) -> Path:
+    """The job that a file is of: the one of its name beside the runner, else the runner itself."""
+    named = runner.with_name(f"{config.stem}.py")
+    return named if named.exists() else runner
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call:
+    kind: Kind
+    asked: Asked
+    keys: str
+    cause: str
+    summary: Path | None
+
+
+def _run(call: _Call, *, plan: bool) -> int:
+    asked = call.asked
+    if any(word.startswith("key=") for word in asked.overrides):
+        raise InvalidArgument("key", "key=…", "the keys by themselves, as 2013-01-01..2013-01-04")
+    config = asked.of(re.split(r"\.\.|,", call.keys)[0].strip() or _STAND_IN).load()
+    redo = files.redo(config, start=asked.start, only=asked.only)  # what is wrong with it is told before anything runs
+    application = Application(config.pipeline, shared=True)
+    with _asked_for(call, config, anew=redo is not None, plan=plan) as wanted, contextlib.closing(application):
+        runner = _runner(call, config, application, wanted.cause, anew=redo is not None)
+        if plan:
+            _print_plan(runner.plan(call.keys))
+            return 0
+        summary = runner.run(call.keys)
+        wanted.done = summary.exit_code == 0
+    _finish(summary, call.summary)
+    return summary.exit_code
+
+
+def _asked_for(
+    call: _Call, config: files.JobConfig, *, anew: bool, plan: bool
+) -> contextlib.AbstractContextManager[Request]:
+    """What asks for the runs: keys that are done anew are done once for it, however often it is repeated."""
+    if plan or call.cause or not (anew or config.runner.reprocess == "all"):
+        return contextlib.nullcontext(Request(call.cause))
+    asked = call.asked
+    return request(config.state, config.pipeline, "reprocess", call.keys, asked.start, *asked.only)
+
+
+def _runner(
+    call: _Call, config: files.JobConfig, application: Application, cause: str, *, anew: bool
+) -> SingleRunner | ConcurrentRunner:
+    model = config.runner
+    how: dict[str, Any] = {"on_busy": model.on_busy, "queue": model.queue, "straggler": model.straggler.straggler}
+    how |= {"reprocess": "all" if anew else model.reprocess, "cause": cause, "tell": _tell}
+    depends = model.depends_on_past
+    if call.kind == "single":
+        if not isinstance(depends, bool):
+            depends = True  # of nodes: one run at a time, in order, does more
+        if model.max_active_runs not in (None, 1):
+            raise InvalidArgument("runner.max_active_runs", str(model.max_active_runs), "1 of the single runner")
+        pipeline = _pipeline(call, config, application, Progress)
+        how |= {"depends_on_past": depends, "after_marker": model.after_marker or "", "markers": config.markers}
+        return SingleRunner(pipeline, model.keys_of, **how)
+    if depends is True:
+        raise InvalidArgument(
+            "runner.depends_on_past", "true", "names of nodes, or the single runner (jobs/single_runner.py)"
+        )
+    pipeline = _pipeline(call, config, application, None)
+    how |= {"depends_on_past": depends or (), "shared_state": model.shared_state, "first": model.first}
+    return ConcurrentRunner(pipeline, model.keys_of, max_active_runs=model.max_active_runs or MAX_ACTIVE_RUNS, **how)
+
+
+def _pipeline(
+    call: _Call, config: files.JobConfig, application: Application, progress: Callable[[], Progress] | None
+) -> Pipeline:
+    if config.runner.launch == "submit":
+        return submitted(call.asked, config)
+    return pipeline_of(call.asked, config, application, progress=progress)
+
+
+def _tell(words: str) -> None:
+    typer.echo(words)
+
+
+def _print_plan(planned: Sequence[Planned]) -> None:
+    table = Table("key", "what", "why", box=None)
+    for each in planned:
+        table.add_row(each.key, each.what, each.reason)
+    wide_console().print(table)
+
+
+def _finish(summary: Summary, path: Path | None) -> None:
+    """Say what became of all, and write it down."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(summary.facts, indent=1) + "\n")
+    table = Table("key", "state", "seconds", "reason", box=None)
+    for result in summary.results:
+        took = f"{result.seconds:.1f}" if result.seconds else ""
+        colour = COLOURS.get(result.state, "blue")
+        table.add_row(result.key, f"[{colour}]{result.state}[/]", took, result.reason.splitlines()[0])
+    console = wide_console()
+    console.print(table)
+    counts = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
+    console.print(f"[bold]{summary.pipeline}[/]: {counts}")
