@@ -13,13 +13,17 @@ from rich.table import Table
 from spark_flow import backfill as backfills
 from spark_flow.errors import SparkFlowError
 from spark_flow.ledger import DeltaLedger, Event
+from spark_flow.orchestration.leases import Leases, Place, free
 from spark_flow.stale import StaleKey
 from spark_flow.stale import stale as find_stale
+from spark_flow.storage import files
 from spark_flow.verify import verify as check
-from spark_flow.view.tables import run_table, runs, status_table, wide_console
+from spark_flow.view.tables import leases_table, run_table, runs, status_table, wide_console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from spark_flow.orchestration.claims import Pool
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -121,6 +125,59 @@ def backfill(
     typer.echo(", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing is stale")
     if set(results.values()) - {"succeeded"}:
         raise typer.Exit(1)
+
+
+Folder = Annotated[
+    str, typer.Option("--leases", help="The folder of leases, where it is not <state>/leases: of shared pools, say.")
+]
+
+
+@app.command()
+def leases(state: State = "state", folder: Folder = "", as_json: Json = False) -> None:
+    """Who runs and who waits, in the order of service, and what was taken over."""
+    pools = _pools(_places(state, folder))
+    if as_json:
+        _print_json({name: pool.as_content() for name, pool in pools.items()})
+    elif any(pool.claims or pool.taken for pool in pools.values()):
+        wide_console().print(leases_table(pools))
+    else:
+        typer.echo(f"no leases in {folder or files.join(state, 'leases')}")
+
+
+@app.command()
+def release(
+    pool: Annotated[str, typer.Argument(help="As `leases` shows it: pipelines/daily_flights, or pools/etl.")],
+    claim: Annotated[str, typer.Argument(help="A key, or the id of one claim.")],
+    state: State = "state",
+    folder: Folder = "",
+) -> None:
+    """Free a lease by hand: its holder, if it lives, can write and record nothing more. Exit 1 when there is none."""
+    places = {place.name: place for place in _places(state, folder)}
+    if pool not in places:
+        typer.echo(f"no {pool} there; found: {', '.join(places) or 'none'}", err=True)
+        raise typer.Exit(2)
+    freed = free(places[pool], claim)
+    for each in freed:
+        typer.echo(f"released {each}, {'held' if each.token else 'waiting'}")
+    if not freed:
+        typer.echo(f"nobody holds or waits for {claim} in {pool}", err=True)
+        raise typer.Exit(1)
+
+
+def _pools(places: Sequence[Place]) -> dict[str, Pool]:
+    try:
+        return {place.name: place.read() for place in places}
+    except SparkFlowError as error:
+        typer.echo(f"failed: {error}", err=True)
+        raise typer.Exit(error.exit_code) from error
+
+
+def _places(state: str, folder: str) -> list[Place]:
+    try:
+        return Leases(folder or files.join(state, "leases")).all()
+    except SparkFlowError as error:
+        typer.echo(f"failed: {error}", err=True)
+        raise typer.Exit(error.exit_code) from error
 
 
 def _stale(states: Sequence[str]) -> list[StaleKey]:

@@ -126,7 +126,7 @@ class _Side:
         self._runner = runner
         self._pipeline = runner.pipeline
         self._keys = keys
-        self._left = len(keys)
+        self._behind = len(keys)
         self._usually = usual(runner.pipeline.ledger.read(runner.pipeline.name), runner.straggler.last)
 
     def run(self) -> dict[str, KeyResult]:
@@ -146,6 +146,7 @@ class _Side:
                     except SparkFlowError as error:
                         results = {each: _refused(each, error) for each in order[at:]}
                         break
+                    self._behind -= 1
                     futures[key] = pool.submit(self._work, key, lease, stack, free)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -167,10 +168,9 @@ class _Side:
                     result = settled(now)
                 else:
                     runner.tell(f"{key} begins: {now.reason}")
-                    with watched(runner.straggler, name, self._usually, lambda: self._left, runner.tell):
+                    with watched(runner.straggler, name, self._usually, lambda: self._behind, runner.tell):
                         result = one(self._pipeline, self._order(key, lease))
         finally:
-            self._left -= 1
             free.release()
         runner._say(result)  # noqa: SLF001 - of this module
         return result

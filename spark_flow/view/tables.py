@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ from rich.table import Table
 from spark_flow.storage.delta import read_rows
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Iterable, Mapping, Sequence
 
     from spark_flow.ledger import Event
+    from spark_flow.orchestration.claims import Pool
     from spark_flow.outcome import Outcome
 
 
@@ -139,3 +140,31 @@ def print_rows(outcomes: Iterable[Outcome], *, limit: int, console: Console | No
         for row in rows.to_pylist():
             table.add_row(*["" if value is None else str(value) for value in row.values()])
         console.print(table)
+
+
+def leases_table(pools: Mapping[str, Pool]) -> Table:
+    """Claims of all pools in the order of service, then the last takeovers."""
+    table = Table(
+        "pool", "slots", "pipeline", "key", "state", "takes", "holder", "token", "since", "expires", "id", box=None
+    )
+    for name, pool in pools.items():
+        for claim in pool.claims:
+            state = "[green]held[/]" if claim.token else "[yellow]waits[/]"
+            used = f"{pool.used} of {'any' if pool.limit is None else pool.limit}"
+            times = [_moment(claim.held or claim.asked), _moment(claim.expires)]
+            who = [claim.pipeline, claim.key, state, str(claim.slots), str(claim.holder), str(claim.token or "")]
+            table.add_row(name, used, *who, *times, claim.id)
+        for taken in pool.taken:
+            who = [
+                taken.claim.pipeline,
+                taken.claim.key,
+                "[red]taken[/]",
+                str(taken.claim.slots),
+                str(taken.claim.holder),
+            ]
+            table.add_row(name, "", *who, str(taken.claim.token or ""), _moment(taken.at), taken.why, taken.claim.id)
+    return table
+
+
+def _moment(seconds: float) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
