@@ -84,7 +84,7 @@ class Asked:
 
 
 class Application:
-    """The one session of this process, made when a run first needs it.
+    """The one session of this process, made when a run first needs it; one that was there before is only used.
 
     Args:
         name: What Spark's own views show.
@@ -96,18 +96,22 @@ class Application:
         self.shared = shared
         self._name = name
         self._session: SparkSession | None = None
+        self._others = False
         self._lock = threading.Lock()
 
     def session(self, *, delta: bool, listener: Mapping[str, str]) -> SparkSession:
         """The session; what it is made with is up to who needs it first."""
+        from pyspark.sql import SparkSession
+
         with self._lock:
             if self._session is None:
+                self._others = SparkSession.getActiveSession() is not None
                 self._session = session(self._name, delta=delta or self.shared, listener=listener)
             return self._session
 
     def close(self) -> None:
-        """Stop the session, if there is one."""
-        if self._session is not None:
+        """Stop the session, if it was made here."""
+        if self._session is not None and not self._others:
             self._session.stop()
 
 
@@ -157,6 +161,8 @@ def submitted(asked: Asked, config: files.JobConfig) -> Pipeline:
     """
     if asked.job.stem.endswith("_runner"):
         raise InvalidArgument("runner.launch", "submit without the file's job", "--job: the file to submit")
+    if not asked.job.is_file():
+        raise InvalidArgument("--job", f"no such file: {asked.job}", "the file to submit")
     options = [*(["--from", asked.start] if asked.start else []), *(p for node in asked.only for p in ("--only", node))]
 
     def perform(order: Order) -> Mapping[str, Any]:

@@ -151,6 +151,8 @@ def load_pools(path: str) -> PoolsModel:
         raw = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(path, [Problem("file", str(error).splitlines()[0], "a YAML file of pools")]) from error
+    if not isinstance(raw, dict):
+        raise ConfigError(path, [Problem("file", show(raw), "a mapping of leases and pools")])
     try:
         return PoolsModel.model_validate(raw)
     except ValidationError as error:
