@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     Redo = Callable[[str], bool]
 
+_REAL = ("started", "succeeded", "failed")  # events of a node's own; others tell what an attempt made of these
+
 
 class Right(Protocol):
     """The right to do a key's work, which may be lost on the way (``spark_flow.orchestration``)."""
@@ -75,9 +77,9 @@ class Journal:
         """Take over what the generation before has of the nodes that are not done anew, as successes of this one."""
         before = self.generation - 1
         done_in = _kept(self._events, before)
-        for node in dict.fromkeys(e.node for e in self._events if e.node and e.generation == before):
-            last = self._last(node, before)
-            if last is None or last.state != "succeeded" or redo(node):
+        ended = {e.node: e for e in self._events if e.node and e.generation == before and e.state in _REAL}
+        for node, last in ended.items():
+            if last.state != "succeeded" or redo(node):
                 continue
             self.kept[node] = done_in.get(node, before)
             # What was decided is told by the reason, what was done by the rest.
@@ -141,8 +143,7 @@ class Journal:
 
     def _last(self, node: str, generation: int) -> Event | None:
         with self._lock:
-            real = ("started", "succeeded", "failed")
-            mine = [e for e in self._events if e.node == node and e.generation == generation and e.state in real]
+            mine = [e for e in self._events if e.node == node and e.generation == generation and e.state in _REAL]
         return mine[-1] if mine else None
 
     def revision(self, node: str, fingerprint: str, remembered: int) -> int:

@@ -99,7 +99,9 @@ def test_a_rerun_of_a_sink_that_cannot_replace_ends_with_2_and_the_fix(run, spar
 def test_help_names_every_option(run):
     code, output = run("--help")
     assert code == 0
-    assert all(option in output for option in ("--config", "--plan", "--rerun", "--show", "--summary-json"))
+    assert all(
+        option in output for option in ("--config", "--plan", "--rerun", "--from", "--only", "--show", "--summary-json")
+    )
 
 
 def test_a_streams_command_line(capsys):

@@ -8,9 +8,10 @@ import threading
 import time
 from functools import partial
 
+import pyarrow as pa
 import pytest
 from conftest import Killed, dated, double, keep_large, killing, rows, states
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from handover import AT_ONCE, KEY, marker, provide, put, writes
 
 import spark_flow as sf
@@ -430,8 +431,9 @@ def test_a_kept_table_is_read_at_the_version_that_was_read(spark, state, tmp_pat
     put(tmp_path / "in", KEY, 2)
     assert run_flow(redo={"lake"}.__contains__) == [1]
     assert run_flow(redo={"lake", "in"}.__contains__) == [2]
-    with pytest.raises(NotRecorded), sf.Run.open("p", "2013-01-03", state=state, redo=LOAD, plan=True) as run:
-        _ = sf.read(run, "in", sf.source("delta", str(tmp_path / "in"))).frame
+    write_deltalake(str(tmp_path / "in"), pa.table({"date": [KEY], "m": [3]}), mode="append", schema_mode="merge")
+    with sf.Run.open("p", KEY, state=state, spark=spark, redo=LOAD, plan=True) as run:
+        assert sf.read(run, "in", sf.source("delta", str(tmp_path / "in"))).frame.columns == ["date", "n"]
 
 
 def keyed(frame):
@@ -485,9 +487,24 @@ def test_a_kept_branch_is_not_run(hours, state, tmp_path, options):
     (tmp_path / "away").rename(tmp_path / "hour=06")
     hours(**options)
     shutil.rmtree(f"{state}/boundaries/p/k/g1/hours/06")
+    for plan in (False, True):
+        with pytest.raises(NotRecorded) as failure:
+            hours(**options, redo=lake_only, plan=plan)
+        assert (failure.value.node, failure.value.reason) == ("hours/06", "its boundary was removed")
+
+
+@pytest.mark.spark
+def test_a_kept_branch_that_failed_and_is_gone_is_not_waited_for(hours, lines, state, tmp_path):
+    hours()
+    shutil.rmtree(f"{state}/boundaries/p/k/g1/hours/06")
+    shutil.rmtree(tmp_path / "lake")
+    lines("{", name="hour=06")
+    with pytest.raises(Killed):
+        hours(observers=[killing("ended", "hours/06")])
+    shutil.rmtree(tmp_path / "hour=06")
     with pytest.raises(NotRecorded) as failure:
-        hours(**options, redo=lake_only)
-    assert (failure.value.node, failure.value.reason) == ("hours/06", "its boundary was removed")
+        hours(redo=lake_only)
+    assert (failure.value.node, failure.value.reason) == ("hours/06", "it failed before")
 
 
 @pytest.mark.spark
@@ -583,6 +600,17 @@ def test_only_a_nodes_entry(config, only, nodes):
     assert anew(config(), only=only) == nodes
 
 
+def test_what_another_route_reads_is_not_kept_for_it(config):
+    step = "step: {name: STEP, sql: 'SELECT * FROM {frame}', with: {names: names}}"
+    text = CONFIG.replace("with: {names: names}", "").replace("JOIN {names} n", "JOIN {frame} n")
+    for node in ("a", "b"):
+        text = text.replace(
+            f"[write: {{name: {node},", f"[{step.replace('STEP', f'of_{node}')}, write: {{name: {node},"
+        )
+    assert asks(config(text), start="of_b")("names")
+    assert not asks(config(text), start="b")("names")
+
+
 def test_what_is_below_a_node_or_read_by_it_goes_with_it(config):
     asked = asks(config(), start="dated")
     assert [asked(node) for node in ("enrich/x", "names", "in", "publish/lake/x", "other")] == [False] * 3 + [True] * 2
@@ -640,7 +668,7 @@ def test_branches_of_fan_ins_are_no_partial_backfill(config, tmp_path):
     assert asks(read, only=["hours/07", "hours"]) is None
     assert asks(read, only=["hours/07"], rerun=True) is None
     assert asks(read, start="hours")("hours/07/source")
-    for options in ({"only": ["hours/07", "lake"]}, {"only": ["lake"]}):  # a trigger tells of what is written
+    for options in ({"only": ["hours/07", "trigger/report"]}, {"only": ["lake"]}):  # it tells of what is written
         with pytest.raises(InvalidArgument):
             asks(read, **options)
     with pytest.raises(UnknownNode) as failure:
