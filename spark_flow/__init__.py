@@ -29,6 +29,10 @@ from spark_flow.fan_out import (
 )
 from spark_flow.frames import LazyFrame, read, write
 from spark_flow.lineage import emit_lineage
+from spark_flow.orchestration.calendar import Calendar, daily, hourly, listed
+from spark_flow.orchestration.concurrent_runner import ConcurrentRunner
+from spark_flow.orchestration.single_runner import SingleRunner
+from spark_flow.orchestration.work import Pipeline, Slots, pipeline
 from spark_flow.outcome import Outcome
 from spark_flow.run import Run
 from spark_flow.sequence import (
@@ -58,15 +62,20 @@ from spark_flow.storage.staged import staged
 from spark_flow.transforms import join_all, pipe, sql, union_by_name, with_completeness
 
 __all__ = [
+    "Calendar",
     "Choice",
     "Completeness",
+    "ConcurrentRunner",
     "Consumer",
     "FanIn",
     "Handover",
     "LazyFrame",
     "Outcome",
+    "Pipeline",
     "Polling",
     "Run",
+    "SingleRunner",
+    "Slots",
     "Source",
     "Step",
     "Transaction",
@@ -83,18 +92,22 @@ __all__ = [
     "by_share",
     "consumer",
     "csv",
+    "daily",
     "delta",
     "emit_lineage",
     "error_table",
     "exclusive_choice",
+    "hourly",
     "hours_of_day",
     "join_all",
     "json",
     "last_days",
+    "listed",
     "local_sequencer",
     "parallel_split",
     "parquet",
     "pipe",
+    "pipeline",
     "publish",
     "read",
     "read_transaction",
