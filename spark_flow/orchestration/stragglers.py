@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from spark_flow.ledger import Event
 
 FEWEST = 3  # earlier runs, below which nothing is usual
+LEAST = 0.1  # seconds: what is shorter differs by chance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ def usual(events: Iterable[Event], last: int) -> float | None:
         elif event.state == "succeeded" and event.duration_ms is not None:
             ended.append((event.at, place, event.duration_ms / 1000))
     took = [seconds for _, place, seconds in sorted(ended) if worked[place]][-last:]
-    return median(took) if len(took) >= FEWEST else None
+    return max(median(took), LEAST) if len(took) >= FEWEST else None
 
 
 @contextlib.contextmanager
