@@ -7,6 +7,7 @@ import time
 import pytest
 from runners import Work, of, states
 
+import spark_flow as sf
 from spark_flow.errors import Busy, InvalidArgument, OtherLimit, SharedState, UnknownPool
 from spark_flow.ledger import DeltaLedger, MemoryLedger
 from spark_flow.orchestration.calendar import daily
@@ -20,6 +21,7 @@ from spark_flow.storage.port import Written
 
 TEN = daily("2013-01-01", "2013-01-10")
 DAYS = [f"2013-01-{day:02d}" for day in range(1, 11)]
+COLUMNS = ("date", "id", "twice")
 ELSEWHERE = Holder(host="other", pid=1, place="another machine", started="1")
 
 
@@ -292,3 +294,36 @@ def test_runs_that_read_what_others_write_are_refused_before_anything_runs(runne
     assert [each.what for each in ordered.plan()] == ["run"] * 10
     assert len(dataclasses.replace(shares, max_active_runs=1).plan()) == 10
     assert len(shares.plan("2013-01-01")) == 1
+
+
+# --- on Spark ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.spark
+def test_ten_days_three_at_once_are_right_in_all_sinks_though_they_end_out_of_order(spark, memory_ledger, tmp_path):
+    slow = {DAYS[0], DAYS[3]}
+
+    def body(run):
+        day = int(run.key[-2:])
+        frame = spark.range(day).selectExpr(f"'{run.key}' AS date", "id", "id * 2 AS twice")
+        if run.key in slow and not run.plan:
+            time.sleep(3)
+        sinks = {
+            "lake": sf.delta(str(tmp_path / "lake"), partition_by="date"),
+            "legacy": sf.csv(str(tmp_path / "legacy"), partition_by="date"),
+        }
+        sf.parallel_split(run, frame, sinks)
+
+    made = pipeline("p", body, state=str(tmp_path / "state"), ledger=memory_ledger, spark=spark)
+    summary = ConcurrentRunner(made, TEN, max_active_runs=3).run()
+    assert (states(summary), most_at_once(memory_ledger)) == (["succeeded"] * 10, 3)
+    ended = [e.key for e in sorted(memory_ledger.read("p"), key=lambda e: e.at) if e.kind == "run" and e.reason]
+    assert ended != DAYS
+    expected = sorted((day, str(n), str(2 * n)) for day in DAYS for n in range(int(day[-2:])))
+    lake = (
+        spark.read.format("delta").load(str(tmp_path / "lake")).selectExpr(*(f"CAST({c} AS STRING)" for c in COLUMNS))
+    )
+    legacy = spark.read.option("header", "true").csv(str(tmp_path / "legacy")).selectExpr(*COLUMNS)
+    legacy = legacy.selectExpr(*(f"CAST({c} AS STRING)" for c in COLUMNS))
+    assert [sorted(tuple(row) for row in frame.collect()) for frame in (lake, legacy)] == [expected, expected]
+    assert ConcurrentRunner(made, TEN, max_active_runs=3).run().counts == {"reused": 10}

@@ -187,3 +187,12 @@ def test_without_partitions_a_folder_sink_keeps_a_folder_per_key(spark, tmp_path
     sink = sf.parquet(str(tmp_path / "t"))
     sink.write(spark.range(2), intent(1)), sink.write(spark.range(3), intent(1, "2013-01-03"))
     assert spark.read.parquet(sink.path).groupBy("key").count().count() == 2
+
+
+def test_what_a_killed_attempt_left_is_removed_and_not_what_another_key_is_at(numbers, tmp_path):
+    """Keys may begin alike: a day, and an hour of it."""
+    own, others = (tmp_path / f".spark_flow-{key}-0a1b2c3d" for key in ("2013-01-02", "2013-01-02-05"))
+    for folder in (own, others):
+        folder.mkdir()
+    sf.csv(str(tmp_path), partition_by="date").write(numbers(3), intent(1))
+    assert (own.exists(), others.exists()) == (False, True)
