@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing as mp
+import os
 import threading
 from pathlib import Path
 
@@ -143,6 +144,34 @@ def test_a_log_that_cannot_be_read_is_told_as_damage(tmp_path):
     Path(path, "_delta_log", f"{0:020}.json").write_text("not json")
     with pytest.raises(StateDamaged):
         DeltaRegister(path).read()
+
+
+def test_a_last_commit_that_is_gone_is_told_as_damage_and_not_taken_for_an_empty_register(tmp_path):
+    path = str(tmp_path / "r")
+    register = DeltaRegister(path)
+    for n in range(25):
+        assert register.swap(n, {"n": n})
+        register.read()
+    for commit in Path(path, "_delta_log").glob("*.json"):
+        commit.unlink()
+    assert DeltaTable(path).version() > 0  # by its checkpoint
+    with pytest.raises(StateDamaged) as refused:
+        DeltaRegister(path).read()
+    assert "without the commit" in refused.value.found
+
+
+def test_one_that_stood_still_while_the_log_was_cleaned_up_reads_and_swaps_the_newest(tmp_path):
+    path = str(tmp_path / "r")
+    slept, other = DeltaRegister(path), DeltaRegister(path)
+    for n in range(70):
+        assert other.swap(other.read()[0], {"n": n})
+        for file in Path(path, "_delta_log").iterdir():
+            os.utime(file, (1, 1))
+    assert not Path(path, "_delta_log", f"{1:020}.json").exists()
+    assert not slept.swap(0, {"n": "old"})
+    assert slept.read() == (70, {"n": 69})
+    assert slept.swap(70, {"n": 70})
+    assert DeltaRegister(path).read() == (71, {"n": 70})
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

@@ -77,6 +77,7 @@ class DeltaRegister:
     def __init__(self, path: str, *, create: bool = True) -> None:
         self._path = files.absolute(path)
         self._lock = threading.Lock()
+        self._known: tuple[int, str | None] | None = None  # the version that was read last, and its document
         try:
             self._table = self._open(create=create)
         except (DeltaError, OSError) as error:
@@ -99,7 +100,7 @@ class DeltaRegister:
         """See ``Register.read``.
 
         Raises:
-            StateDamaged: The last commit is not one of ours.
+            StateDamaged: The last commit is gone, or not one of ours.
             StateTooNew: It was written by a newer version.
         """
         if self._table is None:
@@ -108,24 +109,36 @@ class DeltaRegister:
             try:
                 self._table.update_incremental()
                 version = self._table.version()
-                commit = self._commit(version, 1) or self._commit(version, None)
+                if self._known is None or self._known[0] != version:
+                    self._known = (version, self._document(version))
             except (DeltaError, OSError) as error:
                 raise self._damaged(describe(error)) from error
-        return version, self._content(commit) if commit is not None else {}
+            document = self._known[1]
+        return version, self._content(document) if document is not None else {}
 
-    def _commit(self, version: int, limit: int | None) -> Mapping[str, Any] | None:
-        """The last change up to a version, if it is among the last commits; all of them without a limit.
+    def _document(self, version: int) -> str | None:
+        """What the last change has put there; ``None`` if there was none yet.
 
+        A change that came after the version was looked at may be told instead: then no swap of that version succeeds.
         Of processes that create the table at once, the second one's creation is a commit on top of what the first one
-        did meanwhile. And others' later commits may be among those that are told of.
-        """
-        commits = self._table.history(limit=limit) if self._table is not None else []
-        found = [commit for commit in commits if commit.get("version", version) <= version]
-        return next((commit for commit in found if commit.get("operation") != "CREATE TABLE"), None)
+        did meanwhile: first few commits are asked for, each of which is a file to read, then all.
 
-    def _content(self, commit: Mapping[str, Any]) -> dict[str, Any]:
+        Raises:
+            StateDamaged: It is not in the log any more: what stood there is not known, and is not nothing.
+        """
+        commits: list[dict[str, Any]] = []
+        for limit in (1, 20, None):
+            commits = self._table.history(limit=limit) if self._table is not None else []
+            for commit in commits:
+                if commit.get("operation") != "CREATE TABLE":
+                    return str(commit.get(FIELD))
+        if len(commits) <= version:
+            raise self._damaged(f"a log without the commit of version {version}")
+        return None
+
+    def _content(self, text: str) -> dict[str, Any]:
         try:
-            document = json.loads(commit[FIELD])
+            document = json.loads(text)
             found, content = document["format"], document["content"]
         except (KeyError, ValueError, TypeError) as error:
             raise self._damaged("a commit that is no register's") from error
@@ -155,5 +168,14 @@ class DeltaRegister:
             except CommitFailedError:
                 return False
             except (DeltaError, OSError) as error:
+                if self._has_moved_on(version):
+                    return False
                 raise StateNotWritable(self._path, describe(error)) from error
         return True
+
+    def _has_moved_on(self, version: int) -> bool:
+        """Whether others have changed it since; of a process that stood still, they may have removed the old log."""
+        try:
+            return self._table is not None and DeltaTable(self._path).version() > version
+        except (DeltaError, OSError):
+            return False

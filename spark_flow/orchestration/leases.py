@@ -14,10 +14,12 @@ is kept out by its fencing token (``spark_flow.ledger.Fence``), and cannot write
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import socket
 import threading
+import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +39,9 @@ OnBusy = Literal["wait", "queue", "exit"]
 TTL = 60.0
 QUEUE = 100
 RENEWALS = 3  # in each ttl
-_LOOKS = (0.02, 0.3)  # seconds between two looks at a pool: the first pause, and the longest
+_LOOKS = (0.02, 0.3)  # seconds between two looks at a pool: the first pause, and the longest of who is next
+_LATER = 2.0  # the longest pause of those who are far behind: many would only read
+_AGAIN = (0.005, 0.5)  # seconds before a change that was overtaken is made again: the first pause, and the longest
 
 
 @dataclass(frozen=True)
@@ -66,12 +70,16 @@ class Place:
         Raises:
             StateDamaged: See ``read``.
         """
+        pause = _AGAIN[0]
         while True:
             version, content = self.register.read()
             before = self._pool(content)
             after = how(before)
             if after == before or self.register.swap(version, after.as_content()):
                 return after
+            # Many who try again at once would overtake each other for ever, and nobody's lease be renewed in time.
+            time.sleep(random.uniform(0, pause))  # noqa: S311
+            pause = min(pause * 2, _AGAIN[1])
 
     def _pool(self, content: Mapping[str, Any]) -> Pool:
         try:
@@ -123,6 +131,7 @@ def has_gone(holder: Holder) -> bool:
     return bool(holder.place) and holder.place == _machine() and _start_of(holder.pid) != holder.started
 
 
+@functools.cache
 def _machine() -> str:
     """This start of this machine, and the space that its process numbers are of (Linux); empty elsewhere."""
     try:
@@ -309,7 +318,7 @@ class _Waiter:
     def wait(self, busy: OnBusy, queue: int) -> Lease:
         """Until it is a lease."""
         pool = self._ask(busy, queue)
-        beaten, pause = self.clock.monotonic(), _LOOKS[0]
+        beaten, pause, before = self.clock.monotonic(), _LOOKS[0], -1
         while True:
             mine = pool.find(self.claim.id)
             if mine is None:  # taken for dead while this process was stopped: from the end again
@@ -322,8 +331,11 @@ class _Waiter:
             if self.clock.monotonic() - beaten >= self.claim.ttl / RENEWALS:
                 self.place.change(lambda pool: pool.renew(self.claim.id, _seconds(self.clock)))
                 beaten = self.clock.monotonic()
+            ahead = [claim.id for claim in pool.waiting].index(self.claim.id)
+            if ahead != before:  # it moves: who is next looks often, for it may be served at once
+                before, pause = ahead, _LOOKS[0] * (1 + ahead)
             self.clock.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - so that many do not look at once
-            pause = min(pause * 1.5, _LOOKS[1])
+            pause = min(pause * 1.5, _LOOKS[1] * (1 + ahead / 10), _LATER, self.claim.ttl / RENEWALS)
             pool = self.place.read()
 
     def _ask(self, busy: OnBusy, queue: int) -> Pool:
