@@ -152,7 +152,7 @@ def _runner(
 ) -> SingleRunner | ConcurrentRunner:
     model = config.runner
     how: dict[str, Any] = {"on_busy": model.on_busy, "queue": model.queue, "straggler": model.straggler.straggler}
-    how |= {"reprocess": "all" if anew else model.reprocess, "cause": cause, "tell": _tell}
+    how |= {"reprocess": "all" if anew else model.reprocess, "cause": cause, "tell": typer.echo}
     depends = model.depends_on_past
     if call.kind == "single":
         if not isinstance(depends, bool):
@@ -177,10 +177,6 @@ def _pipeline(
     if config.runner.launch == "submit":
         return submitted(call.asked, config)
     return pipeline_of(call.asked, config, application, progress=progress)
-
-
-def _tell(words: str) -> None:
-    typer.echo(words)
 
 
 def _print_plan(planned: Sequence[Planned]) -> None:

@@ -97,9 +97,9 @@ def foreign(place, name, **how):
 
 def test_another_limit_for_the_same_pipeline_is_refused(runner, work, tmp_path):
     foreign(Leases(str(tmp_path / "state" / "leases")).of_pipeline("p"), "x", limit=4)
-    summary = runner(max_active_runs=3).run()
-    assert (set(states(summary)), summary.exit_code, work.done) == ({"failed"}, 1, [])
-    assert isinstance(summary.results[0].error, OtherLimit)
+    with pytest.raises(OtherLimit) as refused:
+        runner(max_active_runs=3).run()
+    assert (refused.value.found, refused.value.wanted, work.done) == (4, 3, [])
 
 
 def test_exit_leaves_what_cannot_start_now_to_later(runner, work, tmp_path):

@@ -9,13 +9,13 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from spark_flow.clock import Clock
-from spark_flow.errors import InvalidArgument, SparkFlowError
+from spark_flow.errors import InvalidArgument, NotNow, SparkFlowError, UsageError
 from spark_flow.orchestration import plan as plans
 from spark_flow.orchestration import shared_state
 from spark_flow.orchestration.leases import QUEUE, OnBusy
 from spark_flow.orchestration.past import PATIENCE, Gate
 from spark_flow.orchestration.stragglers import Straggler, usual, watched
-from spark_flow.orchestration.work import KeyResult, Order, Pipeline, Summary, in_order, one, settled
+from spark_flow.orchestration.work import KeyResult, Order, Pipeline, State, Summary, in_order, one, settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,7 +86,9 @@ class ConcurrentRunner:
 
         Raises:
             InvalidArgument: A key is none of the calendar's.
+            OtherLimit: Another runner of the pipeline has another ``max_active_runs``.
             SharedState: The runs would disturb each other.
+            UnknownPool: A run wants more slots than the pool has.
         """
         planned = self.plan(keys)
         results = {each.key: settled(each) for each in planned if each.what != "run"}
@@ -144,6 +146,8 @@ class _Side:
                     try:
                         lease = stack.enter_context(self._claimed(key))
                     except SparkFlowError as error:
+                        if isinstance(error, UsageError) and not futures:
+                            raise
                         results = {each: _refused(each, error) for each in order[at:]}
                         break
                     self._behind -= 1
@@ -203,4 +207,5 @@ class _Side:
 
 
 def _refused(key: str, error: SparkFlowError) -> KeyResult:
-    return KeyResult(key=key, state="waiting" if error.exit_code == 75 else "failed", reason=str(error), error=error)  # noqa: PLR2004
+    state: State = "waiting" if isinstance(error, NotNow) else "failed"
+    return KeyResult(key=key, state=state, reason=str(error), error=error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -257,11 +256,9 @@ class Summary:
     @property
     def facts(self) -> dict[str, Any]:
         """As JSON has it."""
-        keys = [{**dataclasses.asdict(dataclasses.replace(result, error=None))} for result in self.results]
-        return {
-            "pipeline": self.pipeline,
-            "keys": [{name: value for name, value in key.items() if name != "error"} for key in keys],
-        }
+        names = ("key", "state", "reason", "seconds")
+        keys = [{name: getattr(result, name) for name in names} for result in self.results]
+        return {"pipeline": self.pipeline, "keys": keys}
 
 
 def one(pipeline: Pipeline, order: Order) -> KeyResult:
