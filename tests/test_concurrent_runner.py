@@ -27,7 +27,7 @@ ELSEWHERE = Holder(host="other", pid=1, place="another machine", started="1")
 
 @pytest.fixture
 def work():
-    return Work(takes=0.03)
+    return Work(takes=0.2)  # longer than a claim on a busy machine: those that may be at once are
 
 
 @pytest.fixture
