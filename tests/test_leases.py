@@ -186,6 +186,52 @@ def test_a_dead_one_in_the_queue_holds_nobody_up(memory, time_):
         assert time_.passed == pytest.approx(60, abs=1)
 
 
+def test_one_who_is_far_behind_looks_seldom_and_often_when_it_comes_near(memory, time_):
+    looks = []
+    read = memory.register.read
+    memory.register.read = lambda: (looks.append(time_.passed), read())[1]
+
+    def end(names):
+        return lambda: [memory.change(lambda pool, name=name: pool.release(name, 0)) for name in names]
+
+    for n in range(41):
+        foreign(memory, time_, name=f"f{n}", ttl=10_000)
+    time_.plans += [(300, end([f"f{n}" for n in range(1, 41)])), (600, end(["f0"]))]
+    with hold(memory, "p", "k", limit=1, ttl=60, clock=time_.clock):
+        assert time_.passed < 601
+    far, near = (sum(begin <= at < begin + 100 for at in looks) for begin in (150, 400))
+    assert far < 60
+    assert near > 300
+
+
+def test_a_change_that_is_overtaken_is_made_again_after_a_pause(memory, monkeypatch):
+    pauses, swap, lost = [], memory.register.swap, [False] * 12
+    monkeypatch.setattr("spark_flow.orchestration.leases.random.uniform", lambda _, most: most)
+    monkeypatch.setattr("spark_flow.orchestration.leases.time.sleep", pauses.append)
+    memory.register.swap = lambda version, content: lost.pop() if lost else swap(version, content)
+    memory.change(lambda pool: dataclasses.replace(pool, token=1))
+    assert pauses == sorted(pauses)
+    assert (len(pauses), pauses[0], pauses[-1]) == (12, 0.01, 2.0)
+
+
+@pytest.mark.parametrize("error", [None, ValueError])
+def test_a_release_that_fails_is_told_and_hides_neither_success_nor_error(memory, error):
+    told = []
+
+    def work():
+        with hold(memory, "p", "k", tell=told.append):
+            memory.register.swap(memory.register.read()[0], {"claims": [{"id": "x"}]})
+            if error:
+                raise error
+
+    if error:
+        with pytest.raises(error):
+            work()
+    else:
+        work()
+    assert "could not release pools/x" in told[-1]
+
+
 # --- who was taken over -----------------------------------------------------------------------------------------
 
 
@@ -197,6 +243,22 @@ def test_one_who_wakes_up_after_its_ttl_asks_and_learns_that_it_was_taken_over(p
         with pytest.raises(LeaseLost) as lost:
             lease.check()
     assert "silent" in lost.value.why
+
+
+def test_one_who_was_stopped_right_after_it_was_served_asks_before_it_begins(memory, time_):
+    def look():
+        found = read()
+        if any(claim["key"] == "k" and claim["token"] for claim in found[1].get("claims", ())):
+            memory.register.read = read
+            memory.change(lambda pool: pool.take({pool.held[0]: "silent"}, ELSEWHERE, 0))
+            time_.sleep(61)
+        return found
+
+    read, foreign_ = memory.register.read, foreign(memory, time_)
+    time_.plans.append((5, lambda: memory.change(lambda pool: pool.release(foreign_.id, 0))))
+    memory.register.read = look
+    with hold(memory, "p", "k", limit=1, ttl=60, clock=time_.clock) as lease, pytest.raises(LeaseLost):
+        lease.check()
 
 
 @pytest.mark.parametrize("jump", [0, 3600])

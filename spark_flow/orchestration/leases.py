@@ -40,8 +40,8 @@ TTL = 60.0
 QUEUE = 100
 RENEWALS = 3  # in each ttl
 _LOOKS = (0.02, 0.3)  # seconds between two looks at a pool: the first pause, and the longest of who is next
-_LATER = 2.0  # the longest pause of those who are far behind: many would only read
-_AGAIN = (0.005, 0.5)  # seconds before a change that was overtaken is made again: the first pause, and the longest
+_LOOKS_LATER = (5, 5.0)  # as many before one make its longest pause twice as long, up to so many seconds
+_AGAIN = (0.01, 2.0)  # seconds before a change that was overtaken is made again: the first pause, and the longest
 
 
 @dataclass(frozen=True)
@@ -156,13 +156,15 @@ def _start_of(pid: int) -> str:
 class Lease:
     """The right to run, for as long as it is renewed; made by ``hold``."""
 
-    def __init__(self, place: Place, claim: Claim, took: Sequence[str], clock: Clock) -> None:
+    def __init__(
+        self, place: Place, claim: Claim, took: Sequence[str], clock: Clock, seen: tuple[float, float]
+    ) -> None:
         self.claim = claim
         self.took_over = tuple(took)
         self._place = place
         self._clock = clock
         self._lost = ""
-        self._told = self._times()
+        self._told = seen
         self._stop = threading.Event()
 
     @property
@@ -184,7 +186,7 @@ class Lease:
         """
         if (
             not self._lost
-            and max(now - then for now, then in zip(self._times(), self._told, strict=True)) >= self.claim.ttl
+            and max(now - then for now, then in zip(_times(self._clock), self._told, strict=True)) >= self.claim.ttl
         ):
             self.renew()
         if self._lost:
@@ -192,16 +194,13 @@ class Lease:
 
     def renew(self) -> None:
         """One more beat; what is gone from the register is lost for good."""
-        times = self._times()
+        times = _times(self._clock)
         pool = self._place.change(lambda pool: pool.renew(self.claim.id, _seconds(self._clock)))
         if pool.find(self.claim.id) is not None:
             self._told = times
             return
         taken = next((each for each in reversed(pool.taken) if each.claim.id == self.claim.id), None)
         self._lost = f"{taken.why}; taken by {taken.by}" if taken else "it is not in the register any more"
-
-    def _times(self) -> tuple[float, float]:
-        return self._clock.monotonic(), _seconds(self._clock)
 
     @contextlib.contextmanager
     def renewed(self) -> Iterator[None]:
@@ -300,7 +299,10 @@ def hold(
         with lease.renewed():
             yield lease
     finally:
-        place.change(lambda pool: pool.release(claim.id, _seconds(waiter.clock)))
+        try:
+            place.change(lambda pool: pool.release(claim.id, _seconds(waiter.clock)))
+        except Exception as error:  # what was done is done, and what went wrong before matters more
+            tell(f"{key} could not release {place.name}, which others get after {ttl:.0f} s: {describe(error)}")
 
 
 @dataclass
@@ -317,15 +319,17 @@ class _Waiter:
 
     def wait(self, busy: OnBusy, queue: int) -> Lease:
         """Until it is a lease."""
+        seen = _times(self.clock)  # before each look: a process may be stopped right after it, and taken for dead
         pool = self._ask(busy, queue)
         beaten, pause, before = self.clock.monotonic(), _LOOKS[0], -1
         while True:
             mine = pool.find(self.claim.id)
             if mine is None:  # taken for dead while this process was stopped: from the end again
+                seen = _times(self.clock)
                 pool = self._ask(busy, queue)
                 continue
             if mine.token:
-                return Lease(self.place, mine, self.took, self.clock)
+                return Lease(self.place, mine, self.took, self.clock, seen)
             self._tell(pool)
             self._take(self._silent(pool))
             if self.clock.monotonic() - beaten >= self.claim.ttl / RENEWALS:
@@ -335,8 +339,14 @@ class _Waiter:
             if ahead != before:  # it moves: who is next looks often, for it may be served at once
                 before, pause = ahead, _LOOKS[0] * (1 + ahead)
             self.clock.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - so that many do not look at once
-            pause = min(pause * 1.5, _LOOKS[1] * (1 + ahead / 10), _LATER, self.claim.ttl / RENEWALS)
+            pause = min(pause * 1.5, self._longest(ahead))
+            seen = _times(self.clock)
             pool = self.place.read()
+
+    def _longest(self, ahead: int) -> float:
+        """The longest pause between two looks: who is far behind looks seldom, or many would only read."""
+        every, most = _LOOKS_LATER
+        return min(_LOOKS[1] * (1 + ahead / every), most, self.claim.ttl / RENEWALS)
 
     def _ask(self, busy: OnBusy, queue: int) -> Pool:
         def ask(pool: Pool) -> Pool:
@@ -407,6 +417,10 @@ def free(place: Place, wanted: str, *, clock: Clock | None = None) -> tuple[Clai
 
     place.change(take)
     return found
+
+
+def _times(clock: Clock) -> tuple[float, float]:
+    return clock.monotonic(), _seconds(clock)
 
 
 def _seconds(clock: Clock) -> float:
