@@ -7,6 +7,7 @@ import dataclasses
 import datetime as dt
 import json
 import re
+import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,16 +97,13 @@ class Application:
         self.shared = shared
         self._name = name
         self._session: SparkSession | None = None
-        self._others = False
+        self._others = _has_session()  # asked here: of threads that are started later none has an active one
         self._lock = threading.Lock()
 
     def session(self, *, delta: bool, listener: Mapping[str, str]) -> SparkSession:
         """The session; what it is made with is up to who needs it first."""
-        from pyspark.sql import SparkSession
-
         with self._lock:
             if self._session is None:
-                self._others = SparkSession.getActiveSession() is not None
                 self._session = session(self._name, delta=delta or self.shared, listener=listener)
             return self._session
 
@@ -113,6 +111,15 @@ class Application:
         """Stop the session, if it was made here."""
         if self._session is not None and not self._others:
             self._session.stop()
+
+
+def _has_session() -> bool:
+    """Whether this thread is in a session that somebody has made."""
+    if "pyspark.sql" not in sys.modules:
+        return False
+    from pyspark.sql import SparkSession
+
+    return SparkSession.getActiveSession() is not None
 
 
 def pipeline_of(

@@ -114,6 +114,7 @@ def test_days_side_by_side_write_what_days_in_order_do(spark, loads):
     assert (code, told) == (0, dict.fromkeys(DAYS, "succeeded"))
     assert loads.table() == [(day, 1.0) for day in DAYS]
     assert "loads: 5 succeeded" in said
+    assert spark.range(3).count() == 3  # a session of others is used, and not stopped
 
 
 def test_the_plan_names_each_key_and_writes_nothing(loads):
