@@ -3,6 +3,8 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -558,3 +560,12 @@ def test_a_reference_that_is_none(reference):
         resolve(reference)
 
     assert error.value.problems[0].path == reference
+
+
+def test_files_are_read_by_many_threads_at_once():
+    """As runs side by side do: the caches of Python's imports are one for all."""
+    root = Path(__file__).parent.parent
+    path, beside = root / "conf" / "daily_flights.yaml", root / "jobs"
+    with ThreadPoolExecutor(8) as pool:
+        loaded = list(pool.map(lambda n: load(path, [f"key={n}"], beside=beside).key, range(120)))
+    assert loaded == [str(n) for n in range(120)]

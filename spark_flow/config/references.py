@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 import re
 import sys
+import threading
 import traceback
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 _DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _REFERENCE = re.compile(rf"{_DOTTED}:{_DOTTED}")
+
+
+_IMPORTS = threading.RLock()  # runs side by side read their files at once, and the import system's caches are one
 
 
 def is_reference(text: str) -> bool:
@@ -43,8 +47,9 @@ def resolve(reference: str, *, beside: Path | None = None) -> object:
     if not is_reference(reference):
         raise _unresolved(reference, repr(reference), "module:function", "For example flights:clean.")
     module_name, _, dotted = reference.partition(":")
-    if beside is not None and str(beside) not in sys.path:
-        sys.path.insert(0, str(beside))
+    with _IMPORTS:
+        if beside is not None and str(beside) not in sys.path:
+            sys.path.insert(0, str(beside))
     found: object = _module(reference, module_name)
     for name in dotted.split("."):
         found = _attribute(reference, found, name)
@@ -52,9 +57,10 @@ def resolve(reference: str, *, beside: Path | None = None) -> object:
 
 
 def _module(reference: str, name: str) -> ModuleType:
-    importlib.invalidate_caches()
     try:
-        return importlib.import_module(name)
+        with _IMPORTS:
+            importlib.invalidate_caches()
+            return importlib.import_module(name)
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             raise _no_module(reference, error.name) from error
