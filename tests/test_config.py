@@ -562,10 +562,19 @@ def test_a_reference_that_is_none(reference):
     assert error.value.problems[0].path == reference
 
 
-def test_files_are_read_by_many_threads_at_once():
-    """As runs side by side do: the caches of Python's imports are one for all."""
-    root = Path(__file__).parent.parent
-    path, beside = root / "conf" / "daily_flights.yaml", root / "jobs"
-    with ThreadPoolExecutor(8) as pool:
-        loaded = list(pool.map(lambda n: load(path, [f"key={n}"], beside=beside).key, range(120)))
-    assert loaded == [str(n) for n in range(120)]
+def test_references_are_resolved_by_many_threads_at_once():
+    """As runs side by side do: the caches of Python's imports are one for all, and each clears what is stale."""
+    beside = Path(__file__).parent.parent / "jobs"
+
+    def work(number):
+        for n in range(150):
+            sys.path_importer_cache[f"/no/such/{n % 7}.zip"] = None
+            resolve("flights:clean", beside=beside)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(work, range(8)))
+    finally:
+        sys.setswitchinterval(interval)
