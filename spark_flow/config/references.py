@@ -57,9 +57,12 @@ def resolve(reference: str, *, beside: Path | None = None) -> object:
 
 
 def _module(reference: str, name: str) -> ModuleType:
+    known = sys.modules.get(name)
+    if known is not None:
+        return known
     try:
         with _IMPORTS:
-            importlib.invalidate_caches()
+            importlib.invalidate_caches()  # reads the archives on sys.path anew, those of spark-submit among them
             return importlib.import_module(name)
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
