@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -562,20 +561,28 @@ def test_a_reference_that_is_none(reference):
     assert error.value.problems[0].path == reference
 
 
-def test_references_are_resolved_by_many_threads_at_once():
-    """As runs side by side do: the caches of Python's imports are one for all, and each clears what is stale."""
-    beside = Path(__file__).parent.parent / "jobs"
+def test_references_are_resolved_by_many_threads_at_once(tmp_path):
+    """As runs side by side do: the caches of Python's imports are one for all, and each clears what is stale.
 
-    def work(number):
+    Each thread has a module of its own: one that takes another's away while it is imported fails by itself.
+    """
+    names = [f"of_thread_{number}" for number in range(8)]
+    for name in names:
+        (tmp_path / f"{name}.py").write_text("HERE = True\n")
+
+    def work(name):
         for n in range(150):
             sys.path_importer_cache[f"/no/such/{n % 7}.zip"] = None
-            sys.modules.pop("wsgiref.headers", None)
-            resolve("wsgiref.headers:Headers", beside=beside)
+            sys.modules.pop(name, None)
+            assert resolve(f"{name}:HERE", beside=tmp_path) is True
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(work, range(8)))
+            list(pool.map(work, names))
     finally:
         sys.setswitchinterval(interval)
+        sys.path.remove(str(tmp_path))
+        for name in names:
+            sys.modules.pop(name, None)
