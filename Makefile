@@ -33,11 +33,13 @@ format: $(STAMP) ## mend what ruff can mend
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(STAMP) java ## what durability, an event, a fan-in and a split cost (benchmarks/README.md)
+bench: $(STAMP) java ## what durability, an event, a fan-in, a split and the runners cost (benchmarks/README.md)
 	@$(BIN)/python benchmarks/daily_flights.py
 	@$(BIN)/python benchmarks/ledger.py
 	@$(BIN)/python benchmarks/fan_in.py
 	@$(BIN)/python benchmarks/fan_out.py
+	@$(BIN)/python benchmarks/leases.py
+	@$(BIN)/python benchmarks/backfill.py
 
 venv: $(STAMP) ## the virtual environment in .venv
 
