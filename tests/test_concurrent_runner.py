@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from runners import Work, of, states
@@ -228,7 +229,8 @@ def trend(memory_ledger, tmp_path):
     body = Trend()
 
     def run(keys="2013-01-01..2013-01-04", **how):
-        made = pipeline("p", body, state=str(tmp_path / "state"), ledger=memory_ledger)
+        slots = how.pop("slots", None)
+        made = pipeline("p", body, state=str(tmp_path / "state"), ledger=memory_ledger, slots=slots)
         return ConcurrentRunner(dataclasses.replace(made, footprint=None), TEN, **{"patience": 1.0, **how}).run(keys)
 
     return body, run
@@ -265,6 +267,22 @@ def test_a_node_whose_key_before_was_never_run_waits_at_once(trend):
     began = time.monotonic()
     assert states(run("2013-01-03", depends_on_past=["trend"], patience=60)) == ["waiting"]
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_a_node_waits_for_a_key_that_is_at_work_and_not_for_one_that_waits_for_its_slot(
+    trend, memory_ledger, tmp_path, slots
+):
+    body, run = trend
+    body.slow = {(DAYS[1], "load"): 1.0, (DAYS[0], "trend"): 2.5}
+    how = {"depends_on_past": ["trend"], "patience": 1.0}
+    how["slots"] = Slots(pool="etl", pools={"etl": slots}, leases=str(tmp_path / "pools"))
+    with ThreadPoolExecutor(1) as beside:
+        later = beside.submit(run, DAYS[1], **how)
+        while not memory_ledger.read("p", DAYS[1]):
+            time.sleep(0.02)
+        assert states(run(DAYS[0], **how)) == ["succeeded"]
+        assert states(later.result(30)) == ["waiting" if slots == 1 else "succeeded"]
 
 
 def test_all_anew_waits_for_the_new_one_of_the_key_before(trend):

@@ -48,7 +48,7 @@ class ConcurrentRunner:
         shared_state: Tables and folders that no two runs may write side by side.
         first: ``oldest`` key first, or ``newest``.
         on_busy: See ``SingleRunner``, as ``queue``, ``reprocess``, ``cause``, ``straggler`` and ``tell``.
-        patience: Seconds that a node waits for a key before that nobody has begun.
+        patience: Seconds that a node waits for a key before that is not at work.
     """
 
     pipeline: Pipeline
@@ -204,7 +204,8 @@ class _Side:
             ledger=pipeline.ledger,
             leases=pipeline.leases,
             cause=runner.cause if previous in self._keys else "",
-            patience=runner.patience if previous in self._keys else 0.0,
+            expected=previous in self._keys,
+            patience=runner.patience,
             tell=runner.tell,
         )
 

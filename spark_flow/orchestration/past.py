@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from spark_flow.ledger import Event, Ledger
+    from spark_flow.orchestration.claims import Claim
 
 _LOOK = 0.3  # seconds between two looks at the ledger
 PATIENCE = 60.0
@@ -28,9 +29,11 @@ class Gate:
         previous: The key before.
         nodes: Those that wait; a name stands for the nodes under it as well (``hours`` for ``hours/07``).
         ledger: What tells of the key before.
-        leases: Where its run claims its key: one that is claimed is waited for.
+        leases: Where its run claims its key: one that is at work is waited for.
         cause: What both runs were asked for by; an older success of the key before does not count then.
-        patience: Seconds to wait for one that nobody has claimed yet.
+        expected: Whether one that nobody has claimed yet is about to be.
+        patience: Seconds to wait for one that is not at work yet. Not for ever: it may itself wait for a slot that
+            this run takes.
     """
 
     pipeline: str
@@ -39,6 +42,7 @@ class Gate:
     ledger: Ledger
     leases: str
     cause: str = ""
+    expected: bool = True
     patience: float = PATIENCE
     tell: Callable[[str], None] = lambda _: None
     clock: Clock = field(default_factory=Clock)
@@ -54,27 +58,30 @@ class Gate:
             return
         since, told = self.clock.monotonic(), ""
         while True:
-            lacking = self._lacking(self.ledger.read(self.pipeline, self.previous))
+            events = self.ledger.read(self.pipeline, self.previous)
+            lacking = self._lacking(events)
             if not lacking:
                 self._open = True
                 return
-            if self._is_claimed():
+            claims = self._claims()
+            if any(claim.token == _begun_by(events) for claim in claims):
                 since = self.clock.monotonic()
-            elif self.clock.monotonic() - since >= self.patience or self._has_ended():
+            elif self.clock.monotonic() - since >= self.patience or not (claims or self._may_come(events)):
                 raise PreviousNotDone(node, self.previous, lacking)
             if lacking != told:
                 told = lacking
                 self.tell(f"{node} waits for {self.previous}: {lacking}")
             self.clock.sleep(_LOOK)
 
-    def _has_ended(self) -> bool:
-        """Whether its last attempt said how it ended, and that was not well."""
-        events = self.ledger.read(self.pipeline, self.previous)
-        return bool(self._of_cause(events)) and past_of(self.previous, events).state in ("failed", "waiting", "skipped")
-
-    def _is_claimed(self) -> bool:
+    def _claims(self) -> list[Claim]:
+        """Who holds the key before, or waits for it."""
         claims = Leases(self.leases).of_pipeline(self.pipeline).read().claims
-        return any(claim.unit == (self.pipeline, self.previous) for claim in claims)
+        return [claim for claim in claims if claim.unit == (self.pipeline, self.previous)]
+
+    def _may_come(self, events: Sequence[Event]) -> bool:
+        """Whether one that nobody has claimed is expected, and has not told that it ended without them."""
+        past = past_of(self.previous, self._of_cause(events))
+        return self.expected and past.state not in ("failed", "waiting", "skipped")
 
     def _of_cause(self, events: Sequence[Event]) -> list[Event]:
         """Those of its last generation, if that was asked for by the same cause."""
@@ -89,3 +96,9 @@ class Gate:
         last = {event.node: event.state for event in self._of_cause(events) if event.node and event.state in real}
         missing = [name for name in self.nodes if last.get(name) != "succeeded"]
         return f"{', '.join(missing)} not done" if missing else ""
+
+
+def _begun_by(events: Sequence[Event]) -> int | None:
+    """The token of the lease by which a key's last run began."""
+    begun = [event for event in events if event.kind == "run" and event.state == "started"]
+    return begun[-1].detail.get("lease", {}).get("token") if begun else None
