@@ -18,7 +18,10 @@ run: $(STAMP) java ## run the main job on the bundled data (KEY=2013-01-02)
 	@./spark-submit.sh jobs/daily_flights.py --config conf/daily_flights.yaml key=$(KEY) --show 50
 
 test: lint java ## everything: lint, types, layers, all tests
-	@$(BIN)/python -m pytest
+	@failed=0; \
+	$(BIN)/python -m pytest -m "not process" || failed=1; \
+	$(BIN)/python -m pytest -m process --numprocesses 2 --dist loadscope || failed=1; \
+	exit $$failed
 
 fast: $(STAMP) ## the tests that need neither Spark nor processes
 	@$(BIN)/python -m pytest -m "not spark and not process"
