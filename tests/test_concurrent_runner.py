@@ -89,6 +89,8 @@ def test_two_runners_share_the_limit_and_do_each_key_once(work, tmp_path):
         thread.join()
     assert (work.most, sorted(work.done)) == (2, DAYS)
     assert sum(summary.counts["succeeded"] for summary in summaries) == 10
+    begun = [e.key for e in DeltaLedger(str(tmp_path / "state")).read("p") if e.kind == "run" and e.state == "started"]
+    assert sorted(begun) == DAYS  # what another one has done meanwhile is not even begun
 
 
 def foreign(place, name, **how):
