@@ -276,7 +276,7 @@ def test_a_node_waits_for_a_key_that_is_at_work_and_not_for_one_that_waits_for_i
     trend, memory_ledger, tmp_path, slots
 ):
     body, run = trend
-    body.slow = {(DAYS[1], "load"): 1.0, (DAYS[0], "trend"): 2.5}
+    body.slow = {(DAYS[1], "load"): 3.0, (DAYS[0], "trend"): 2.5}
     how = {"depends_on_past": ["trend"], "patience": 1.0}
     how["slots"] = Slots(pool="etl", pools={"etl": slots}, leases=str(tmp_path / "pools"))
     with ThreadPoolExecutor(1) as beside:

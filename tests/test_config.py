@@ -586,3 +586,17 @@ def test_references_are_resolved_by_many_threads_at_once(tmp_path):
         sys.path.remove(str(tmp_path))
         for name in names:
             sys.modules.pop(name, None)
+
+
+def test_a_module_that_another_thread_still_imports_is_waited_for(tmp_path):
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(0.5)\nHERE = True\n")
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(resolve, "slow_to_import:HERE", beside=tmp_path)
+            while "slow_to_import" not in sys.modules:
+                assert not first.done()
+            assert resolve("slow_to_import:HERE", beside=tmp_path) is True
+            assert first.result() is True
+    finally:
+        sys.path.remove(str(tmp_path))
+        sys.modules.pop("slow_to_import", None)

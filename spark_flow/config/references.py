@@ -57,13 +57,11 @@ def resolve(reference: str, *, beside: Path | None = None) -> object:
 
 
 def _module(reference: str, name: str) -> ModuleType:
-    known = sys.modules.get(name)
-    if known is not None:
-        return known
     try:
         with _IMPORTS:
-            importlib.invalidate_caches()  # reads the archives on sys.path anew, those of spark-submit among them
-            return importlib.import_module(name)
+            if name not in sys.modules:
+                importlib.invalidate_caches()  # reads the archives on sys.path anew, those of spark-submit among them
+            return importlib.import_module(name)  # waits for one that another thread is still importing
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             raise _no_module(reference, error.name) from error
