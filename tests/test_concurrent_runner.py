@@ -9,8 +9,8 @@ import pytest
 from runners import Work, of, states
 
 import spark_flow as sf
-from spark_flow.errors import Busy, InvalidArgument, OtherLimit, SharedState, UnknownPool
-from spark_flow.ledger import DeltaLedger, MemoryLedger
+from spark_flow.errors import Busy, InvalidArgument, MissingInput, OtherLimit, SharedState, UnknownPool, UpstreamSkipped
+from spark_flow.ledger import DeltaLedger, Event, MemoryLedger
 from spark_flow.orchestration.calendar import daily
 from spark_flow.orchestration.claims import Claim, Holder
 from spark_flow.orchestration.concurrent_runner import ConcurrentRunner
@@ -112,6 +112,26 @@ def test_exit_leaves_what_cannot_start_now_to_later(runner, work, tmp_path):
     assert isinstance(summary.results[0].error, Busy)
 
 
+def test_with_exit_a_busy_key_is_left_to_later_and_free_ones_run(runner, work, tmp_path):
+    place = Leases(str(tmp_path / "state" / "leases")).of_pipeline("p")
+    wish = Claim(id="x", pipeline="p", key=DAYS[1], holder=ELSEWHERE, ttl=600, limit=3)
+    place.change(lambda pool: pool.ask("p", wish, now=4e9))
+    summary = runner(max_active_runs=3, on_busy="exit").run("2013-01-01..2013-01-03")
+    assert (states(summary), summary.exit_code) == (["succeeded", "waiting", "succeeded"], 75)
+    assert isinstance(summary.results[1].error, Busy)
+
+
+def test_a_key_that_cannot_be_planned_stops_no_other(runner, work):
+    def walk(key):
+        if key == DAYS[1]:
+            raise MissingInput("days", ["in/2013-01-02"])
+        return Footprint(key, (), ())
+
+    shares = runner()
+    shares = dataclasses.replace(shares, pipeline=dataclasses.replace(shares.pipeline, footprint=walk))
+    assert shares.run("2013-01-01..2013-01-03").counts == {"succeeded": 3}
+
+
 @pytest.mark.parametrize(
     "how",
     [
@@ -209,15 +229,19 @@ class Trend:
 
     def __init__(self):
         self.seen, self.lock, self.broken, self.slow = [], threading.Lock(), set(), {}
+        self.skipped, self.without = set(), set()
 
     def __call__(self, run):
-        run.once("load", lambda _: self._note(run, "load"), kind="sink")
-        run.once("trend", lambda _: self._note(run, "trend"), kind="sink")
+        for node in ("load", "trend"):
+            if (run.key, node) not in self.without:
+                run.once(node, lambda _, node=node: self._note(run, node), kind="sink")
 
     def _note(self, run, node):
         time.sleep(self.slow.get((run.key, node), 0))
         if (run.key, node) in self.broken:
             raise ValueError(f"no {node}")
+        if (run.key, node) in self.skipped:
+            raise UpstreamSkipped(node, [run.key])
         with self.lock:
             self.seen.append((node, run.key))
         return Written()
@@ -285,6 +309,41 @@ def test_a_node_waits_for_a_key_that_is_at_work_and_not_for_one_that_waits_for_i
             time.sleep(0.02)
         assert states(run(DAYS[0], **how)) == ["succeeded"]
         assert states(later.result(30)) == ["waiting" if slots == 1 else "succeeded"]
+
+
+@pytest.mark.parametrize("at", ["load", "trend"])
+def test_a_key_before_that_was_skipped_counts_as_done(trend, at):
+    body, run = trend
+    body.skipped = {(DAYS[0], at)}
+    assert states(run("2013-01-01..2013-01-02", depends_on_past=["trend"])) == ["skipped", "succeeded"]
+    assert states(run("2013-01-03", depends_on_past=["trend"])) == ["succeeded"]
+
+
+@pytest.mark.parametrize("reason", ["skipped", "waiting"])
+def test_a_key_before_that_waits_is_no_skipped_one(trend, memory_ledger, reason):
+    _, run = trend
+    place = {"pipeline": "p", "key": DAYS[0], "generation": 1, "attempt": 1, "node": ""}
+    memory_ledger.append([Event(**place, seq=1, kind="run", state="skipped", reason=reason)])
+    expected = ["succeeded"] if reason == "skipped" else ["waiting"]
+    assert states(run(DAYS[1], depends_on_past=["trend"], patience=0.1)) == expected
+
+
+def test_a_node_that_the_key_before_did_not_come_to_counts_as_done_when_its_run_succeeded(trend):
+    body, run = trend
+    body.without = {(DAYS[0], "trend")}
+    assert states(run("2013-01-01..2013-01-02", depends_on_past=["trend"])) == ["succeeded"] * 2
+
+
+def test_a_marker_that_was_held_back_is_still_to_come(trend, memory_ledger):
+    _, run = trend
+    place = {"pipeline": "p", "key": DAYS[0], "generation": 1, "attempt": 1}
+    memory_ledger.append(
+        [
+            Event(**place, seq=1, node="trend", kind="marker", state="skipped", reason="kept in staging"),
+            Event(**place, seq=2, node="", kind="run", state="succeeded", reason="succeeded"),
+        ]
+    )
+    assert states(run(DAYS[1], depends_on_past=["trend"], patience=0.1)) == ["waiting"]
 
 
 def test_all_anew_waits_for_the_new_one_of_the_key_before(trend):

@@ -1,15 +1,18 @@
 """One run of a pipeline at a time, keys in order; no Spark, and real leases."""
 
+import sys
 import threading
 
 import pytest
+from deltalake.exceptions import DeltaError
 from handover import mark
 from runners import Work, of, states
 
-from spark_flow.errors import Busy, InvalidArgument, OtherLimit, QueueFull
-from spark_flow.ledger import DeltaLedger, Event
+from spark_flow.errors import Busy, InvalidArgument, OtherLimit, QueueFull, StateDamaged
+from spark_flow.ledger import DeltaLedger, Event, MemoryLedger
 from spark_flow.orchestration.calendar import daily, listed
 from spark_flow.orchestration.claims import Claim, Holder
+from spark_flow.orchestration.concurrent_runner import ConcurrentRunner
 from spark_flow.orchestration.leases import Leases
 from spark_flow.orchestration.single_runner import SingleRunner
 from spark_flow.orchestration.stragglers import Straggler, usual
@@ -281,3 +284,76 @@ def test_a_cycle_of_depends_is_no_key_of_its_own(runner):
     """A list that names a key twice would make it depend on itself."""
     with pytest.raises(InvalidArgument):
         runner(calendar=listed(["a", "b", "a"]))
+
+
+# --- what goes wrong with one key stops no other -------------------------------------------------------------
+
+
+class Flaky(MemoryLedger):
+    """A ledger whose storage refuses some keys: their reads, or what is added of them."""
+
+    def __init__(self, unread=(), unwritten=(), error=None):
+        super().__init__()
+        self.unread, self.unwritten, self.error = set(unread), set(unwritten), error or OSError("refused")
+
+    def read(self, pipeline=None, key=None):
+        if key in self.unread:
+            raise self.error
+        return super().read(pipeline, key)
+
+    def append(self, events, fence=None):
+        if {event.key for event in events} & self.unwritten:
+            raise self.error
+        super().append(events, fence)
+
+
+RUNNERS = pytest.mark.parametrize("kind", [SingleRunner, ConcurrentRunner])
+
+
+def test_with_exit_a_busy_key_is_left_to_later_and_a_free_one_runs(runner, work, tmp_path):
+    place = held(tmp_path, "2012-12-31")
+
+    def tell(words):
+        if words.startswith(DAYS[0]):  # the other run ends after the first key was refused
+            place.change(lambda pool: pool.release("2012-12-31", 4e9))
+
+    summary = runner(on_busy="exit", tell=tell).run()
+    assert (states(summary), summary.exit_code) == (["waiting"] + ["succeeded"] * 3, 75)
+    assert (type(summary.results[0].error), work.done) == (Busy, DAYS[1:])
+
+
+def test_with_exit_a_key_that_depends_on_a_busy_one_waits(runner, work, tmp_path):
+    place = held(tmp_path, "2012-12-31")
+    tell = lambda words: words.startswith(DAYS[0]) and place.change(lambda p: p.release("2012-12-31", 4e9))  # noqa: E731
+    summary = runner(on_busy="exit", depends_on_past=True, tell=tell).run()
+    assert (states(summary), work.done) == (["waiting"] * 4, [])
+
+
+@RUNNERS
+@pytest.mark.parametrize("where", ["unread", "unwritten"])
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), StateDamaged("x", "y", "z", "fix"), DeltaError("no log")]
+)
+def test_a_key_whose_storage_refuses_fails_with_its_cause_and_the_others_go_on(work, tmp_path, kind, where, error):
+    ledger = Flaky(**{where: {DAYS[1]}}, error=error)
+    summary = kind(of(work, ledger, tmp_path), JANUARY).run()
+    assert (states(summary), summary.exit_code) == (["succeeded", "failed", "succeeded", "succeeded"], 1)
+    assert summary.results[1].error is error
+    assert sorted(work.done) == [DAYS[0], *DAYS[2:]]
+
+
+@RUNNERS
+def test_where_the_storage_of_all_is_gone_each_key_fails_by_itself(work, tmp_path, kind):
+    no_folder = tmp_path / "a file"
+    no_folder.touch()
+    summary = kind(of(work, MemoryLedger(), tmp_path, leases=str(no_folder)), JANUARY).run()
+    assert (states(summary), summary.exit_code, work.done) == (["failed"] * 4, 1, [])
+    unread = kind(of(work, Flaky({None}), tmp_path), JANUARY).run()
+    assert (states(unread), unread.results[0].error.args) == (["failed"] * 4, ("refused",))
+
+
+@RUNNERS
+def test_a_function_that_calls_sys_exit_ends_its_own_key_alone(work, memory_ledger, tmp_path, kind):
+    work.told = {DAYS[0]: lambda _: sys.exit(3)}
+    summary = kind(of(work, memory_ledger, tmp_path), JANUARY).run()
+    assert states(summary) == ["failed"] + ["succeeded"] * 3

@@ -9,13 +9,23 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from spark_flow.clock import Clock
-from spark_flow.errors import InvalidArgument, NotNow, SparkFlowError, UsageError
+from spark_flow.errors import InvalidArgument, UsageError, describe
 from spark_flow.orchestration import plan as plans
 from spark_flow.orchestration import shared_state
 from spark_flow.orchestration.leases import QUEUE, OnBusy
 from spark_flow.orchestration.past import PATIENCE, Gate
 from spark_flow.orchestration.stragglers import Straggler, usual, watched
-from spark_flow.orchestration.work import KeyResult, Order, Pipeline, State, Summary, in_order, one, settled
+from spark_flow.orchestration.work import (
+    KeyResult,
+    Order,
+    Pipeline,
+    Summary,
+    attempted,
+    ended_with,
+    in_order,
+    one,
+    settled,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +33,7 @@ if TYPE_CHECKING:
 
     from spark_flow.orchestration.calendar import Calendar
     from spark_flow.orchestration.plan import Planned, Reprocess
+    from spark_flow.orchestration.shared_state import Footprint
 
 First = Literal["oldest", "newest"]
 
@@ -83,7 +94,10 @@ class ConcurrentRunner:
         return planned
 
     def run(self, keys: str = "") -> Summary:
-        """Run the keys side by side; what became of each is told, not raised, and stops no other.
+        """Run the keys side by side; what became of each is reported, not raised, and stops no other.
+
+        A key that others are at work on is reported as waiting, and one whose ledger or lease cannot be read or written
+        as failed; the next one is judged by itself.
 
         Raises:
             InvalidArgument: A key is none of the calendar's.
@@ -91,12 +105,18 @@ class ConcurrentRunner:
             SharedState: The runs would disturb each other.
             UnknownPool: A run wants more slots than the pool has.
         """
-        planned = self.plan(keys)
+        try:
+            planned = self.plan(keys)
+            side = _Side(self, [each.key for each in planned if each.what == "run"])
+        except UsageError:
+            raise
+        except Exception as error:  # what became of the keys before is not known of any
+            wanted = self.calendar.keys(keys, now=self.clock.now())
+            return Summary(pipeline=self.pipeline.name, results=tuple(ended_with(key, error) for key in wanted))
         results = {each.key: settled(each) for each in planned if each.what != "run"}
         for result in results.values():
             self._say(result)
-        todo = [each.key for each in planned if each.what == "run"]
-        results |= _Side(self, todo).run()
+        results |= side.run()
         return Summary(pipeline=self.pipeline.name, results=in_order([each.key for each in planned], results))
 
     def _say(self, result: KeyResult) -> None:
@@ -120,8 +140,18 @@ class ConcurrentRunner:
             return
         # Keys are alike but for their names: the first ones, which lie side by side, and the last tell of all.
         some = [*keys[: COMPARED - 1], keys[-1]] if len(keys) > COMPARED else keys
-        prints = [self.pipeline.footprint(key) for key in some]
+        prints = [found for key in some if (found := self._footprint(key)) is not None]
         shared_state.check(prints, shared_state=self.shared_state, in_order=self.depends_on_past)
+
+    def _footprint(self, key: str) -> Footprint | None:
+        """What a key's run would write and read; ``None`` of one that cannot even be planned: it fails when it runs."""
+        try:
+            return self.pipeline.footprint(key) if self.pipeline.footprint is not None else None
+        except UsageError:
+            raise
+        except Exception as error:
+            self.tell(f"{key} is not compared with the others: {describe(error)}")
+            return None
 
 
 class _Side:
@@ -142,18 +172,20 @@ class _Side:
         results: dict[str, KeyResult] = {}
         with ThreadPoolExecutor(runner.max_active_runs, thread_name_prefix=f"spark_flow/{self._pipeline.name}") as pool:
             try:
-                for at, key in enumerate(order):
+                for key in order:
                     free.acquire()
+                    self._behind -= 1
                     # Claimed here, one after another: the order of the keys is that of the queue.
                     stack = contextlib.ExitStack()
                     try:
                         lease = stack.enter_context(self._claimed(key))
-                    except SparkFlowError as error:
-                        if isinstance(error, UsageError) and not futures:
+                    except Exception as error:  # of this key; the next one is judged by itself
+                        free.release()
+                        if isinstance(error, UsageError) and not futures and not results:
                             raise
-                        results = {each: _refused(each, error) for each in order[at:]}
-                        break
-                    self._behind -= 1
+                        results[key] = ended_with(key, error)
+                        runner._say(results[key])  # noqa: SLF001 - of this module
+                        continue
                     futures[key] = pool.submit(self._work, key, lease, stack, free)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -166,21 +198,27 @@ class _Side:
         return self._pipeline.claimed(key, limit=runner.max_active_runs, **how)  # type: ignore[arg-type]
 
     def _work(self, key: str, lease: object, stack: contextlib.ExitStack, free: threading.Semaphore) -> KeyResult:
-        runner, name = self._runner, f"{self._pipeline.name} {key}"
-        try:
+        def under_lease() -> KeyResult:
             with stack:
-                # Another process may have done it while this one waited.
-                (now,) = plans.plan((key,), self._pipeline.past, runner.calendar.previous, reprocess=runner.reprocess)
-                if now.what != "run":
-                    result = settled(now)
-                else:
-                    runner.tell(f"{key} begins: {now.reason}")
-                    with watched(runner.straggler, name, self._usually, lambda: self._behind, runner.tell):
-                        result = one(self._pipeline, self._order(key, lease))
+                return self._one(key, lease)
+
+        try:
+            result = attempted(key, under_lease)
         finally:
             free.release()
-        runner._say(result)  # noqa: SLF001 - of this module
+        self._runner._say(result)  # noqa: SLF001 - of this module
         return result
+
+    def _one(self, key: str, lease: object) -> KeyResult:
+        runner = self._runner
+        # Another process may have done it while this one waited.
+        (now,) = plans.plan((key,), self._pipeline.past, runner.calendar.previous, reprocess=runner.reprocess)
+        if now.what != "run":
+            return settled(now)
+        runner.tell(f"{key} begins: {now.reason}")
+        name = f"{self._pipeline.name} {key}"
+        with watched(runner.straggler, name, self._usually, lambda: self._behind, runner.tell):
+            return one(self._pipeline, self._order(key, lease))
 
     def _order(self, key: str, lease: object) -> Order:
         gate = self._gate(key)
@@ -208,8 +246,3 @@ class _Side:
             patience=runner.patience,
             tell=runner.tell,
         )
-
-
-def _refused(key: str, error: SparkFlowError) -> KeyResult:
-    state: State = "waiting" if isinstance(error, NotNow) else "failed"
-    return KeyResult(key=key, state=state, reason=str(error), error=error)

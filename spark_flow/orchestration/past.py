@@ -1,4 +1,8 @@
-"""``depends_on_past`` of single nodes: of a key's run only these wait for the key before, the rest goes on."""
+"""``depends_on_past`` of single nodes: of a key's run only these wait for the key before, the rest goes on.
+
+A key before that was skipped counts as done, as it does for ``depends_on_past: true``; so does, of one that succeeded,
+a node that its run did not come to, as on a route that was not taken.
+"""
 
 from __future__ import annotations
 
@@ -92,10 +96,28 @@ class Gate:
 
     def _lacking(self, events: Sequence[Event]) -> str:
         """What the key before has not done yet, in words; empty when it has done all."""
-        real = ("started", "succeeded", "failed")
-        last = {event.node: event.state for event in self._of_cause(events) if event.node and event.state in real}
-        missing = [name for name in self.nodes if last.get(name) != "succeeded"]
+        mine = self._of_cause(events)
+        past = past_of(self.previous, mine)
+        if past.state == "skipped":
+            return ""
+        missing = [name for name in self.nodes if not _is_done(name, mine, whole=past.done)]
         return f"{', '.join(missing)} not done" if missing else ""
+
+
+def _is_done(node: str, events: Sequence[Event], *, whole: bool) -> bool:
+    """Whether nothing is left to do of a node.
+
+    Args:
+        node: Its name.
+        events: Those of the key's generation.
+        whole: Whether its run has succeeded: what this did not come to, as on a route that was not taken, is then none
+            that is still to come. A marker or a trigger is, of which it says that data is kept in staging.
+    """
+    mine = [event for event in events if event.node == node]
+    real = [event for event in mine if event.state in ("started", "succeeded", "failed")]
+    if real:
+        return real[-1].state == "succeeded"
+    return whole and not any(event.kind in ("marker", "trigger") for event in mine)
 
 
 def _begun_by(events: Sequence[Event]) -> int | None:

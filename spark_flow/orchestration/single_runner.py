@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING
 
 from spark_flow.clock import Clock
-from spark_flow.errors import Busy, InvalidArgument, PreviousNotDone, QueueFull
+from spark_flow.errors import InvalidArgument, PreviousNotDone, UsageError
 from spark_flow.orchestration import plan as plans
 from spark_flow.orchestration.leases import QUEUE, Leases, OnBusy, Rights
 from spark_flow.orchestration.stragglers import Straggler, usual, watched
-from spark_flow.orchestration.work import KeyResult, Order, Pipeline, Summary, one, settled
+from spark_flow.orchestration.work import KeyResult, Order, Pipeline, Summary, attempted, ended_with, one, settled
 from spark_flow.storage import markers
 from spark_flow.storage.markers import MARKERS
 
@@ -78,7 +79,10 @@ class SingleRunner:
         return self._plan(self.calendar.keys(keys, now=self.clock.now()), past)
 
     def run(self, keys: str = "") -> Summary:
-        """Run the keys in order; what became of each is told, not raised.
+        """Run the keys in order; what became of each is reported, not raised, and stops no other.
+
+        A key that others are at work on is reported as waiting, and one whose ledger or lease cannot be read or written
+        as failed; the next one is judged by itself.
 
         Args:
             keys: See ``plan``.
@@ -86,19 +90,24 @@ class SingleRunner:
         Raises:
             InvalidArgument: A key is none of the calendar's.
             OtherLimit: A concurrent runner runs the same pipeline.
-            StateError: Nothing can be claimed or recorded.
         """
-        planned = self.plan(keys)
         results: list[KeyResult] = []
+        try:
+            planned = self.plan(keys)
+        except UsageError:
+            raise
+        except Exception as error:  # what became of the keys before is not known of any
+            wanted = self.calendar.keys(keys, now=self.clock.now())
+            return Summary(pipeline=self.pipeline.name, results=tuple(ended_with(key, error) for key in wanted))
+        begun = False
         for place, each in enumerate(planned):
-            behind = sum(later.what == "run" for later in planned[place + 1 :])
-            ended = next((done for done in results if isinstance(done.error, Busy | QueueFull)), None)
             if each.what in ("reuse", "leave"):
                 result = settled(each)
-            elif ended is not None:  # this one would be refused as well, or overtake the key before it
-                result = KeyResult(key=each.key, state="waiting", reason=f"as {ended.key}", error=ended.error)
             else:
-                result = self._one(each.key, behind)
+                behind = sum(later.what == "run" for later in planned[place + 1 :])
+                do = functools.partial(self._one, each.key, behind)
+                result = attempted(each.key, do, refuse=not begun)
+                begun = True
             self.tell(f"{result.key} {result.state}: {result.reason}")
             results.append(result)
         return Summary(pipeline=self.pipeline.name, results=tuple(results))
@@ -116,18 +125,15 @@ class SingleRunner:
             raise InvalidArgument("depends_on_past", "no start_date", "the first key, which depends on none")
 
     def _one(self, key: str, behind: int) -> KeyResult:
-        try:
-            with self._alone(key) as lease:
-                # Whatever was planned: it may have waited for one who did it, or who failed at the key before.
-                (now,) = self._plan((key,), self.pipeline.past)
-                if now.what != "run":
-                    return settled(now)
-                usually = usual(self.pipeline.ledger.read(self.pipeline.name), self.straggler.last)
-                name = f"{self.pipeline.name} {key}"
-                with watched(self.straggler, name, usually, lambda: behind + self._queued(), self.tell):
-                    return one(self.pipeline, Order(key=key, lease=lease, cause=self.cause))
-        except (Busy, QueueFull, PreviousNotDone) as error:
-            return KeyResult(key=key, state="waiting", reason=str(error), error=error)
+        with self._alone(key) as lease:
+            # Whatever was planned: it may have waited for one who did it, or who failed at the key before.
+            (now,) = self._plan((key,), self.pipeline.past)
+            if now.what != "run":
+                return settled(now)
+            usually = usual(self.pipeline.ledger.read(self.pipeline.name), self.straggler.last)
+            name = f"{self.pipeline.name} {key}"
+            with watched(self.straggler, name, usually, lambda: behind + self._queued(), self.tell):
+                return one(self.pipeline, Order(key=key, lease=lease, cause=self.cause))
 
     @contextlib.contextmanager
     def _alone(self, key: str) -> Iterator[Rights | None]:

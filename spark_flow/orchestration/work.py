@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from spark_flow.errors import NothingToDo, NotNow, SparkFlowError, describe
+from spark_flow.errors import NothingToDo, NotNow, SparkFlowError, UsageError, describe
 from spark_flow.ledger import DeltaLedger
 from spark_flow.names import check_name
 from spark_flow.orchestration import shared_state
@@ -262,25 +262,48 @@ class Summary:
 
 
 def one(pipeline: Pipeline, order: Order) -> KeyResult:
-    """Do one key; what goes wrong with it is told, not raised."""
+    """Do one key; what goes wrong with it is reported, not raised."""
     began = time.monotonic()
 
-    def result(state: State, reason: str, error: BaseException | None = None) -> KeyResult:
-        took = time.monotonic() - began
-        return KeyResult(key=order.key, state=state, reason=reason, seconds=round(took, 3), error=error)
-
-    try:
+    def perform() -> KeyResult:
         told = pipeline.perform(order)
-    except NotNow as error:
-        return result("waiting", str(error), error)
-    except NothingToDo as error:
-        return result("skipped", str(error), error)
-    except SparkFlowError as error:
-        return result("failed", str(error), error)
-    except Exception as error:  # of the pipeline's own body: the other keys are none the worse for it
-        return result("failed", describe(error), error)
-    place = f"generation {told.get('generation')}, attempt {told.get('attempt')}"
-    return result(told.get("state", "failed"), str(told.get("reason") or place))
+        place = f"generation {told.get('generation')}, attempt {told.get('attempt')}"
+        took, reason = _since(began), str(told.get("reason") or place)
+        return KeyResult(key=order.key, state=told.get("state", "failed"), reason=reason, seconds=took)
+
+    return attempted(order.key, perform)
+
+
+def attempted(key: str, do: Callable[[], KeyResult], *, refuse: bool = False) -> KeyResult:
+    """A key's result, also where doing it raises: the other keys are none the worse for it.
+
+    Args:
+        key: The key.
+        do: Claims it, looks at what became of it before, runs it.
+        refuse: Raise what is wrong with the usage, as it is of no single key.
+
+    Raises:
+        UsageError: See ``refuse``.
+    """
+    began = time.monotonic()
+    try:
+        return do()
+    except (Exception, SystemExit) as error:  # of the user's own function as well, which may call sys.exit
+        if refuse and isinstance(error, UsageError):
+            raise
+        return ended_with(key, error, _since(began))
+
+
+def ended_with(key: str, error: BaseException, seconds: float = 0.0) -> KeyResult:
+    """The result of a key that ended with an error."""
+    kinds: Mapping[type[BaseException], State] = {NotNow: "waiting", NothingToDo: "skipped"}
+    state: State = next((state for kind, state in kinds.items() if isinstance(error, kind)), "failed")
+    reason = str(error) if isinstance(error, SparkFlowError) else describe(error)
+    return KeyResult(key=key, state=state, reason=reason, seconds=seconds, error=error)
+
+
+def _since(began: float) -> float:
+    return round(time.monotonic() - began, 3)
 
 
 def settled(planned: Planned) -> KeyResult:
