@@ -1,7 +1,12 @@
 """Swapping a folder in, with a rename and without."""
 
+import errno
+import os
+import stat
+
 import pytest
 
+from spark_flow.errors import DamagedFile
 from spark_flow.storage import files, folders
 
 
@@ -42,3 +47,46 @@ def test_local_paths_are_given_to_spark_with_their_scheme(path, tmp_path, monkey
 
 def test_a_uri_stays_as_it_is():
     assert files.for_spark("s3a://bucket/x") == "s3a://bucket/x"
+
+
+# --- small files ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff\xfe{}", b"[1]", b"null", b'{"a": 1}x'])
+def test_a_damaged_file_is_named_with_a_remedy(tmp_path, content):
+    path = str(tmp_path / "x.json")
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(DamagedFile) as damaged:
+        files.read_json(path, fix="Do this.")
+    assert (damaged.value.path, damaged.value.fix) == (path, "Do this.")
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """Else a power loss can leave an empty file under it; after the rename, its folder is written, too."""
+    done = []
+    sync, rename = os.fsync, os.replace
+
+    def synced(number):
+        done.append("folder" if stat.S_ISDIR(os.fstat(number).st_mode) else "file")
+        sync(number)
+
+    def renamed(one, other):
+        done.append("rename")
+        rename(one, other)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    files.write_bytes(str(tmp_path / "a" / "x"), b"1")
+    assert (done, (tmp_path / "a" / "x").read_bytes()) == (["file", "rename", "folder"], b"1")
+
+
+def test_what_could_not_be_written_leaves_the_old_file_and_nothing_beside(tmp_path, monkeypatch):
+    files.write_bytes(str(tmp_path / "x"), b"old")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        files.write_bytes(str(tmp_path / "x"), b"new")
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"x": b"old"}

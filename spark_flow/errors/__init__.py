@@ -40,6 +40,7 @@
     └── RunError                    exit code 1: the run itself
         ├── NodeFailed              a node's action raised; holds node and cause
         ├── NotRecorded             a node that a partial backfill keeps would have to run
+        ├── DamagedFile             a file that spark_flow wrote is empty, cut or changed
         ├── MissingInput            a file, folder or table that a source needs is not there
         ├── BadRecords              corrupt lines, missing or mistyped required columns
         ├── NotADataFrame           a step or branch returned something else
@@ -517,6 +518,16 @@ class NotRecorded(RunError):
             f"{remedy or f'Begin at {node} or before it (--from)'}, or do without --from and --only; "
             "--rerun does all of the key anew."
         )
+
+
+class DamagedFile(RunError):
+    """A file that spark_flow wrote is empty, cut or changed, as after a power loss; nothing is taken from it."""
+
+    def __init__(self, path: str, found: str, fix: str = "") -> None:
+        self.path = path
+        self.found = found
+        self.fix = fix or "Restore it from a backup, or remove it and run the same command again."
+        super().__init__(f"{path}: found {found}, expected a whole JSON document. {self.fix}")
 
 
 class MissingInput(RunError):

@@ -239,7 +239,8 @@ def _write_errors(run: Run, completeness: Completeness, path: str, intent: Inten
     rows = [{**place, "branch": name, "state": state, "error": error, **when} for state, name, error in errors]
     predicate = " AND ".join(f"{name} = '{value}'" for name, value in place.items())  # names, checked
     version = delta.replace_rows(path, pa.Table.from_pylist(rows, schema=_ERRORS), predicate, intent)
-    return Written(rows=len(rows), reason=f"errors written to {path} at version {version}")
+    detail = {"path": files.absolute(path), "version": version}
+    return Written(rows=len(rows), reason=f"errors written to {path} at version {version}", detail=detail)
 
 
 _ERRORS = pa.schema(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spark_flow import fingerprint, submit
-from spark_flow.errors import ApplicationFailed, describe
+from spark_flow.errors import ApplicationFailed, DamagedFile, describe
 from spark_flow.frames import Bounded, LazyFrame
 from spark_flow.session import end_with, session
 from spark_flow.storage import boundaries, files
@@ -130,9 +130,13 @@ def _submit(spark: SparkSession, folder: str, name: str, settings: Mapping[str, 
 
 def _report(folder: str) -> dict[str, Any]:
     try:
-        return dict(files.read_json(files.join(folder, REPORT)))
+        report = files.read_json(files.join(folder, REPORT))
     except FileNotFoundError:
         return {}
+    except DamagedFile as damaged:
+        return {"error": str(damaged)}
+    whole = "error" in report or {"rows", "reason", "detail"} <= set(report)
+    return report if whole else {"error": f"{files.join(folder, REPORT)} lacks what was done"}
 
 
 # --------------------------------------------------------------------------------------------- the child

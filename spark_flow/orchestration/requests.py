@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spark_flow import fingerprint
+from spark_flow.errors import DamagedFile
 from spark_flow.storage import files
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def request(state: str, pipeline: str, *words: str) -> Iterator[Request]:
     path = files.join(files.absolute(state), "requests", pipeline, f"{made_of}.json")
     try:
         cause = str(files.read_json(path)["cause"])
-    except FileNotFoundError:
+    except (FileNotFoundError, DamagedFile, KeyError):  # a damaged one is a new request: it does more, never less
         cause = f"{' '.join(word for word in words if word)}@{dt.datetime.now(dt.timezone.utc):%Y-%m-%dT%H:%M:%S.%f}"
         files.write_json(path, {"cause": cause})
     asked = Request(cause)

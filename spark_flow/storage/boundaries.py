@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.dataset as ds
 
-from spark_flow.errors import WriteNotProved
+from spark_flow.errors import DamagedFile, WriteNotProved
 from spark_flow.storage import files
 from spark_flow.storage.port import Intent, Written
 
@@ -103,8 +103,8 @@ def mark_begun(state: str, pipeline: str, key: str, generation: int) -> int | No
 def _succeeded_generation(folder: str) -> int | None:
     try:
         return int(files.read_json(files.join(folder, DONE))["generation"])
-    except FileNotFoundError:
-        return None
+    except (FileNotFoundError, DamagedFile, KeyError, TypeError, ValueError):
+        return None  # a damaged one counts as none: it is written again when the generation succeeds
 
 
 def sweep(state: str, pipeline: str, *, older_than: dt.timedelta, now: dt.datetime | None = None) -> list[str]:

@@ -5,7 +5,6 @@ The rules are Delta's: https://docs.delta.io/latest/delta-batch.html (idempotent
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from dataclasses import dataclass, field
@@ -13,8 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
-from tenacity import retry, retry_if_exception, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from tenacity import (
+    TryAgain,
+    retry,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 from spark_flow import fingerprint
 from spark_flow.errors import CannotReplace, MissingInput, OutsideKey, WriteNotProved
@@ -191,32 +197,55 @@ def lacks(path: str, app_id: str, revision: int) -> str:
     return "" if known == revision else f"{path} remembers revision {known}, not {revision}"
 
 
+@_lost
 def replace_rows(path: str, rows: pa.Table, predicate: str, intent: Intent) -> int:
     """Replace the rows that a predicate takes, in one commit under the intent's id, without Spark; returns the version.
 
-    A revision that is there already is not written again.
+    A revision that is there already is not written again. Each try reads the id again: a commit of the same id that
+    came since is a conflict, never overwritten.
 
     Args:
         path: The table, made when it is not there.
-        rows: What shall stand there; its columns are the table's.
+        rows: What shall be there; its columns are the table's.
         predicate: Of rows to replace, in ``deltalake``'s SQL.
         intent: Whose id and tag the commit carries.
+
+    Raises:
+        Fenced, LeaseLost: The lease is lost: nothing is committed.
+        WriteNotProved: The table holds a newer revision.
     """
-    tagged = CommitProperties(
-        custom_metadata={"userMetadata": intent.tag},
-        app_transactions=[Transaction(intent.app_id, intent.revision)],
-    )
     place = files.absolute(path)
     table = _open(place)
-    if table is not None and table.transaction_version(intent.app_id) == intent.revision:
+    known = (table.transaction_version(intent.app_id) or 0) if table is not None else 0
+    if known > intent.revision:
+        found = f"revision {known}, which another run has written since"
+        raise WriteNotProved(path, f"no revision above {intent.revision} of {intent.app_id}", found)
+    if table is not None and known == intent.revision:
         commit = _commit_of(table, intent, 0)
         return int(commit["version"]) if commit else table.version()
-    if table is None:
-        _lost(write_deltalake)(place, rows, mode="append", commit_properties=tagged)
-    else:
-        replace = functools.partial(write_deltalake, mode="overwrite", predicate=predicate)
-        _lost(replace)(place, rows, commit_properties=tagged)
-    return int(DeltaTable(place).version())
+    intent.mark("before_commit")
+    version = _replace(table, place, rows, predicate, intent)
+    intent.mark("after_commit")
+    return version
+
+
+def _replace(table: DeltaTable | None, place: str, rows: pa.Table, predicate: str, intent: Intent) -> int:
+    how: dict[str, Any] = {
+        "custom_metadata": {"userMetadata": intent.tag},
+        "app_transactions": [Transaction(intent.app_id, intent.revision)],
+    }
+    if table is not None:  # at the version that was looked at, so that what came since is seen as a conflict
+        write_deltalake(table, rows, mode="overwrite", predicate=predicate, commit_properties=CommitProperties(**how))
+        return int(table.version())
+    try:
+        # Tried again by deltalake, a creation that lost the race would be committed on top of the one that won.
+        once = CommitProperties(**how, max_commit_retries=0)
+        write_deltalake(place, rows, mode="error", commit_properties=once)
+    except DeltaError as error:
+        if _open(place) is None:
+            raise
+        raise TryAgain from error
+    return 0
 
 
 def held(detail: Mapping[str, Any], app_id: str) -> tuple[int, int]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import uuid
 from typing import Any
 
 from pyarrow import fs
+
+from spark_flow.errors import DamagedFile, describe
 
 
 def is_uri(path: str) -> bool:
@@ -77,18 +80,54 @@ def write_bytes(path: str, content: bytes) -> None:
             stream.write(content)
         return
     staged = f"{inner}.{uuid.uuid4().hex}.tmp"
+    if storage.type_name == "local":
+        _write_local(staged, inner, content)
+        return
     with storage.open_output_stream(staged) as stream:
         stream.write(content)
     storage.move(staged, inner)
 
 
-def read_json(path: str) -> Any:
-    """A JSON file's content.
+def _write_local(staged: str, target: str, content: bytes) -> None:
+    """Write, flush to the disk, rename: without the flush, a power loss can leave an empty file under the new name."""
+    try:
+        with open(staged, "wb") as stream:  # noqa: PTH123 - paths are text here
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(staged, target)  # noqa: PTH105 - as above
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(staged)  # noqa: PTH108 - as above
+        raise
+    with contextlib.suppress(OSError):  # of a folder: not every file system can
+        folder = os.open(os.path.dirname(target), os.O_RDONLY)  # noqa: PTH120 - as above
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def read_json(path: str, *, fix: str = "") -> dict[str, Any]:
+    """A JSON file that we wrote: a mapping.
+
+    Args:
+        path: The file.
+        fix: What to do when it is damaged, for the error.
 
     Raises:
+        DamagedFile: It is empty, cut, or no JSON mapping.
         FileNotFoundError: There is no such file.
     """
-    return json.loads(read_bytes(path))
+    content = read_bytes(path)
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        what = f"{len(content)} bytes that are no JSON ({describe(error)[:80]})" if content else "an empty file"
+        raise DamagedFile(path, what, fix) from error
+    if not isinstance(found, dict):
+        raise DamagedFile(path, f"JSON that is no mapping ({type(found).__name__})", fix)
+    return found
 
 
 def write_json(path: str, content: object) -> None:

@@ -200,7 +200,8 @@ def write(root: str, marker: Marker) -> str:
     Raises:
         MarkerTooNew: One of a newer version is there.
         WriteNotProved: A newer one is there, or one of the same revision with another content: of a run that went on
-            while this one stood still. Two that write in the very same moment are not told apart.
+            while this one stood still. It is looked for before and after the write; what keeps two from writing in
+            the same moment is the lease of their key.
     """
     path = path_of(root, marker.dataset, marker.key)
     known = known_at(path)
@@ -209,6 +210,10 @@ def write(root: str, marker: Marker) -> str:
     if known is not None and known.revision == marker.revision and known.content != marker.content:
         raise WriteNotProved(path, f"revision {marker.revision} with what it pins", "it with another content")
     files.write_bytes(path, _adapter().dump_json(marker, indent=1))
+    there = known_at(path)
+    if there is None or (there.revision, there.content) != (marker.revision, marker.content):
+        found = f"revision {there.revision} of another writer" if there else "none"
+        raise WriteNotProved(path, f"the marker of revision {marker.revision} that was written", found)
     return path
 
 

@@ -108,10 +108,10 @@ def _mark(run: Run, node: str, root: str, marker: Marker, success: Sequence[str]
     path = readiness.path_of(root, marker.dataset, marker.key)
 
     def write(intent: Intent) -> Written:
-        for place in success:
-            files.write_bytes(place, b"")
         told = dataclasses.replace(marker, revision=intent.revision, at=now())
         intent.mark("before_commit")
+        for place in success:
+            files.write_bytes(place, b"")
         readiness.write(root, told)
         intent.mark("after_commit")
         detail = {"marker": dataclasses.asdict(told.at_path(path))}
