@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spark_flow import config as files
-from spark_flow.errors import NotAllArrived, NothingToDo, NotNow, SparkFlowError, UsageError
+from spark_flow.errors import InvalidArgument, NotAllArrived, NothingToDo, NotNow, SparkFlowError, UsageError
 from spark_flow.orchestration.work import Order
+from spark_flow.outcome import end_of
 from spark_flow.pipelines import Application, Asked, alone, run_file
 from spark_flow.view.progress import Progress
+from spark_flow.view.summary import check_summary, write_summary
 from spark_flow.view.tables import print_rows
 
 if TYPE_CHECKING:
@@ -133,8 +135,10 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
             observers=tuple(observers),
         )
         try:
+            check_summary(summary_json)
             run = _run(asked, plan=plan, cause=cause, summary=summary_json)
         except SparkFlowError as error:
+            _summarise(summary_json, asked, error)
             typer.echo(f"{said(error)}: {error}", err=True)
             done = isinstance(error, NotAllArrived) and not error.asked
             return 0 if done else error.exit_code
@@ -154,6 +158,14 @@ def _run(asked: Asked, *, plan: bool, cause: str, summary: Path | None) -> Run:
         return run_file(asked, config, Order(key=config.key, cause=cause), application, plan=True, **how)
     with alone(config, lambda words: typer.echo(f"waiting: {words}")) as order:
         return run_file(asked, config, dataclasses.replace(order, cause=cause), application, **how)
+
+
+def _summarise(path: Path | None, asked: Asked, error: SparkFlowError) -> None:
+    """Write the summary of a run that ended before it began, for those who wait for it."""
+    if path is None or path.exists() or (isinstance(error, InvalidArgument) and error.where == "--summary-json"):
+        return
+    key = next((word.partition("=")[2] for word in reversed(asked.overrides) if word.startswith("key=")), "")
+    write_summary(path, {"key": key, "state": end_of(error), "reason": str(error), "nodes": []})
 
 
 def said(error: SparkFlowError) -> str:

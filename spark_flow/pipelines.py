@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
-import json
+import functools
+import logging
 import re
 import sys
 import threading
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_flow import config as files
 from spark_flow import submit
-from spark_flow.errors import InvalidArgument, PreviousNotDone
+from spark_flow.errors import InvalidArgument, PreviousNotDone, SummaryNotWritten
 from spark_flow.flow import execute
 from spark_flow.footprints import footprint
 from spark_flow.ledger import DeltaLedger
@@ -25,16 +26,19 @@ from spark_flow.orchestration.work import Order, Pipeline
 from spark_flow.run import Run
 from spark_flow.session import session
 from spark_flow.storage.files import join
+from spark_flow.view.summary import write_summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pyspark.sql import SparkSession
 
+    from spark_flow.lineage import Lineage
     from spark_flow.orchestration.shared_state import Footprint
     from spark_flow.outcome import Observer
     from spark_flow.view.progress import Progress
 
+_log = logging.getLogger("spark_flow")
 _SECRET = re.compile(r"[^=]*(passw|secret|token|credential|api_?key|access_?key)|.*://[^/@]+:[^/@]+@", re.IGNORECASE)
 
 
@@ -114,12 +118,17 @@ class Application:
 
 
 def _has_session() -> bool:
-    """Whether this thread is in a session that somebody has made."""
+    """Whether somebody has made a session: for this thread, or for all."""
     if "pyspark.sql" not in sys.modules:
         return False
+    from pyspark.errors import PySparkRuntimeError
     from pyspark.sql import SparkSession
 
-    return SparkSession.getActiveSession() is not None
+    try:
+        SparkSession.active()
+    except PySparkRuntimeError:
+        return False
+    return True
 
 
 def pipeline_of(
@@ -262,27 +271,36 @@ def run_file(
         observers=[*([progress] if progress else []), *asked.observers],
         retention=dt.timedelta(days=config.retention_days),
     )
-    lineage = follow(run, config.lineage.target(config.state)) if config.lineage else None
-    if progress is not None:
-        progress.begin(run)
-    ended_with: BaseException | None = None
-    try:
-        with run:
-            execute(config, run, beside=asked.job.parent)
-    except BaseException as error:
-        ended_with = error
-        raise
-    finally:
-        if summary is not None:
-            summary.parent.mkdir(parents=True, exist_ok=True)
-            summary.write_text(json.dumps(run.summary(), indent=1) + "\n")
-        if progress is not None:
-            progress.finish(run)
-        if not application.shared:
-            application.close()
+    lineage: Lineage | None = None
+
+    def finish(_: object, error: BaseException | None, __: object) -> None:
         if lineage is not None:
-            lineage.finish(ended_with)  # after the session's end, which is an event of Spark's as well
+            lineage.finish(error)  # after the session's end, which is an event of Spark's as well
+
+    # Ended in the reverse order, each whatever became of those before it: the run first.
+    with contextlib.ExitStack() as ends:
+        ends.push(finish)
+        if not application.shared:
+            ends.callback(application.close)
+        if progress is not None:
+            ends.callback(progress.finish, run)
+        ends.push(functools.partial(_summarise, run, summary))
+        ends.enter_context(run)
+        lineage = follow(run, config.lineage.target(config.state)) if config.lineage else None
+        if progress is not None:
+            progress.begin(run)
+        execute(config, run, beside=asked.job.parent)
     return run
+
+
+def _summarise(run: Run, path: Path | None, _: object, error: BaseException | None, __: object) -> None:
+    """Write the run's summary; what the run ended with matters more than that this cannot be done."""
+    try:
+        write_summary(path, run.summary())
+    except SummaryNotWritten as wrong:
+        if error is None:
+            raise
+        _log.warning("%s", wrong)
 
 
 def _check_triggers(config: files.JobConfig, job: Path, above: Sequence[tuple[str, str]] = ()) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ from spark_flow.errors import NodeFailed, SparkFlowError, UsageError
 from spark_flow.fan_out import split_batch
 from spark_flow.flow import sink_of, texts
 from spark_flow.job import command_line
-from spark_flow.session import session
+from spark_flow.pipelines import Application
 from spark_flow.storage.delta import DeltaSink
 from spark_flow.storage.files import for_spark
 from spark_flow.transforms import sql
@@ -56,14 +57,17 @@ def main(argv: Sequence[str] | None = None, *, job: str) -> int:
 
 
 def _run(config: files.StreamConfig, beside: Path) -> None:
-    spark = session(config.app_id)
+    application = Application(config.app_id)  # a session that was there before is not stopped
     raised: list[SparkFlowError] = []  # what a batch raises comes back through Java, as text
-    try:
-        _start(spark, config, beside, raised).awaitTermination()
-    except Exception as error:
-        raise (raised[0] if raised else NodeFailed(config.app_id, error)) from error
-    finally:
-        spark.stop()
+    with contextlib.closing(application), contextlib.ExitStack() as started:
+        try:
+            query = _start(application.session(delta=True, listener={}), config, beside, raised)
+            started.callback(query.stop)
+            query.awaitTermination()
+        except SparkFlowError:
+            raise
+        except Exception as error:
+            raise (raised[0] if raised else NodeFailed(config.app_id, error)) from error
 
 
 def _start(spark: SparkSession, config: files.StreamConfig, beside: Path, raised: list[SparkFlowError]) -> Any:

@@ -1,11 +1,15 @@
 """A job's command line: bad input ends with its exit code and a message, before any work."""
 
+import json
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
 
-from spark_flow import job, stream
+from spark_flow import job, pipelines, stream
+from spark_flow.ledger import DeltaLedger
+from spark_flow.view.progress import Progress
 
 CONFIG = """
     pipeline: p
@@ -120,3 +124,77 @@ def test_a_parameter_of_the_file_is_an_option_of_the_job(capsys):
     assert "--output-typ" in capsys.readouterr().err
     assert job.main(["--help"], job=path) == 0
     assert "--output-type" in capsys.readouterr().out
+
+
+# --- what is opened is closed ------------------------------------------------------------------------------------
+
+
+def broken(*_):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(pipelines, "follow"), (Progress, "begin"), (Progress, "finish"), (pipelines, "write_summary")]
+)
+def test_a_run_is_closed_whatever_fails_after_it_was_opened(run, monkeypatch, tmp_path, owner, name):
+    """Without Spark: the source is missing, so that the run ends before it needs a session."""
+    ended = []
+    monkeypatch.setattr(pipelines.Application, "close", ended.append)
+    monkeypatch.setattr(owner, name, broken)
+    with pytest.raises(OSError, match="No space left"):
+        run(
+            "key=k",
+            "lineage.transport=console",
+            f"--summary-json={tmp_path}/told.json",
+            config=CONFIG + "    lineage: {}",
+        )
+    states = [event.state for event in DeltaLedger(f"{tmp_path}/state").read("p", "k") if event.kind == "run"]
+    assert (states, len(ended)) == (["started", "failed"], 1)
+
+
+@pytest.mark.parametrize("words", [["key=k"], ["key=k", "sources.in.formt=x"], ["key=k", "state=FILE/x"]])
+def test_a_summary_is_written_however_the_run_ends(run, tmp_path, words):
+    (tmp_path / "file").touch()
+    told = tmp_path / "new" / "told.json"
+    words = [word.replace("FILE", str(tmp_path / "file")) for word in words]
+    code, _ = run(*words, f"--summary-json={told}")
+    facts = json.loads(told.read_text())
+    assert (code > 0, facts["key"], facts["state"]) == (True, "k", "failed")
+
+
+@pytest.mark.parametrize("place", ["FOLDER", "FILE/told.json", "s3://bucket/told.json", "/proc/none/told.json"])
+def test_a_summary_that_cannot_be_written_is_refused_before_any_work(run, tmp_path, place):
+    (tmp_path / "file").touch()
+    place = place.replace("FOLDER", str(tmp_path)).replace("FILE", str(tmp_path / "file"))
+    code, output = run("key=k", f"--summary-json={place}")
+    assert (code, "--summary-json" in output, (tmp_path / "state").exists()) == (2, True, False), output
+
+
+def test_a_summary_of_an_earlier_run_is_not_taken_for_this_ones(run, tmp_path):
+    told = tmp_path / "told.json"
+    told.write_text('{"state": "succeeded"}')
+    run("key=k", "outputs=x", f"--summary-json={told}")
+    assert json.loads(told.read_text())["state"] == "failed"
+
+
+STREAM = """
+    app_id: s
+    source: {format: json, path: FOLDER, schema: "id INT"}
+    sinks: {a: {format: delta, path: OUT, step: {name: picked, sql: "SELECT id, 1 / (id - 2) AS x FROM {frame}"}}}
+    checkpoint: CHECKPOINT
+"""
+
+
+@pytest.mark.spark
+def test_a_stream_leaves_a_session_that_it_did_not_make_and_nothing_running_in_it(spark, lines, tmp_path, capsys):
+    lines('{"id": 1}')
+    text = STREAM.replace("FOLDER", f"{tmp_path}/in").replace("OUT", f"{tmp_path}/out")
+    (tmp_path / "s.yaml").write_text(textwrap.dedent(text.replace("CHECKPOINT", f"{tmp_path}/checkpoint")))
+    words = ["--config", str(tmp_path / "s.yaml")]
+    assert stream.main(words, job=str(tmp_path / "s.py")) == 0
+    lines('{"id": 2}', file="b.json")  # divides by zero
+    codes = []
+    beside = threading.Thread(target=lambda: codes.append(stream.main(words, job=str(tmp_path / "s.py"))))
+    beside.start()  # a thread in which no session is active
+    beside.join()
+    assert (codes, spark.streams.active, spark.range(3).count()) == ([1], [], 3), capsys.readouterr().err

@@ -480,6 +480,7 @@ def test_a_transport_that_lacks_something_is_refused(memory_ledger, state, given
     run = sf.Run.open("p", "k", ledger=memory_ledger, state=state)
     with pytest.raises(InvalidArgument), sf.emit_lineage(run, **given):
         pass
+    assert [event.state for event in memory_ledger.read()] == ["started", "failed"]  # the run was open: it is closed
 
 
 def test_python_tells_of_a_run_as_a_job_does(memory_ledger, state, tmp_path):

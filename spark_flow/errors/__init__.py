@@ -63,6 +63,7 @@
         ├── Interrupted             a branch was stopped because another one failed
         ├── TookFallback            a fan-in had nothing to merge, and its fallback ran instead
         ├── NotNotified             a notification could not be sent
+        ├── SummaryNotWritten       the file of --summary-json could not be written when the run had ended
         ├── OutsideKey              rows that do not belong to the key being written
         ├── WriteNotProved          the table does not hold what was just written
         └── SetNotVisible           a transaction's tables were not all committed
@@ -764,6 +765,18 @@ class NotNotified(RunError):
         self.reason = reason
         super().__init__(
             f"the services in {variable} were not notified: {reason}. The run goes on; a retry tries again."
+        )
+
+
+class SummaryNotWritten(RunError):
+    """The file of ``--summary-json`` could be written before the run, and cannot any more."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(
+            f"{path}: the summary cannot be written: {reason}; expected a file that can be written, as when the run "
+            "began. The run itself has ended as its ledger says: `spark-flow status`."
         )
 
 

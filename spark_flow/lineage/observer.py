@@ -197,15 +197,11 @@ def emit_lineage(
     Raises:
         InvalidArgument: The transport is none, or lacks what it needs.
     """
-    needed = {"file": path, "http": url, "console": "nothing"}
-    if transport not in needed:
-        raise InvalidArgument("emit_lineage: transport", repr(transport), f"one of: {', '.join(get_args(Transport))}")
-    if not needed[transport]:
-        raise InvalidArgument("emit_lineage", f"transport {transport}", "path" if transport == "file" else "url")
-    lineage = follow(run, Target(transport=transport, path=path, url=url, api_key=api_key, namespace=namespace))
+    lineage: Lineage | None = None
     error: BaseException | None = None
     try:
-        with run:
+        with run:  # before anything that may raise: a run that was opened is closed
+            lineage = follow(run, _target(transport, path, url, api_key, namespace))
             yield run
     except BaseException as raised:
         error = raised
@@ -213,3 +209,12 @@ def emit_lineage(
     finally:
         if lineage is not None:
             lineage.finish(error)
+
+
+def _target(transport: Transport, path: str, url: str, api_key: str, namespace: str) -> Target:
+    needed = {"file": path, "http": url, "console": "nothing"}
+    if transport not in needed:
+        raise InvalidArgument("emit_lineage: transport", repr(transport), f"one of: {', '.join(get_args(Transport))}")
+    if not needed[transport]:
+        raise InvalidArgument("emit_lineage", f"transport {transport}", "path" if transport == "file" else "url")
+    return Target(transport=transport, path=path, url=url, api_key=api_key, namespace=namespace)
