@@ -13,7 +13,7 @@ from spark_flow import config as files
 from spark_flow.errors import InvalidArgument, NotAllArrived, NothingToDo, NotNow, SparkFlowError, UsageError
 from spark_flow.orchestration.work import Order
 from spark_flow.outcome import end_of
-from spark_flow.pipelines import Application, Asked, alone, run_file
+from spark_flow.pipelines import Application, Asked, alone, other_file, run_file
 from spark_flow.view.progress import Progress
 from spark_flow.view.summary import check_summary, write_summary
 from spark_flow.view.tables import print_rows
@@ -152,6 +152,8 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
 def _run(asked: Asked, *, plan: bool, cause: str, summary: Path | None) -> Run:
     config = asked.load()
     files.redo(config, start=asked.start, only=asked.only, rerun=asked.rerun)  # refused before anything is claimed
+    if warning := other_file(asked, config):
+        typer.echo(warning, err=True)
     application = Application(f"{config.pipeline} {config.key}")
     how: dict[str, Any] = {"summary": summary, "progress": Progress()}
     if plan:

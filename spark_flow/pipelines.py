@@ -7,6 +7,7 @@ import dataclasses
 import datetime as dt
 import functools
 import logging
+import os
 import re
 import sys
 import threading
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from spark_flow.outcome import Observer
     from spark_flow.view.progress import Progress
 
+_LOOKED_AT = 20  # runs of a pipeline among which one is looked for that says from which file it was
 _log = logging.getLogger("spark_flow")
 _SECRET = re.compile(r"[^=]*(passw|secret|token|credential|api_?key|access_?key)|.*://[^/@]+:[^/@]+@", re.IGNORECASE)
 
@@ -86,6 +88,23 @@ class Asked:
             return {}
         place = {"job": str(self.job), "config": str(self.config.absolute()), "cwd": str(Path.cwd())}
         return {**place, "overrides": list(self.overrides)}
+
+
+def other_file(asked: Asked, config: files.JobConfig) -> str:
+    """A warning where the pipeline was last run from another file: two files of one name share what is recorded."""
+    try:
+        begun = DeltaLedger(config.state, create=False).begun(config.pipeline, last=_LOOKED_AT)
+    except Exception:
+        return ""  # the run says what is wrong with its ledger
+    known = [(event.key, event.detail.get("command", {}).get("config")) for event in begun]
+    key, last = next(((key, path) for key, path in known if path), ("", ""))
+    here = str(asked.config.absolute())
+    if not last or os.path.realpath(last) == os.path.realpath(here):
+        return ""
+    return (
+        f"warning: pipeline {config.pipeline!r} was last run from {last} (key {key}); this is {here}. Both share "
+        "what is recorded in the state folder: if they are two pipelines, give one of them another name (pipeline:)."
+    )
 
 
 class Application:

@@ -19,7 +19,7 @@ from spark_flow.job import command_line, said
 from spark_flow.orchestration.concurrent_runner import MAX_ACTIVE_RUNS, ConcurrentRunner
 from spark_flow.orchestration.requests import Request, request
 from spark_flow.orchestration.single_runner import SingleRunner
-from spark_flow.pipelines import Application, Asked, pipeline_of, submitted
+from spark_flow.pipelines import Application, Asked, other_file, pipeline_of, submitted
 from spark_flow.view.progress import COLOURS, Progress
 from spark_flow.view.tables import wide_console
 
@@ -125,6 +125,8 @@ def _run(call: _Call, *, plan: bool) -> int:
         raise InvalidArgument("key", "key=…", "the keys by themselves, as 2013-01-01..2013-01-04")
     config = asked.of(re.split(r"\.\.|,", call.keys)[0].strip() or _STAND_IN).load()
     redo = files.redo(config, start=asked.start, only=asked.only)  # what is wrong with it is told before anything runs
+    if warning := other_file(asked, config):
+        typer.echo(warning, err=True)
     application = Application(config.pipeline, shared=True)
     with _asked_for(call, config, anew=redo is not None, plan=plan) as wanted, contextlib.closing(application):
         runner = _runner(call, config, application, wanted.cause, anew=redo is not None)

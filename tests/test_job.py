@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spark_flow import job, pipelines, stream
+from spark_flow import job, pipelines, runners, stream
 from spark_flow.ledger import DeltaLedger
 from spark_flow.view.progress import Progress
 
@@ -139,7 +139,7 @@ def broken(*_):
 def test_a_run_is_closed_whatever_fails_after_it_was_opened(run, monkeypatch, tmp_path, owner, name):
     """Without Spark: the source is missing, so that the run ends before it needs a session."""
     ended = []
-    monkeypatch.setattr(pipelines.Application, "close", ended.append)
+    monkeypatch.setattr(pipelines.Application, "close", lambda _: ended.append(True))
     monkeypatch.setattr(owner, name, broken)
     with pytest.raises(OSError, match="No space left"):
         run(
@@ -198,3 +198,26 @@ def test_a_stream_leaves_a_session_that_it_did_not_make_and_nothing_running_in_i
     beside.start()  # a thread in which no session is active
     beside.join()
     assert (codes, spark.streams.active, spark.range(3).count()) == ([1], [], 3), capsys.readouterr().err
+
+
+def test_a_pipeline_that_was_last_run_from_another_file_says_so_once(run, tmp_path, capsys):
+    run("key=k")
+    assert "was last run from" not in run("key=k2")[1]
+    (tmp_path / "conf").mkdir()
+    other = tmp_path / "conf" / "copy.yaml"
+    other.write_text((tmp_path / "job.yaml").read_text())
+    link = tmp_path / "link.yaml"
+    link.symlink_to(tmp_path / "job.yaml")
+
+    def warned(path, *words):
+        main, where = (runners.main, {"kind": "single"}) if "--from-runner" in words else (job.main, {})
+        keys = ["2013-01-02..2013-01-04"] if where else ["key=k3", *words]
+        main(["--config", str(path), f"state={tmp_path}/state", *keys], job=str(tmp_path / "job.py"), **where)
+        told = [line for line in capsys.readouterr().err.splitlines() if "was last run from" in line]
+        return [str(other) in line and (str(link) in line or f"{tmp_path}/job.yaml" in line) for line in told]
+
+    assert warned(link) == []
+    assert warned(other, "--plan") == [True]
+    assert warned(other) == [True]
+    assert warned(other) == []
+    assert warned(tmp_path / "job.yaml", "--from-runner") == [True]  # once, not of each key
