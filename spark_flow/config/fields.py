@@ -13,6 +13,7 @@ from spark_flow.config.references import is_reference, resolve
 from spark_flow.errors import ConfigError, InvalidName, InvalidRule
 from spark_flow.names import check_name
 from spark_flow.require import RULES, parse
+from spark_flow.storage.files import absolute
 from spark_flow.storage.sinks import sink_formats
 
 if TYPE_CHECKING:
@@ -141,6 +142,16 @@ def one_or_many(value: object) -> object:
         if twice:
             raise refuse(f"{show(twice[0])} twice", "each column once")
     return columns
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two paths are one, or one lies within the other.
+
+    >>> overlap("out/lake", "out/lake/"), overlap("out/lake", "out/lake/new"), overlap("out/lake", "out/lakes")
+    (True, True, False)
+    """
+    first, second = (f"{absolute(path).rstrip('/')}/" for path in (one, other))
+    return first.startswith(second) or second.startswith(first)
 
 
 def argument_names(arguments: dict[str, Any]) -> dict[str, Any]:

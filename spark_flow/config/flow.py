@@ -5,6 +5,7 @@ To add one: write a ``FlowModel`` whose ``pattern`` is its name in the file, and
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -25,7 +26,7 @@ from spark_flow.config.fan_in import (
 )
 from spark_flow.config.fan_out import ParallelSplitModel, SplitSinkModel, WhenModel
 from spark_flow.config.isolated import PublishModel, TriggerModel, WaitForModel
-from spark_flow.config.problems import Finding, findings, nearest, one_of, refuse, show
+from spark_flow.config.problems import Finding, Location, findings, nearest, one_of, refuse, show
 from spark_flow.config.sequence import ReadModel, StepModel, WriteModel
 
 
@@ -190,71 +191,46 @@ def walk(flow: Sequence[FlowModel], without: Collection[str] = ()) -> Iterator[F
         yield from walk(entry.within(without), without)
 
 
-_TELLS_COMPLETENESS = AlignedFanInModel | UnalignedFanInModel | WaitForModel | None
+@dataclass(frozen=True, eq=False)
+class Place:
+    """An entry where it stands in the file.
+
+    Attributes:
+        loc: Where, for a finding.
+        entry: The entry.
+        names: Of its own nodes, in full: those of entries within it are of their own places.
+        around: The transaction and the routes that it stands in.
+    """
+
+    loc: Location
+    entry: FlowModel
+    names: tuple[str, ...]
+    around: tuple[str, ...] = ()
+
+    def excludes(self, other: "Place") -> bool:
+        """Whether at most one of both is done in a run, as they stand in different routes of one choice."""
+        mine = {route.rpartition("/")[0]: route for route in self.around if "/" in route}
+        return any(mine.get(route.rpartition("/")[0], route) != route for route in other.around)
 
 
-def flow_findings(flow: Sequence[FlowModel | None]) -> list[Finding]:
-    """What is wrong with a flow as a whole; ``None`` stands for an entry that is wrong in itself."""
-    found = []
-    if not flow or (flow[0] is not None and not flow[0].starts_chain):
-        first = show(flow[0].pattern if flow and flow[0] else None)
-        place = ("flow", 0)[: 1 + bool(flow)]
-        found.append(Finding(place, first, "a read or a fan-in first", "For example - read: flights"))
-    found += [
-        Finding(("flow", at, entry.pattern), "no fan-in before it", "a fan-in or a wait_for before it")
-        for at, entry in enumerate(flow)
-        if isinstance(entry, WithCompletenessModel | ReportCompletenessModel)
-        and not any(isinstance(before, _TELLS_COMPLETENESS) for before in flow[:at])
-    ]
-    found += [
-        Finding(
-            ("flow", at, entry.pattern), "no write before it", "a write before it", "A marker comes after the data."
-        )
-        for at, entry in enumerate(flow)
-        if isinstance(entry, PublishModel)
-        and entry.state == "ready"
-        and None not in flow[:at]
-        and not any(_writes(before) for before in walk([one for one in flow[:at] if one]))
-    ]
-    found += _publish_findings(flow)
-    taken: dict[str, int] = {}
+def places(
+    flow: Sequence[FlowModel | None], loc: Location = ("flow",), prefix: str = "", around: tuple[str, ...] = ()
+) -> Iterator[Place]:
+    """All entries of a flow in the order in which they are done; ``None``, an entry that is wrong, is left out."""
     for at, entry in enumerate(flow):
-        for node in entry.nodes() if entry else ():
-            if node in taken and entry:
-                place = ("flow", at, entry.pattern)
-                found.append(
-                    Finding(
-                        place,
-                        f"name {node!r} again",
-                        f"a name not used by flow[{taken[node]}]",
-                        "Give it a name of its own.",
-                    )
-                )
-            taken.setdefault(node, at)
-    if None not in flow and not any(_writes(entry) for entry in walk([entry for entry in flow if entry])):
-        found.append(Finding(("flow",), "no write", "at least one write"))
-    return found
-
-
-def _publish_findings(flow: Sequence[FlowModel | None]) -> list[Finding]:
-    """Whether each dataset is published once, and of tables that are written before."""
-    found: list[Finding] = []
-    published: set[str] = set()
-    for at, entry in enumerate(flow):
-        if not isinstance(entry, PublishModel):
+        if entry is None:
             continue
-        place = ("flow", at, entry.pattern)
-        if entry.dataset in published:
-            found.append(Finding((*place, "dataset"), f"{entry.dataset!r} again", "each dataset published once"))
-        published.add(entry.dataset)
-        before = [node for one in flow[:at] if one for node in one.nodes()]
-        unknown = [table for table in entry.tables if table not in before] if None not in flow[:at] else []
-        found += [Finding((*place, "tables"), show(one), one_of(before), nearest(one, before)) for one in unknown]
-    return found
-
-
-def _writes(entry: FlowModel) -> bool:
-    return isinstance(entry, WriteModel | ParallelSplitModel)
+        here = (*loc, at, entry.pattern)
+        if isinstance(entry, TransactionModel):  # its record comes after what it holds
+            yield from places(entry.flow, (*here, "flow"), f"{entry.name}/", (*around, entry.name))
+            yield Place(here, entry, (entry.name,), around)
+        elif isinstance(entry, ExclusiveChoiceModel):
+            routes = {f"{entry.name}/{name}": name for name in entry.routes}
+            yield Place(here, entry, (entry.name, *routes), around)
+            for node, name in routes.items():
+                yield from places(entry.routes[name].flow, (*here, "routes", name, "flow"), prefix, (*around, node))
+        else:
+            yield Place(here, entry, tuple(f"{prefix}{node}" for node in entry.nodes()), around)
 
 
 TransactionModel.model_rebuild()

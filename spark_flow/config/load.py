@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from spark_flow.config.fan_in import NESTED
 from spark_flow.config.fan_out import CONDITIONS
-from spark_flow.config.flow import MEMBERS, PATTERNS, FlowEntry, flow_findings
+from spark_flow.config.flow import MEMBERS, PATTERNS, FlowEntry
 from spark_flow.config.interpolation import as_written, plain
 from spark_flow.config.lineage import LineageModel
 from spark_flow.config.models import JobConfig, ParameterModel, SourceModel
@@ -20,6 +20,7 @@ from spark_flow.config.overrides import TEXT_KEYS, override
 from spark_flow.config.problems import from_pydantic, locate
 from spark_flow.config.runner import RunnerModel, StragglerModel
 from spark_flow.config.stream import StreamConfig
+from spark_flow.config.whole import flow_findings
 from spark_flow.errors import ConfigError, Problem
 from spark_flow.names import check_name
 
@@ -151,17 +152,15 @@ def _unreadable(path: str | Path, where: str, found: str, expected: str, fix: st
 
 def _validate(raw: dict[str, Any], beside: Path | None) -> tuple[JobConfig | None, list[Problem]]:
     names = {part: raw.get(part) for part in ("sources", "parameters")}
-    context = {
-        "beside": beside,
-        **{part: [str(name) for name in found] if isinstance(found, dict) else [] for part, found in names.items()},
-    }
+    known = {part: [str(name) for name in found] if isinstance(found, dict) else [] for part, found in names.items()}
+    context = {"beside": beside, **known}
     try:
         return JobConfig.model_validate(raw, context=context), []
     except ValidationError as error:
         details = error.errors(include_url=False)
     found = [one for detail in details for one in from_pydantic(detail, _keys(detail["loc"]))]
     if isinstance(raw.get("flow"), list):
-        found += flow_findings([_entry(entry) for entry in raw["flow"]])
+        found += flow_findings([_entry(entry) for entry in raw["flow"]], known["sources"])
     return None, list(dict.fromkeys(locate(one, raw) for one in found))
 
 

@@ -19,12 +19,13 @@ from spark_flow.config.base import Format, Model, Name, Options, Text, only_delt
 from spark_flow.config.fan_in import AlignedFanInModel, UnalignedFanInModel
 from spark_flow.config.fan_out import ParallelSplitModel
 from spark_flow.config.fields import branch_names, references_schema
-from spark_flow.config.flow import FlowEntry, flow_findings, walk
+from spark_flow.config.flow import FlowEntry, walk
 from spark_flow.config.isolated import PublishModel, WaitForModel
 from spark_flow.config.lineage import LineageModel
 from spark_flow.config.problems import Finding, findings, nearest, one_of, refuse, show
 from spark_flow.config.runner import RunnerModel
 from spark_flow.config.sequence import SinkModel, WriteModel
+from spark_flow.config.whole import flow_findings
 from spark_flow.errors import InvalidArgument, InvalidName, InvalidRule
 from spark_flow.names import check_name
 from spark_flow.require import parse
@@ -110,7 +111,12 @@ class JobConfig(Model):
 
     @model_validator(mode="after")
     def _flow_is_whole(self) -> Self:
-        wrong = flow_findings(self.flow) + self._branch_findings() + self._table_findings() + self._lineage_findings()
+        wrong = (
+            flow_findings(self.flow, self.sources)
+            + self._branch_findings()
+            + self._table_findings()
+            + self._lineage_findings()
+        )
         wrong += self._runner_findings() + self._cycle_findings()
         if wrong:
             raise findings(*wrong)
@@ -206,11 +212,27 @@ class JobConfig(Model):
                 if source is not None and "{branch}" in source.path and not source.branches:
                     fix = 'For example branches: "05..23", in the source or in a fan-in over it.'
                     found.append(Finding(place, f"source {name!r} without branches", "the branches of {branch}", fix))
+            if isinstance(entry, AlignedFanInModel | UnalignedFanInModel):
+                found += _branch_name_findings(
+                    place, self.branches_of(entry), fallback=bool(getattr(entry, "on_all_failed", None))
+                )
             if isinstance(entry, UnalignedFanInModel):
                 found += _rule_findings((*place, "require"), entry.require, len(self.branches_of(entry)))
             if isinstance(entry, AlignedFanInModel | UnalignedFanInModel) and entry.source in self.sources:
                 found += _fan_in_findings((*place, "branches"), entry, self.sources[entry.source])
         return found
+
+
+def _branch_name_findings(place: tuple[str | int, ...], branches: tuple[str, ...], *, fallback: bool) -> list[Finding]:
+    """Whether a branch has a name that the fan-in itself gives: of the frame so far, or of its fallback."""
+    found = [
+        Finding(place, f"branch {one!r} again", "each once")
+        for one in dict.fromkeys(branches)
+        if branches.count(one) > 1
+    ]
+    if fallback and "fallback" in branches:
+        found.append(Finding(place, "a branch named 'fallback'", "another name: it is that of the fan-in's fallback"))
+    return found
 
 
 def _rule_findings(place: tuple[str | int, ...], require: str, branches: int) -> list[Finding]:

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 from spark_flow.config.fan_in import ReportCompletenessModel, WithCompletenessModel
 from spark_flow.config.fan_out import ParallelSplitModel
-from spark_flow.config.flow import ExclusiveChoiceModel, TransactionModel
+from spark_flow.config.flow import TransactionModel
+from spark_flow.config.flow import places as positions
 from spark_flow.config.isolated import PublishModel, TriggerModel
 from spark_flow.config.sequence import ReadModel, StepModel, WriteModel
 from spark_flow.errors import InvalidArgument, UnknownNode
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Sequence
 
     from spark_flow.config.base import FlowModel
+    from spark_flow.config.flow import Place
     from spark_flow.config.models import JobConfig
 
 
@@ -52,7 +54,7 @@ def redo(config: JobConfig, *, start: str = "", only: Sequence[str] = (), rerun:
         InvalidArgument: The options do not go together, or what they ask for cannot be done by itself.
         UnknownNode: The flow has no such node.
     """
-    places = list(_places(config.flow))
+    places = list(positions(config.flow))
     branches = config.branch_nodes()
     named = [node for node in only if node not in branches]
     _check(places, start, only, named, branches)
@@ -64,36 +66,8 @@ def redo(config: JobConfig, *, start: str = "", only: Sequence[str] = (), rerun:
     return _only(config, places, named) if named else None
 
 
-@dataclass(frozen=True)
-class _Place:
-    """An entry in the order in which entries are done.
-
-    Attributes:
-        names: Of its own nodes, in full.
-        around: The transaction and routes that it stands in.
-    """
-
-    entry: FlowModel
-    names: tuple[str, ...]
-    around: tuple[str, ...]
-
-
-def _places(flow: Iterable[FlowModel], prefix: str = "", around: tuple[str, ...] = ()) -> Iterator[_Place]:
-    for entry in flow:
-        if isinstance(entry, TransactionModel):  # its record comes after what it holds
-            yield from _places(entry.flow, f"{entry.name}/", (*around, entry.name))
-            yield _Place(entry, (entry.name,), around)
-        elif isinstance(entry, ExclusiveChoiceModel):
-            routes = {f"{entry.name}/{name}": route for name, route in entry.routes.items()}
-            yield _Place(entry, (entry.name, *routes), around)
-            for node, route in routes.items():
-                yield from _places(route.flow, prefix, (*around, node))
-        else:
-            yield _Place(entry, tuple(f"{prefix}{node}" for node in entry.nodes()), around)
-
-
 def _check(
-    places: Sequence[_Place], start: str, only: Sequence[str], named: Sequence[str], branches: Sequence[str]
+    places: Sequence[Place], start: str, only: Sequence[str], named: Sequence[str], branches: Sequence[str]
 ) -> None:
     known = [name for place in places for name in place.names]
     if start and start not in known:
@@ -105,28 +79,22 @@ def _check(
         raise InvalidArgument("--only", "branches of a fan-in beside other nodes", "either, or --from")
 
 
-def _whole(places: Sequence[_Place], node: str) -> tuple[_Place, list[_Place]]:
+def _whole(places: Sequence[Place], node: str) -> tuple[Place, list[Place]]:
     """A node's entry, and that with all that stands within it."""
     home = next(place for place in places if node in place.names)
     return home, [place for place in places if place is home or set(place.around) & set(home.names)]
 
 
-def _from(config: JobConfig, places: Sequence[_Place], node: str) -> Redo:
+def _from(config: JobConfig, places: Sequence[Place], node: str) -> Redo:
     home, whole = _whole(places, node)
     after = places[places.index(whole[0]) :]
-    aside = [place for place in places if _excludes(home, place)]
+    aside = [place for place in places if home.excludes(place)]
     anew = [place for place in after if place not in aside]
     return _told(config, anew, [place for place in places if place not in anew], aside)
 
 
-def _excludes(one: _Place, other: _Place) -> bool:
-    """Whether two entries stand in different routes of one choice."""
-    mine = {route.rpartition("/")[0]: route for route in one.around if "/" in route}
-    return any(mine.get(route.rpartition("/")[0], route) != route for route in other.around)
-
-
-def _only(config: JobConfig, places: Sequence[_Place], nodes: Sequence[str]) -> Redo:
-    anew: list[_Place] = []
+def _only(config: JobConfig, places: Sequence[Place], nodes: Sequence[str]) -> Redo:
+    anew: list[Place] = []
     for node in nodes:
         home, whole = _whole(places, node)
         if isinstance(home.entry, WithCompletenessModel) or (
@@ -146,7 +114,7 @@ def _only(config: JobConfig, places: Sequence[_Place], nodes: Sequence[str]) -> 
     return _told(config, anew, kept)
 
 
-def _tells(entry: FlowModel, of: _Place) -> bool:
+def _tells(entry: FlowModel, of: Place) -> bool:
     """Whether what an entry does is made of what another one has written."""
     if isinstance(entry, PublishModel):
         writes = isinstance(of.entry, WriteModel | ParallelSplitModel) and entry.state == "ready"
@@ -155,7 +123,7 @@ def _tells(entry: FlowModel, of: _Place) -> bool:
     return isinstance(entry, TriggerModel) and isinstance(of.entry, told)
 
 
-def _told(config: JobConfig, anew: Sequence[_Place], kept: Sequence[_Place], aside: Collection[_Place] = ()) -> Redo:
+def _told(config: JobConfig, anew: Sequence[Place], kept: Sequence[Place], aside: Collection[Place] = ()) -> Redo:
     """By names; what a kept entry reads is kept, also where another one reads it."""
     names = frozenset(name for place in anew for name in place.names)
     readers = [place.entry for place in kept if place not in aside]

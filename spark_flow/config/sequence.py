@@ -18,6 +18,7 @@ from spark_flow.config.fields import (
     argument_names,
     name_of,
     one_or_many,
+    overlap,
     placeholders,
     references_function,
     version_text,
@@ -112,8 +113,9 @@ class SinkModel(Model):
     @field_validator("staging")
     @classmethod
     def _staging_is_elsewhere(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and value.rstrip("/") == info.data.get("path", "").rstrip("/"):
-            raise refuse(show(value), "another place than path", "Partial keys are kept there until they are complete.")
+        if value is not None and "path" in info.data and overlap(value, info.data["path"]):
+            fix = "Partial keys are kept there until they are complete."
+            raise refuse(show(value), "a folder apart from path", fix)
         return value
 
     @field_validator("mode")
