@@ -8,7 +8,6 @@ not count. Installed packages do not either: pin them, or pass ``version=``.
 from __future__ import annotations
 
 import ast
-import contextlib
 import dataclasses
 import datetime as dt
 import decimal
@@ -16,16 +15,19 @@ import enum
 import functools
 import hashlib
 import inspect
-import io
 import json
+import os
 import pathlib
 import re
+import site
+import sys
 import sysconfig
 import textwrap
 import types
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 from spark_flow.errors import InvalidStep
 
@@ -49,17 +51,11 @@ _CHANGES = frozenset(
         "update",
     ]
 )
-_INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+_PATHS = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 _OURS = str(pathlib.Path(__file__).parent)
-
-
-@runtime_checkable
-class Fingerprinted(Protocol):
-    """Anything that knows its own fingerprint: a source, a lazy frame."""
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash, the same in every process."""
+_INSTALLED = tuple(dict.fromkeys([*_PATHS, *site.getsitepackages(), site.getusersitepackages(), _OURS]))
+_CUT = re.compile(r"\.\.\. \d+ more fields")
+_ALL_FIELDS, _FEW = 1_000_000, 20
 
 
 def combine(*parts: object) -> str:
@@ -82,11 +78,71 @@ def of_frame(frame: DataFrame) -> str:
 
     Data that was built in memory is not in a plan: make such a frame in a step, or read it as a source.
     """
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        frame.explain(mode="extended")
-    plan = re.sub(r"#\d+L?|plan_id=\d+|\[id=\d+\]", "", printed.getvalue())
-    return combine("frame", frame.schema.json(), sorted(frame.inputFiles()), plan)
+    return combine("frame", frame.schema.json(), sorted(frame.inputFiles()), _plan(frame))
+
+
+def _plan(frame: DataFrame) -> str:
+    """The text of a frame's plan, without what differs from session to session.
+
+    By SQL, which returns it: ``explain`` prints it, and catching what is printed would catch other threads' output, and
+    lose ours to them. PySpark gives the frame a view of a name of its own for the one statement.
+    """
+    text = _explained(frame)
+    return _stable(_whole_plan(frame) if _CUT.search(text) else text)
+
+
+def _explained(frame: DataFrame) -> str:
+    return str(frame.sparkSession.sql("EXPLAIN EXTENDED SELECT * FROM {frame}", frame=frame).collect()[0][0])
+
+
+def _whole_plan(frame: DataFrame) -> str:
+    """The text with all fields: a session prints 25 of a list, and what is cut off counts as well.
+
+    The setting is of a session of its own, as others work in the frame's. Spark Connect makes none: there the plan is
+    that of a few columns at a time.
+    """
+    apart = getattr(frame.sparkSession, "newSession", None)
+    if apart is None:
+        named = frame.toDF(*[f"c{at}" for at in range(len(frame.columns))])
+        return "\n".join(_explained(named.select(*names)) for names in _groups(named.columns, _FEW))
+    session, name = apart(), f"spark_flow_{uuid.uuid4().hex}"
+    session.conf.set("spark.sql.debug.maxToStringFields", _ALL_FIELDS)
+    frame.createGlobalTempView(name)
+    try:
+        return _explained(session.table(f"global_temp.{name}"))
+    finally:
+        frame.sparkSession.catalog.dropGlobalTempView(name)
+
+
+def _groups(names: Sequence[str], size: int) -> Iterable[Sequence[str]]:
+    return (names[at : at + size] for at in range(0, len(names), size))
+
+
+def _stable(plan: str) -> str:
+    """A plan's text with its columns numbered as they come, and without names that are made anew each time.
+
+    The numbers stay apart: of two columns of one name they tell which is meant.
+    """
+    plan = re.sub(r"plan_id=\d+|\[id=#?\d+\]", "", plan)
+    plan = re.sub(r"(?:global_temp\.)?\b(?:_pyspark|spark_flow)_[0-9a-f]{32}\b", "frame", plan)
+    seen: dict[str, str] = {}
+    return re.sub(r"#\d+", lambda found: seen.setdefault(found[0], f"#{len(seen)}"), plan)
+
+
+def _own_fingerprint(value: object) -> str | None:
+    """The hash that a value (a source, a sink, a lazy frame) knows of itself; ``None`` if it only looks so.
+
+    A module may have a submodule of that name, a frame a column, a class a method. As a field of a user's dataclass it
+    is one of the things that the value is made of.
+    """
+    if isinstance(value, type | types.ModuleType) or inspect.getattr_static(value, "fingerprint", None) is None:
+        return None
+    declared = inspect.getattr_static(type(value), "fingerprint", None)
+    ours = type(value).__module__.startswith("spark_flow.")
+    if dataclasses.is_dataclass(value) and not ours and not isinstance(declared, property | functools.cached_property):
+        return None
+    own = getattr(value, "fingerprint", None)
+    return own if isinstance(own, str) else None
 
 
 class _Canonical:
@@ -99,8 +155,9 @@ class _Canonical:
     def of(self, value: Any) -> Any:
         if isinstance(value, _PLAIN):
             return [type(value).__name__, repr(value)]
-        if isinstance(value, Fingerprinted) and not isinstance(value, type):
-            return ["fingerprint", value.fingerprint]
+        own = _own_fingerprint(value)
+        if own is not None:
+            return ["fingerprint", own]
         if isinstance(value, enum.Enum):
             return ["enum", type(value).__qualname__, value.name]
         if isinstance(value, _PRINTED):
@@ -185,7 +242,22 @@ def _is_users(thing: Callable[..., Any] | type) -> bool:
         file = inspect.getsourcefile(thing) or ""
     except TypeError:
         return False
-    return not file.startswith((*_INSTALLED, _OURS))
+    return not _is_installed(file)
+
+
+def _is_installed(file: str) -> bool:
+    """Whether a file is Python's, an installed package's, or ours: in one of their folders, not beside it.
+
+    >>> _is_installed(json.__file__), _is_installed(f"{_OURS}_jobs/steps.py")
+    (True, False)
+    """
+    return any(file.startswith(folder.rstrip(os.sep) + os.sep) for folder in (*_INSTALLED, *_of_spark()))
+
+
+def _of_spark() -> tuple[str, ...]:
+    """The folder of PySpark, which a cluster's Spark brings along in a place of its own."""
+    file = getattr(sys.modules.get("pyspark"), "__file__", None)
+    return (str(pathlib.Path(file).parent),) if file else ()
 
 
 def _uses(function: types.FunctionType) -> dict[str, object]:
@@ -193,14 +265,14 @@ def _uses(function: types.FunctionType) -> dict[str, object]:
     names = set(_names(function.__code__))
     used = {name: function.__globals__[name] for name in names if name in function.__globals__}
     for name, module in list(used.items()):
-        if isinstance(module, types.ModuleType) and not _file(module).startswith((*_INSTALLED, _OURS)):
+        if isinstance(module, types.ModuleType) and not _is_installed(_file(module)):
             used |= {f"{name}.{n}": getattr(module, n) for n in names if hasattr(module, n)}
     return used | dict(_closure(function))
 
 
 def _file(module: types.ModuleType) -> str:
     """Where a module's source is; one that is built into Python has none and counts as installed."""
-    return getattr(module, "__file__", None) or _OURS
+    return getattr(module, "__file__", None) or __file__
 
 
 def _closure(function: types.FunctionType) -> list[tuple[str, object]]:

@@ -72,6 +72,7 @@ class LazyFrame:
             NodeFailed: The node's function raised; it was recorded.
             SparkFlowError: As the node's source or step says.
         """
+        self.run.check()
         with self._lock:
             if self._frame is None:
                 self._frame = self._make()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
+from spark_flow.errors import Fenced, LeaseLost
 from spark_flow.ledger import Event, Fence, Kind, Ledger
 from spark_flow.ledger.port import now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     Redo = Callable[[str], bool]
 
@@ -67,6 +69,7 @@ class Journal:
         self.generation, self.attempt = _place(self._events, rerun=rerun, cause=cause, redo=redo)
         self._seq = 0
         self._opening: list[Event] = []
+        self._lost: Fenced | LeaseLost | None = None
         self._defers = redo is not None
         self.began = min((e.at for e in self._events if e.generation == self.generation), default=now())
         self.kept = _kept(self._events, self.generation)
@@ -114,6 +117,27 @@ class Journal:
             place: dict[str, Any] = {"generation": self.generation, "attempt": self.attempt, "seq": self._seq}
         return Event(pipeline=self.pipeline, key=self.key, node=node, kind=kind, state=state, **place, **fields)
 
+    def check(self) -> None:
+        """Whether the run may go on.
+
+        Raises:
+            Fenced, LeaseLost: It may not, now or since an earlier call: who has caught that error gets it again.
+        """
+        if self._lost is None and self.right is not None:
+            with self._remembered():
+                self.right.check()
+        if self._lost is not None:
+            raise self._lost
+
+    @contextlib.contextmanager
+    def _remembered(self) -> Iterator[None]:
+        """A lease that is lost stays lost, although a step of the user's catches what says so."""
+        try:
+            yield
+        except (Fenced, LeaseLost) as lost:
+            self._lost = self._lost or lost
+            raise
+
     def record(self, events: Sequence[Event]) -> None:
         """Add events, all or none.
 
@@ -121,12 +145,13 @@ class Journal:
             Fenced: Another holder of the right has recorded since.
         """
         fence = self.right.fence if self.right else None
-        if self._opening:
-            with self._lock:  # no node's event is there before those that it builds on
-                self._ledger.append([*self._opening, *events], fence)
-                self._opening = []
-        else:
-            self._ledger.append(events, fence)
+        with self._remembered():
+            if self._opening:
+                with self._lock:  # no node's event is there before those that it builds on
+                    self._ledger.append([*self._opening, *events], fence)
+                    self._opening = []
+            else:
+                self._ledger.append(events, fence)
         with self._lock:
             self._events.extend(events)
 

@@ -5,10 +5,14 @@ Addresses hold secrets: they come from an environment variable only, and no mess
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import os
 
 from spark_flow.errors import NotNotified
+
+_TALKERS = ("apprise", "requests", "urllib3", "slixmpp")  # what their loggers say of a call shows addresses
+_sending: contextvars.ContextVar[bool] = contextvars.ContextVar("spark_flow_sending", default=False)
 
 
 def is_set(variable: str) -> bool:
@@ -22,17 +26,13 @@ def send(variable: str, title: str, body: str) -> None:
     Raises:
         NotNotified: An address is none, or a service did not take the message.
     """
-    loggers = {name: logging.getLogger(name) for name in ("apprise", "urllib3", "requests")}
-    levels = {name: logger.level for name, logger in loggers.items()}
-    for logger in loggers.values():
-        logger.setLevel(logging.CRITICAL + 1)  # what they say shows addresses
+    before = _sending.set(True)
     try:
         wrong = _send(os.environ.get(variable, ""), title, body)
     except Exception as error:
         wrong = type(error).__name__  # its text may show an address
     finally:
-        for name, logger in loggers.items():
-            logger.setLevel(levels[name])
+        _sending.reset(before)
     if wrong:
         raise NotNotified(variable, wrong)
 
@@ -41,7 +41,24 @@ def _send(addresses: str, title: str, body: str) -> str:
     """Why it was not sent to all; empty when it was."""
     import apprise
 
-    services = apprise.Apprise()
+    _silence()
+    # One service after another, in this thread: what is logged by threads of a pool could not be told from others'.
+    services = apprise.Apprise(asset=apprise.AppriseAsset(async_mode=False))
     if not services.add(addresses) or not len(services):
         return "an address is none that Apprise knows"
+    _silence()  # a service's own module may have brought loggers
     return "" if services.notify(body=body, title=title) else f"of {len(services)} service(s) not all took it"
+
+
+def _silence() -> None:
+    """Keep what is logged within a call of ours from being said; what others log stays as it is.
+
+    By a filter that stays, not by levels: those are of the whole process, and other threads would lose their lines.
+    """
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if name.partition(".")[0] in _TALKERS and isinstance(logger, logging.Logger):
+            logger.addFilter(_is_others)
+
+
+def _is_others(_: logging.LogRecord) -> bool:
+    return not _sending.get()

@@ -9,7 +9,6 @@ import functools
 import logging
 import os
 import re
-import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from spark_flow.lineage import follow
 from spark_flow.orchestration.past import Gate
 from spark_flow.orchestration.work import Order, Pipeline
 from spark_flow.run import Run
-from spark_flow.session import session
+from spark_flow.session import existing, session
 from spark_flow.storage.files import join
 from spark_flow.view.summary import write_summary
 
@@ -120,7 +119,7 @@ class Application:
         self.shared = shared
         self._name = name
         self._session: SparkSession | None = None
-        self._others = _has_session()  # asked here: of threads that are started later none has an active one
+        self._others = existing() is not None
         self._lock = threading.Lock()
 
     def session(self, *, delta: bool, listener: Mapping[str, str]) -> SparkSession:
@@ -134,20 +133,6 @@ class Application:
         """Stop the session, if it was made here."""
         if self._session is not None and not self._others:
             self._session.stop()
-
-
-def _has_session() -> bool:
-    """Whether somebody has made a session: for this thread, or for all."""
-    if "pyspark.sql" not in sys.modules:
-        return False
-    from pyspark.errors import PySparkRuntimeError
-    from pyspark.sql import SparkSession
-
-    try:
-        SparkSession.active()
-    except PySparkRuntimeError:
-        return False
-    return True
 
 
 def pipeline_of(

@@ -153,7 +153,7 @@ class Run:
         options |= {"cause": cause, "redo": redo, "right": lease, "gate": gate}
         run = cls(pipeline, key, ledger=ledger, observers=observers, retention=retention, **options)
         if not plan:
-            run._check()
+            run.check()
             run._older = boundaries.mark_begun(state, pipeline, key, run.generation)
             known = {"cause": cause, "command": dict(command or {}), "lease": dict(lease.facts) if lease else {}}
             run._journal.begin({name: value for name, value in known.items() if value})
@@ -181,7 +181,12 @@ class Run:
         return self
 
     def node(self, name: str) -> str:
-        """A node's full name."""
+        """A node's full name, for one that is about to be declared: every pattern begins with this.
+
+        Raises:
+            Fenced, LeaseLost: See ``check``.
+        """
+        self.check()
         return check_node(name)
 
     def wrote(self, outcome: Outcome) -> None:
@@ -252,6 +257,7 @@ class Run:
             NodeFailed: The action raised; it was recorded.
             SparkFlowError: The action raised one of ours; it was recorded, and is raised as it is.
         """
+        self.check()
         self.graph.uses(node, (lazy.node for lazy in inputs))
         with self._lock:
             alone = self._nodes.setdefault(node, threading.RLock())
@@ -309,7 +315,7 @@ class Run:
             )
         began = time.monotonic()
         try:
-            self._check()
+            self.check()
             self._tell("before_action", node)
             written = action(intent)
         except BaseException as error:
@@ -407,11 +413,15 @@ class Run:
         """A point within an action; nothing is committed once the lease is lost."""
         self._tell(point, node)
         if point == "before_commit":
-            self._check()
+            self.check()
 
-    def _check(self) -> None:
-        if self._journal.right is not None:
-            self._journal.right.check()
+    def check(self) -> None:
+        """Whether the run may go on; every call of a pattern asks this first.
+
+        Raises:
+            Fenced, LeaseLost: The lease is lost, now or since an earlier call: catching it once does not help.
+        """
+        self._journal.check()
 
     # --- what became of nodes ----------------------------------------------------------------------------
 
@@ -526,12 +536,12 @@ class Run:
         self._ended = end_of(error)
         if self.plan:
             return
-        if isinstance(error, NotRecorded) and not self._journal.begun:
-            if self._older is not None:
-                boundaries.mark_succeeded(self.state, self.pipeline, self.key, self._older)
-            return
         try:
-            self._check()
+            self.check()
+            if isinstance(error, NotRecorded) and not self._journal.begun:
+                if self._older is not None:
+                    boundaries.mark_succeeded(self.state, self.pipeline, self.key, self._older)
+                return
             self._record_end(error)
         except NotNow as lost:
             self._ended = end_of(lost)

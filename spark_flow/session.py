@@ -78,9 +78,9 @@ def session(
     """
     from pyspark.sql import SparkSession
 
-    active = SparkSession.getActiveSession()
-    if active is not None:
-        return active
+    there = existing()
+    if there is not None:
+        return there
     builder = SparkSession.builder.appName(app_name)
     listener = {} if os.environ.get("SPARK_REMOTE") else listener  # it would have to be in the server
     if os.environ.get("PYSPARK_GATEWAY_PORT"):
@@ -97,6 +97,19 @@ def session(
         if listener and LISTENER in str(error):
             raise _without_listener() from error
         raise
+
+
+def existing() -> SparkSession | None:
+    """The session that somebody has made, in whichever thread: a builder with settings would change it for all."""
+    if "pyspark.sql" not in sys.modules:
+        return None
+    from pyspark.errors import PySparkRuntimeError
+    from pyspark.sql import SparkSession
+
+    try:
+        return SparkSession.active()
+    except PySparkRuntimeError:
+        return None
 
 
 def _set(builder: SparkSession.Builder, settings: Mapping[str, str]) -> SparkSession.Builder:

@@ -1,8 +1,11 @@
 """Who has lost the lease of a key: it begins, commits and records nothing more, and what took its place is whole."""
 
+import contextlib
+
 import pytest
 
 import spark_flow as sf
+from spark_flow.completeness import Completeness
 from spark_flow.errors import Fenced, LeaseLost
 from spark_flow.ledger import DeltaLedger, Event, Fence, MemoryLedger, MemoryRegister
 from spark_flow.orchestration.leases import Place, free, hold
@@ -158,3 +161,95 @@ def test_the_one_who_was_overtaken_while_it_wrote_doubles_no_row(spark, place, s
             write(run)
     assert others[0].reason == "already written at version 0"
     assert spark.read.format("delta").load(table).count() == 3
+
+
+# --- a user's step that hides it -------------------------------------------------------------------------------------
+
+SOURCE = sf.source("json", "/nowhere", schema="id INT")
+BRANCHES = {"a": SOURCE, "b": SOURCE}
+
+CALLS = {
+    "once": lambda run, _: run.once("later", done([])),
+    "once, of a node that is done": lambda run, _: run.once("early", done([])),
+    "read": lambda run, _: sf.read(run, "in", SOURCE),
+    "a frame": lambda _, frame: frame.frame,
+    "local_sequencer": lambda run, frame: sf.local_sequencer(run, frame, [sf.step(lambda f: f, name="s")]),
+    "write": lambda run, frame: sf.write(run, "lake", frame, sf.delta("out/t")),
+    "transaction": lambda run, _: sf.transaction(run),
+    "aligned_fan_in": lambda run, _: sf.aligned_fan_in(run, "all", BRANCHES),
+    "unaligned_fan_in": lambda run, _: sf.unaligned_fan_in(run, "some", BRANCHES, require=sf.at_least(1)),
+    "exclusive_choice": lambda run, _: sf.exclusive_choice(run, "way", {"x": (None, lambda: None)}),
+    "parallel_split": lambda run, frame: sf.parallel_split(
+        run, frame, {"a": sf.delta("out/a"), "b": sf.delta("out/b")}
+    ),
+    "report_completeness": lambda run, frame: sf.report_completeness(run, "d", frame, table="out/report"),
+    "publish": lambda run, _: sf.publish(run, "d", state="failed", reason="r", markers="out/markers"),
+    "trigger": lambda run, _: sf.trigger(run, sf.consumer(__file__)),
+    "wait_for": lambda run, _: sf.wait_for(run, "d", markers="out/markers"),
+    "close": lambda run, _: run.close(),
+    "the end of the block": lambda run, _: run.__exit__(None, None, None),
+    "the end of the block, by another error": lambda run, _: run.__exit__(KeyError, KeyError("x"), None),
+}
+
+
+def taken_over(place, lease, run):
+    """By one that this process hears of, and hides."""
+    lose(place, lease)
+    with contextlib.suppress(Exception):
+        run.once("hidden", done([]))
+
+
+def overtaken(place, lease, run):
+    """By one that it only hears of from the ledger: its lease looks as good as ever."""
+    free(place, "k")
+    with hold(place, "p", "k") as second:
+        run._journal._ledger.append([event(1)], second.fence)
+    with contextlib.suppress(Exception):
+        run.once("hidden", done([]))
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(("lost_by", "error"), [(taken_over, LeaseLost), (overtaken, Fenced)])
+def test_a_lost_lease_that_a_step_has_hidden_is_raised_by_every_later_call(
+    place, memory_ledger, tmp_path, monkeypatch, call, lost_by, error
+):
+    monkeypatch.chdir(tmp_path)
+    with hold(place, "p", "k") as lease:
+        run = opened(lease, memory_ledger, "state")
+        run.once("early", done([]))
+        frame = sf.read(run, "before", SOURCE)
+        frame.completeness = (Completeness(node="some", expected=("a", "b"), arrived=("a",)),)
+        lost_by(place, lease, run)
+        recorded = len(memory_ledger.read())
+        for _ in range(2):
+            with pytest.raises(error):
+                CALLS[call](run, frame)
+    assert len(memory_ledger.read()) == recorded
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("lost_by", [taken_over, overtaken])
+def test_a_commit_does_not_happen_after_a_hidden_loss(place, memory_ledger, state, lost_by):
+    seen = []
+    with hold(place, "p", "k") as lease:
+        run = opened(lease, memory_ledger, state)
+
+        def action(intent):
+            lost_by(place, lease, run)
+            intent.mark("before_commit")
+            seen.append("committed")
+            return Written(rows=1)
+
+        with pytest.raises((LeaseLost, Fenced)):
+            run.once("n", action)
+        with pytest.raises((LeaseLost, Fenced)), run.run:
+            pass
+    assert seen == []
+
+
+def test_a_transaction_does_not_become_visible_after_a_hidden_loss(place, memory_ledger, state):
+    with hold(place, "p", "k") as lease:
+        run = opened(lease, memory_ledger, state)
+        with pytest.raises(LeaseLost), sf.transaction(run, "t"):
+            taken_over(place, lease, run)
+    assert "t" not in {e.node for e in memory_ledger.read()}

@@ -1,15 +1,21 @@
 """What counts as the same step, and what does not."""
 
+import dataclasses
 import datetime as dt
 import functools
 import importlib
+import site
 import sys
+import sysconfig
 import textwrap
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from pyspark.sql import functions as F
 
+import spark_flow as sf
 from spark_flow import fingerprint, sql
 from spark_flow.errors import InvalidStep
 
@@ -179,3 +185,141 @@ def test_a_function_may_use_a_module_that_is_built_into_python():
         return frame
 
     assert fingerprint.of(waits) == fingerprint.of(waits)
+
+
+# --- what looks as if it knew its fingerprint, and does not --------------------------------------------------------
+
+
+class _HasMethod:
+    def fingerprint(self):
+        return "not a hash of what it is made of"
+
+    def __call__(self, frame):
+        return frame
+
+
+@dataclasses.dataclass(frozen=True)
+class _Certificate:
+    fingerprint: str
+    holder: str = ""
+
+
+class _Knows:
+    def __init__(self, own):
+        self.fingerprint = own
+
+
+def test_a_step_may_use_our_package_by_name():
+    def both(frame):
+        return sf.union_by_name({"a": frame, "b": frame})
+
+    assert fingerprint.of(both) == fingerprint.of(both)
+    assert fingerprint.of(sf) == fingerprint.of(sf)
+
+
+@pytest.mark.parametrize("value", [_HasMethod(), _Knows(7), _Knows(None)], ids=["a method", "a number", "nothing"])
+def test_only_a_text_is_a_fingerprint_of_its_own(value):
+    with pytest.raises(InvalidStep):
+        fingerprint.of(value)
+
+
+def test_who_says_its_fingerprint_as_text_is_taken_at_its_word():
+    assert fingerprint.of(_Knows("a")) == fingerprint.of(_Knows("a")) != fingerprint.of(_Knows("b"))
+
+
+def test_a_field_of_that_name_is_one_of_several():
+    assert fingerprint.of(_Certificate("ab", "me")) != fingerprint.of(_Certificate("ab", "you"))
+
+
+def test_a_class_with_a_fingerprint_is_a_class():
+    assert fingerprint.of(sf.LazyFrame) == fingerprint.of(sf.LazyFrame)
+
+
+# --- whose code it is ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", [fingerprint._OURS, sysconfig.get_path("stdlib"), site.getusersitepackages()])
+def test_a_folder_whose_name_only_begins_like_ours_or_pythons_is_the_users(folder):
+    assert fingerprint._is_installed(f"{folder}/x.py")
+    assert not fingerprint._is_installed(f"{folder}_jobs/steps.py")
+
+
+def test_a_project_that_holds_its_own_environment_is_the_users():
+    purelib = sysconfig.get_path("purelib")
+    assert fingerprint._is_installed(f"{purelib}/pandas/x.py")
+    assert not fingerprint._is_installed(f"{purelib.partition('/lib/')[0]}/../steps.py")
+
+
+def test_a_helper_beside_our_own_folder_counts(module, monkeypatch, tmp_path):
+    monkeypatch.setattr(fingerprint, "_INSTALLED", (str(tmp_path / "spark_flow"),))
+    (tmp_path / "spark_flow_jobs").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path / "spark_flow_jobs"))
+    text = "def step(frame):\n    return frame * RATE\nRATE = {}\n"
+
+    def made(rate):
+        (tmp_path / "spark_flow_jobs" / "job_steps.py").write_text(text.format(rate))
+        sys.modules.pop("job_steps", None)
+        importlib.invalidate_caches()
+        return fingerprint.of(importlib.import_module("job_steps").step)
+
+    assert made(2) != made(33)
+
+
+# --- frames --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.spark
+def test_frames_in_two_threads_get_each_its_own_fingerprint(spark, capsys):
+    frames = [spark.range(5).withColumn("n", F.col("id") + at) for at in range(2)]
+    alone = [fingerprint.of_frame(frame) for frame in frames]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(fingerprint.of_frame, frames * 8))
+    assert alone[0] != alone[1]
+    assert together == alone * 8
+    assert capsys.readouterr().out == ""
+    assert [table.name for table in spark.catalog.listTables() if "pyspark" in table.name] == []
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param(lambda s: [s.range(3).select("id", "id"), s.range(4).select("id", "id")], id="one name twice"),
+        pytest.param(lambda s: [s.range(3).select(), s.range(4).select()], id="no column"),
+        pytest.param(lambda s: [_wide(s, 39), _wide(s, 77)], id="beyond what Spark prints of a list"),
+        pytest.param(lambda s: [_joined(s, "a"), _joined(s, "b")], id="the other one of two columns of a name"),
+    ],
+)
+def test_frames_that_differ_have_different_fingerprints(spark, made):
+    one, other = made(spark)
+    assert fingerprint.of_frame(one) == fingerprint.of_frame(one)
+    assert fingerprint.of_frame(one) != fingerprint.of_frame(other)
+    assert not [t.name for t in spark.catalog.listTables("global_temp") if t.name.startswith("spark_flow_")]
+    assert spark.conf.get("spark.sql.debug.maxToStringFields") == "25"
+
+
+def _wide(spark, last):
+    return spark.range(3).select(*[(F.col("id") + at).alias(f"c{at}") for at in range(39)], F.lit(last).alias("last"))
+
+
+def _joined(spark, side):
+    a, b = (
+        spark.range(3).withColumn("g", F.col("id")).alias("a"),
+        spark.range(3).withColumn("g", F.col("id")).alias("b"),
+    )
+    return a.join(b, "id").select(f"{side}.g")
+
+
+@pytest.mark.spark
+def test_a_frame_with_a_column_of_that_name_is_a_frame(spark):
+    frame = spark.range(3).withColumnRenamed("id", "fingerprint")
+    assert fingerprint.of({"other": frame}) == fingerprint.of({"other": frame})
+
+
+@pytest.mark.spark
+def test_the_files_of_a_frame_count(spark, lines):
+    one = lines('{"n": 1}', name="one")
+    read = spark.read.schema("n INT").json
+    before = fingerprint.of_frame(read(one))
+    lines('{"n": 1}', name="one", file="b.json")
+    assert fingerprint.of_frame(read(one)) != before

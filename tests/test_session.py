@@ -139,7 +139,7 @@ def test_a_missing_listener_says_what_to_do(monkeypatch):
 
     monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
     monkeypatch.setattr(session, "end_with", lambda _: None)
-    monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
+    monkeypatch.setattr(session, "existing", lambda: None)
     monkeypatch.setattr(SparkSession.Builder, "getOrCreate", fail)
     with pytest.raises(EnvironmentTooOld, match="LINEAGE=yes"):
         session.session("x", listener={"spark.openlineage.namespace": "n"})

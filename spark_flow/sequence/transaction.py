@@ -50,6 +50,7 @@ class Transaction:
             self._make_visible()
 
     def _make_visible(self) -> None:
+        self.run.check()
         self.writes.sort(key=lambda outcome: outcome.node)  # those of a split end in any order
         staged = [o.node for o in self.writes if o.detail.get("staged")]
         if staged:
