@@ -14,6 +14,7 @@ from spark_flow.errors import InvalidArgument, NotAllArrived, NothingToDo, NotNo
 from spark_flow.orchestration.work import Order
 from spark_flow.outcome import end_of
 from spark_flow.pipelines import Application, Asked, alone, other_file, run_file
+from spark_flow.run import recomputing
 from spark_flow.view.progress import Progress
 from spark_flow.view.summary import check_summary, write_summary
 from spark_flow.view.tables import print_rows
@@ -159,7 +160,8 @@ def _run(asked: Asked, *, plan: bool, cause: str, summary: Path | None) -> Run:
     if plan:
         return run_file(asked, config, Order(key=config.key, cause=cause), application, plan=True, **how)
     with alone(config, lambda words: typer.echo(f"waiting: {words}")) as order:
-        return run_file(asked, config, dataclasses.replace(order, cause=cause), application, **how)
+        mine = dataclasses.replace(order, cause=cause)
+        return recomputing(lambda: run_file(asked, config, mine, application, **how))
 
 
 def _summarise(path: Path | None, asked: Asked, error: SparkFlowError) -> None:

@@ -46,7 +46,9 @@ class Journal:
         attempt: 1, and one more for each retry of the generation.
         began: When the generation's first attempt began, in UTC.
         kept: What a partial backfill has kept: by node, the generation that did it.
+        begun_with: What ``begin`` has recorded with the attempt; ``None`` before.
         right: What keeps others from the same key; without one nothing does.
+        doubt: Why nothing that was recorded before this attempt is used, where a target has proved it old.
     """
 
     def __init__(
@@ -71,6 +73,9 @@ class Journal:
         self._opening: list[Event] = []
         self._lost: Fenced | LeaseLost | None = None
         self._defers = redo is not None
+        self.begun_with: Mapping[str, Any] | None = None
+        self.doubt = ""
+        self._remembered: dict[str, int] = {}
         self.began = min((e.at for e in self._events if e.generation == self.generation), default=now())
         self.kept = _kept(self._events, self.generation)
         if redo is not None and self.attempt == 1:
@@ -97,13 +102,55 @@ class Journal:
         A partial backfill begins with its first event: one that is refused before leaves no generation behind, which
         a plain retry would have to complete.
         """
+        self.begun_with = detail
         when = {"at": self.began} if self.attempt == 1 else {}  # later attempts read it from this event
-        kept = {"kept": self.kept} if self._opening else {}
-        started = self.event("", "run", "started", detail={**detail, **kept}, **when)
+        more: dict[str, Any] = {"kept": self.kept} if self._opening else {}
+        more |= {"remembered": self._remembered} if self._remembered else {}
+        started = self.event("", "run", "started", reason=self.doubt, detail={**detail, **more}, **when)
         if self._defers:
             self._opening.insert(0, dataclasses.replace(started, seq=0))
         else:
             self.record([started])
+
+    def start_over(self, doubt: str, remembered: Mapping[str, int]) -> None:
+        """Become the first attempt of the next generation, of which nothing is recorded; ``begin`` records it.
+
+        Args:
+            doubt: Why.
+            remembered: By node, what its target remembers: recorded, so that a retry does not start over again.
+        """
+        with self._lock:
+            self.generation = max(e.generation for e in self._events) + 1
+            self.attempt, self._seq, self.began = 1, 0, now()
+            self.kept, self.doubt, self._remembered = {}, doubt, dict(remembered)
+
+    @property
+    def reuses(self) -> bool:
+        """Whether anything that is recorded may be reused: by a retry, or a partial backfill."""
+        return self.attempt > 1 or bool(self.kept)
+
+    def known(self, node: str) -> int:
+        """The highest revision of a node that the ledger knows of, in any generation; 0 for none."""
+        with self._lock:
+            own = [e.revision for e in self._events if e.node == node]
+            seen = [int(e.detail.get("remembered", {}).get(node, 0)) for e in self._events if e.kind == "run"]
+        return max([*own, *seen], default=0)
+
+    def less_than(self, remembered: Mapping[str, int]) -> dict[str, int]:
+        """What of the revisions that targets remember is higher than what the ledger knows of."""
+        return {node: there for node, there in remembered.items() if there > self.known(node)}
+
+    def written(self) -> dict[str, tuple[int, Mapping[str, Any]]]:
+        """By node, its highest revision, and what was recorded with its last write."""
+        with self._lock:
+            done = {e.node: e.detail for e in self._events if e.revision and e.state == "succeeded"}
+        return {node: (self.known(node), detail) for node, detail in done.items()}
+
+    def refresh(self) -> None:
+        """Read again what is recorded: another run may have added to it."""
+        events = self._ledger.read(self.pipeline, self.key)
+        with self._lock:
+            self._events = [*events, *self._opening]
 
     @property
     def begun(self) -> bool:
@@ -179,7 +226,7 @@ class Journal:
         one that the target itself remembers, should the ledger be lost or older than the target.
         """
         with self._lock:
-            mine = [e for e in self._events if e.node == node and e.revision]
+            mine = [e for e in self._events if e.node == node and e.revision and e.state in _REAL]
         last = mine[-1] if mine else None
         if last is None:
             return remembered + 1

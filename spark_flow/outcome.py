@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from spark_flow.ledger import Event, Kind
 
 OutcomeState = Literal["succeeded", "reused", "failed", "skipped", "waiting", "would run", "would reuse"]
-Point = Literal["before_action", "waiting", "before_commit", "after_commit", "before_event", "after_event", "ended"]
+Point = Literal[
+    "before_action", "waiting", "before_commit", "after_commit", "before_event", "after_event", "ended", "warning"
+]
 Observer = Callable[[str, str, "Outcome | None"], None]
 """Called with a ``Point``, a node and, at ``ended``, its outcome: progress views and crash injection. At ``waiting``,
-which comes again and again, the outcome's reason says what for."""
+which comes again and again, the outcome's reason says what for; at ``warning`` the last of ``Run.warnings`` is new."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from spark_flow.ledger import DeltaLedger
 from spark_flow.lineage import follow
 from spark_flow.orchestration.past import Gate
 from spark_flow.orchestration.work import Order, Pipeline
-from spark_flow.run import Run
+from spark_flow.run import Run, recomputing
 from spark_flow.session import existing, session
 from spark_flow.storage.files import join
 from spark_flow.view.summary import write_summary
@@ -133,6 +133,7 @@ class Application:
         """Stop the session, if it was made here."""
         if self._session is not None and not self._others:
             self._session.stop()
+            self._session = None  # a run that is done once more makes another
 
 
 def pipeline_of(
@@ -158,7 +159,7 @@ def pipeline_of(
     def perform(order: Order) -> Mapping[str, Any]:
         one = asked.of(order.key)
         shown = progress() if progress is not None else None
-        return run_file(one, one.load(), order, application, progress=shown).summary()
+        return recomputing(lambda: run_file(one, one.load(), order, application, progress=shown)).summary()
 
     return claims_of(config, perform=perform, footprint=_touched(asked))
 

@@ -6,26 +6,28 @@ import datetime as dt
 import threading
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from spark_flow.completeness import together
 from spark_flow.errors import (
     DuplicateNode,
     Interrupted,
     InvalidArgument,
+    LedgerOld,
     NodeFailed,
     NothingToDo,
     NotNow,
     NotRecorded,
     SparkFlowError,
     describe,
+    old_ledger,
 )
 from spark_flow.graph import Graph, Lazy
 from spark_flow.journal import Journal, Right
 from spark_flow.ledger import DeltaLedger, Event, Kind, Ledger
 from spark_flow.names import check_name, check_node
 from spark_flow.outcome import Observer, Outcome, end_of, not_its_own_fault, outcome_of, reason_to_skip, why_not
-from spark_flow.storage import boundaries
+from spark_flow.storage import boundaries, targets
 from spark_flow.storage.port import Intent, Written
 from spark_flow.storage.sources import as_bad_records
 from spark_flow.transforms.join import as_duplicate_keys
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
     from spark_flow.completeness import Completeness
     from spark_flow.storage.markers import Reference
+
+T = TypeVar("T")
 
 RETENTION = dt.timedelta(days=7)
 
@@ -90,6 +94,9 @@ class Run:
         self._failures: list[BaseException] = []
         self._ended: str | None = None
         self._shortfall: SparkFlowError | None = None
+        self._took = False  # whether anything that was recorded before is used in this attempt
+        self._old: LedgerOld | None = None
+        self.warnings: list[str] = []
         self._older: int | None = None
         self._began = time.monotonic()
 
@@ -139,6 +146,7 @@ class Run:
 
         Raises:
             Fenced, LeaseLost: The lease is lost already.
+            LedgerOld: A target remembers more than the ledger, on which a partial backfill cannot build.
             InvalidArgument: Both ``rerun`` and ``redo`` are given.
             InvalidName: The pipeline or key cannot be a folder name.
             StateNotWritable: The state folder cannot be written.
@@ -152,6 +160,7 @@ class Run:
         options: dict[str, Any] = {"state": state, "spark": spark, "rerun": rerun, "plan": plan, "only": only}
         options |= {"cause": cause, "redo": redo, "right": lease, "gate": gate}
         run = cls(pipeline, key, ledger=ledger, observers=observers, retention=retention, **options)
+        run._ask_targets()
         if not plan:
             run.check()
             run._older = boundaries.mark_begun(state, pipeline, key, run.generation)
@@ -238,6 +247,7 @@ class Run:
         writes: bool = True,
         remembered: Callable[[], int] = lambda: 0,
         lack: Callable[[Event], str] = lambda _: "",
+        proves: Callable[[], int] | None = None,
         admit: Callable[[Intent], None] = lambda _: None,
     ) -> Outcome:
         """Do a node's action, unless the ledger says that it was done with this fingerprint.
@@ -251,18 +261,21 @@ class Run:
             writes: Record the intent first, under a revision.
             remembered: The last revision that the target itself knows of, should the ledger be lost.
             lack: Why a recorded success does not stand any more; empty when it does.
+            proves: As ``remembered``, of writes of this pipeline alone; by default they are the same.
             admit: Raises when the action must not be done under the intent's revision.
 
         Raises:
             NodeFailed: The action raised; it was recorded.
             SparkFlowError: The action raised one of ours; it was recorded, and is raised as it is.
+            LedgerOld: The target remembers more than the ledger, and something recorded was used already.
         """
         self.check()
         self.graph.uses(node, (lazy.node for lazy in inputs))
         with self._lock:
             alone = self._nodes.setdefault(node, threading.RLock())
         with alone:  # one node that several threads need is done by the first, the others take its outcome
-            return self._once(node, action, kind, fingerprint, inputs, remembered, lack, admit, writes=writes)
+            how = {"proves": proves or remembered, "writes": writes}
+            return self._once(node, action, kind, fingerprint, inputs, remembered, lack, admit, **how)  # type: ignore[arg-type]
 
     def _once(
         self,
@@ -275,6 +288,7 @@ class Run:
         lack: Callable[[Event], str],
         admit: Callable[[Intent], None],
         *,
+        proves: Callable[[], int],
         writes: bool,
     ) -> Outcome:
         done = self.outcome(node)
@@ -289,7 +303,10 @@ class Run:
                 return self._end(self._reused(last))
             self.check_kept(node, fingerprint, lack)
             self.admit(node)
-            intent = self._intent(node, self._journal.revision(node, fingerprint, remembered()) if writes else 0)
+            why = (self._doubt({node: proves()}) if writes else "") or why
+            there = remembered() if writes else 0
+            intent = self._intent(node, self._journal.revision(node, fingerprint, there) if writes else 0)
+            self._took = self._took or bool(there and there == intent.revision)  # written before, and not again
             admit(intent)
         except Exception as error:  # the target refuses, or cannot even be looked at
             failure = self.failed(node, kind, error, fingerprint=fingerprint)
@@ -318,6 +335,7 @@ class Run:
             self.check()
             self._tell("before_action", node)
             written = action(intent)
+            self._check_trust()
         except BaseException as error:
             own: BaseException
             if node in self.interrupted:
@@ -388,7 +406,8 @@ class Run:
     def _why(self, last: Event | None, fingerprint: str, lack: Callable[[Event], str]) -> str:
         """Why a node must run; empty when its recorded success stands."""
         if last is None:
-            return "first time" if self.generation == 1 else f"generation {self.generation}"
+            first = "first time" if self.generation == 1 else f"generation {self.generation}"
+            return self._journal.doubt or first
         if last.fingerprint != fingerprint:
             return "it changed, or something before it did"
         if last.state == "failed":
@@ -410,7 +429,7 @@ class Run:
         )
 
     def _mark(self, point: str, node: str) -> None:
-        """A point within an action; nothing is committed once the lease is lost."""
+        """A point within an action; nothing is committed once the lease is lost, or of a ledger that proved old."""
         self._tell(point, node)
         if point == "before_commit":
             self.check()
@@ -420,8 +439,66 @@ class Run:
 
         Raises:
             Fenced, LeaseLost: The lease is lost, now or since an earlier call: catching it once does not help.
+            LedgerOld: What this attempt has used may be older than what the targets hold; since then, too.
         """
         self._journal.check()
+        self._check_trust()
+
+    # --- a ledger that is older than a target ---------------------------------------------------------------
+
+    def _ask_targets(self) -> None:
+        """Where something recorded may be reused, look first whether the targets remember more than the ledger."""
+        if self._journal.reuses:
+            self._doubt(dict(targets.newer(self.pipeline, self.key, self._journal.written())))
+
+    def _doubt(self, remembered: Mapping[str, int]) -> str:
+        """Why nothing recorded is used any more, if what targets remember proves that the ledger is old; else empty.
+
+        The attempt becomes the first one of the next generation, which recomputes the key from its sources.
+
+        Args:
+            remembered: Revisions by node.
+
+        Raises:
+            LedgerOld: This attempt has used something recorded already, or is to keep it.
+        """
+        with self._lock:
+            if not self._journal.reuses or not self._journal.less_than(remembered):
+                return ""
+            self._journal.refresh()  # another run may have recorded it meanwhile
+            newer = self._journal.less_than(remembered)
+            if not newer:
+                return ""
+            node, there = next(iter(newer.items()))
+            known = self._journal.known(node)
+            if self._redo is not None:
+                raise LedgerOld(node, known, there, "A partial backfill keeps what is recorded: use --rerun.")
+            words = old_ledger(node, known, there)
+            self._start_over(words, newer)
+            if self._took and not self.plan:
+                self._old = LedgerOld(node, known, there, "Run the same command again: it recomputes the key.")
+                self.fall_short(self._old)
+                raise self._old
+            return words
+
+    def _start_over(self, words: str, remembered: Mapping[str, int]) -> None:
+        opened = self._journal.begun_with is not None
+        self._journal.start_over(words, remembered)
+        if opened and not self.plan:
+            boundaries.mark_begun(self.state, self.pipeline, self.key, self.generation)
+            self._journal.begin(self._journal.begun_with or {})
+        self.warn(words)
+        for outcome in [each for each in self.outcomes if each.state == "would reuse"]:
+            self.plan_to(outcome.node, outcome.kind, words, outcome.fingerprint)
+
+    def _check_trust(self) -> None:
+        if self._old is not None:
+            raise self._old
+
+    def warn(self, words: str) -> None:
+        """Note what is unusual and is not an error, and tell observers."""
+        self.warnings.append(words)
+        self._tell("warning", "")
 
     # --- what became of nodes ----------------------------------------------------------------------------
 
@@ -466,6 +543,7 @@ class Run:
         return self._reused(last)
 
     def _reused(self, last: Event) -> Outcome:
+        self._took = True
         kept = self._journal.kept.get(last.node, 0) if last.attempt == 1 else 0
         return outcome_of(last, "would reuse" if self.plan else "reused", kept)
 
@@ -537,7 +615,7 @@ class Run:
         if self.plan:
             return
         try:
-            self.check()
+            self._journal.check()
             if isinstance(error, NotRecorded) and not self._journal.begun:
                 if self._older is not None:
                     boundaries.mark_succeeded(self.state, self.pipeline, self.key, self._older)
@@ -552,7 +630,8 @@ class Run:
         self._journal.maintain()
 
     def _record_end(self, error: BaseException | None) -> None:
-        noted = [self._event_of(o) for o in self.outcomes if o.state in ("reused", "skipped")]
+        states = ("reused", "skipped") if self._old is None else ("skipped",)
+        noted = [self._event_of(o) for o in self.outcomes if o.state in states]
         state: Literal["failed", "succeeded", "skipped"] = "succeeded"
         if error is not None:
             state = "skipped" if isinstance(error, NotNow | NothingToDo) else "failed"
@@ -583,7 +662,8 @@ class Run:
         }
         parts = [part.facts for part in self.completeness]
         completeness = {"completeness": parts} if parts else {}
-        return {**place, "state": state, **completeness, "nodes": [o.summary for o in outcomes]}
+        unusual = {"warnings": list(self.warnings)} if self.warnings else {}
+        return {**place, "state": state, **completeness, **unusual, "nodes": [o.summary for o in outcomes]}
 
     def _event_of(self, outcome: Outcome) -> Event:
         names = ("revision", "fingerprint", "rows", "duration_ms", "reason", "error", "detail")
@@ -599,6 +679,14 @@ class Run:
     def _tell(self, point: str, node: str, outcome: Outcome | None = None) -> None:
         for observer in self._observers:
             observer(point, node, outcome)
+
+
+def recomputing(do: Callable[[], T]) -> T:
+    """Do a whole run, and once more if it ended with ``LedgerOld``: the second time nothing recorded is used."""
+    try:
+        return do()
+    except LedgerOld:
+        return do()
 
 
 def _ms(began: float) -> int:

@@ -1,6 +1,7 @@
 """Runs and ``once``, without Spark: actions are functions, the target is a dictionary."""
 
 import datetime as dt
+import functools
 
 import pytest
 from conftest import Killed, killing
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from spark_flow import Run
 from spark_flow.errors import BadRecords, DuplicateNode, InvalidName, NodeFailed
 from spark_flow.ledger import MemoryLedger
+from spark_flow.run import recomputing
 from spark_flow.storage.port import Written
 
 
@@ -219,6 +221,10 @@ POINTS = ("before_action", "before_commit", "after_commit", "before_event", "aft
 
 
 def whole(open_, tables, data):
+    return recomputing(functools.partial(attempt, open_, tables, data))
+
+
+def attempt(open_, tables, data):
     run = open_()
     for node in NODES:
         table = tables[node]

@@ -25,7 +25,8 @@
     ├── StateError                  exit code 1: the state folder
     │   ├── StateNotWritable
     │   ├── StateTooNew             written by a newer version of spark_flow
-    │   └── StateDamaged            not what this version writes
+    │   ├── StateDamaged            not what this version writes
+    │   └── LedgerOld               a target remembers a write that the ledger does not know
     ├── NothingToDo                 exit code 0: the key is not to be done
     │   └── UpstreamSkipped         a provider has skipped the key
     ├── NotNow                      exit code 75: nothing is wrong, and it cannot be done yet
@@ -363,6 +364,32 @@ class StateDamaged(StateError):
         self.path = path
         self.found = found
         super().__init__(f"{path}: found {found}, expected {expected}. {fix}")
+
+
+class LedgerOld(StateError):
+    """A target remembers a newer write than the ledger, which was restored from a backup or has lost its end.
+
+    What is recorded of the key is not used any more: it may be older than what the targets hold.
+
+    Attributes:
+        node: Whose target it is.
+        known: The highest revision of the node in the ledger.
+        remembered: The one that the target remembers.
+    """
+
+    def __init__(self, node: str, known: int, remembered: int, fix: str) -> None:
+        self.node = node
+        self.known = known
+        self.remembered = remembered
+        super().__init__(f"{old_ledger(node, known, remembered)}. {fix}")
+
+
+def old_ledger(node: str, known: int, remembered: int) -> str:
+    """Why what the ledger has of a key is not used."""
+    return (
+        f"the ledger is old: the target of {node} remembers revision {remembered}, "
+        f"the ledger {f'only {known}' if known else 'none'}; nothing recorded is reused"
+    )
 
 
 class NotNow(SparkFlowError):

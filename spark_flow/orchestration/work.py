@@ -15,7 +15,7 @@ from spark_flow.orchestration import shared_state
 from spark_flow.orchestration.claims import check_slots
 from spark_flow.orchestration.leases import QUEUE, TTL, Leases, OnBusy, Rights, hold
 from spark_flow.orchestration.plan import past_of
-from spark_flow.run import Run
+from spark_flow.run import Run, recomputing
 from spark_flow.storage import files
 
 if TYPE_CHECKING:
@@ -195,6 +195,9 @@ def pipeline(
     where = ledger if ledger is not None else DeltaLedger(state)
 
     def perform(order: Order) -> Mapping[str, Any]:
+        return recomputing(lambda: once(order))
+
+    def once(order: Order) -> Mapping[str, Any]:
         def session() -> SparkSession:
             from pyspark.sql import SparkSession
 

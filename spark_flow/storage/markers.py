@@ -231,10 +231,15 @@ def known_at(path: str) -> Marker | None:
         return None
 
 
-def revision(path: str) -> int:
-    """The revision of the marker at a path, 0 for none that stands; raises as ``known_at`` does."""
+def revision(path: str, *, of: str = "") -> int:
+    """The revision of the marker at a path, 0 for none that stands; raises as ``known_at`` does.
+
+    Args:
+        path: The marker's.
+        of: The pipeline that must have written it; by default any.
+    """
     known = known_at(path)
-    return known.revision if known is not None else 0
+    return known.revision if known is not None and of in ("", known.pipeline) else 0
 
 
 def read(path: str) -> Marker:

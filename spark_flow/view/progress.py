@@ -40,6 +40,8 @@ class Progress:
         self._console.print(
             f"[bold]{what}{run.pipeline} {run.key}[/] generation {run.generation}, attempt {run.attempt}"
         )
+        for words in run.warnings:
+            self._warn(words)
 
     def __call__(self, point: str, node: str, outcome: Outcome | None) -> None:
         """Follow a node; see ``spark_flow.run.Observer``."""
@@ -48,6 +50,8 @@ class Progress:
                 self._running[node] = None
             elif point == "waiting" and outcome is not None:
                 self._say_waiting(outcome)
+            elif point == "warning" and self._run is not None:
+                self._warn(self._run.warnings[-1])
             elif point == "ended" and outcome is not None:
                 self._running.pop(node, None)
                 self._ended[node] = outcome.state
@@ -55,6 +59,9 @@ class Progress:
             else:
                 return
             self._show()
+
+    def _warn(self, words: str) -> None:
+        self._console.print(f"[yellow]warning[/]: {escape(words)}")
 
     def _say_waiting(self, outcome: Outcome) -> None:
         """A line when what is waited for changes, and each minute that it does not: a log stays short."""

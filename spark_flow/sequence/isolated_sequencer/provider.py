@@ -132,6 +132,7 @@ def _mark(run: Run, node: str, root: str, marker: Marker, success: Sequence[str]
         kind="marker",
         fingerprint=fingerprint.combine(path, content, success),
         remembered=lambda: readiness.revision(path),
+        proves=lambda: readiness.revision(path, of=run.pipeline),
         lack=lack,
     )
 
