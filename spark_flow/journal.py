@@ -75,7 +75,7 @@ class Journal:
         self._defers = redo is not None
         self.begun_with: Mapping[str, Any] | None = None
         self.doubt = ""
-        self._remembered: dict[str, int] = {}
+        self._targets: dict[str, int] = {}
         self.began = min((e.at for e in self._events if e.generation == self.generation), default=now())
         self.kept = _kept(self._events, self.generation)
         if redo is not None and self.attempt == 1:
@@ -105,7 +105,7 @@ class Journal:
         self.begun_with = detail
         when = {"at": self.began} if self.attempt == 1 else {}  # later attempts read it from this event
         more: dict[str, Any] = {"kept": self.kept} if self._opening else {}
-        more |= {"remembered": self._remembered} if self._remembered else {}
+        more |= {"remembered": self._targets} if self._targets else {}
         started = self.event("", "run", "started", reason=self.doubt, detail={**detail, **more}, **when)
         if self._defers:
             self._opening.insert(0, dataclasses.replace(started, seq=0))
@@ -122,7 +122,7 @@ class Journal:
         with self._lock:
             self.generation = max(e.generation for e in self._events) + 1
             self.attempt, self._seq, self.began = 1, 0, now()
-            self.kept, self.doubt, self._remembered = {}, doubt, dict(remembered)
+            self.kept, self.doubt, self._targets = {}, doubt, dict(remembered)
 
     @property
     def reuses(self) -> bool:
