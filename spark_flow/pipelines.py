@@ -69,15 +69,18 @@ class Asked:
         """The same for one key."""
         return dataclasses.replace(self, overrides=(*self.overrides, f"key={key}"))
 
-    def load(self) -> files.JobConfig:
+    def load(self, *, any_key: bool = False) -> files.JobConfig:
         """The file, checked, with the files of the jobs that it triggers.
+
+        Args:
+            any_key: See ``files.load``.
 
         Raises:
             ConfigError: With all that is wrong.
             InvalidArgument: Jobs start each other in a circle.
         """
-        config = files.load(self.config, self.overrides, beside=self.job.parent)
-        _check_triggers(config, self.job)
+        config = files.load(self.config, self.overrides, beside=self.job.parent, any_key=any_key)
+        _check_triggers(config, self.job, any_key=any_key)
         return config
 
     @property
@@ -308,7 +311,9 @@ def _summarise(run: Run, path: Path | None, _: object, error: BaseException | No
         _log.warning("%s", wrong)
 
 
-def _check_triggers(config: files.JobConfig, job: Path, above: Sequence[tuple[str, str]] = ()) -> None:
+def _check_triggers(
+    config: files.JobConfig, job: Path, above: Sequence[tuple[str, str]] = (), *, any_key: bool = False
+) -> None:
     """Read the files of the jobs that will be triggered: what is wrong with them is said before any work is done.
 
     Raises:
@@ -326,5 +331,5 @@ def _check_triggers(config: files.JobConfig, job: Path, above: Sequence[tuple[st
             raise InvalidArgument(f"trigger of {entry.job}", f"a circle: {circle}", "jobs that do not start each other")
         if to_start.pipeline:  # a stream's file, or another tool's, has none
             overrides = [f"key={config.key}", *to_start.overrides]
-            loaded = files.load(to_start.config, overrides, beside=Path(to_start.job).parent)
-            _check_triggers(loaded, Path(to_start.job), chain)
+            loaded = files.load(to_start.config, overrides, beside=Path(to_start.job).parent, any_key=any_key)
+            _check_triggers(loaded, Path(to_start.job), chain, any_key=any_key)

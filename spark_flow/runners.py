@@ -123,7 +123,7 @@ def _run(call: _Call, *, plan: bool) -> int:
     asked = call.asked
     if any(word.startswith("key=") for word in asked.overrides):
         raise InvalidArgument("key", "key=…", "the keys by themselves, as 2013-01-01..2013-01-04")
-    config = asked.of(re.split(r"\.\.|,", call.keys)[0].strip() or _STAND_IN).load()
+    config = asked.of(re.split(r"\.\.|,", call.keys)[0].strip() or _STAND_IN).load(any_key=True)
     redo = files.redo(config, start=asked.start, only=asked.only)  # what is wrong with it is told before anything runs
     if warning := other_file(asked, config):
         typer.echo(warning, err=True)

@@ -3,7 +3,7 @@
 import datetime as dt
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spark_flow.errors import InvalidArgument, InvalidName
@@ -112,6 +112,7 @@ def test_a_start_after_what_is_over_is_refused():
         daily("2013-01-04").keys(now=NOW)
 
 
+@settings(deadline=None)
 @given(first=st.dates(dt.date(1990, 1, 1), dt.date(2030, 1, 1)), days=st.integers(0, 400))
 def test_each_key_is_the_one_before_of_the_next(first, days):
     keys = daily(first.isoformat()).keys(f"{first}..{first + dt.timedelta(days=days)}")

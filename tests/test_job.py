@@ -221,3 +221,55 @@ def test_a_pipeline_that_was_last_run_from_another_file_says_so_once(run, tmp_pa
     assert warned(other) == [True]
     assert warned(other) == []
     assert warned(tmp_path / "job.yaml", "--from-runner") == [True]  # once, not of each key
+
+
+HOURLY, DAILY, LISTED = "{calendar: hourly}", "{start_date: 2013-01-01}", "{calendar: [2024-3-1, b]}"
+
+
+@pytest.mark.parametrize(
+    ("runner", "key", "form"),
+    [
+        ("{}", "2024-02-30", "a day as 2013-01-02"),
+        ("{}", "2024-3-1", "2024-03-01"),
+        ("{}", "2024-03-01T5", "2024-03-01T05"),
+        ("{}", "2024-02-30T05", "an hour as 2013-01-02T05"),
+        ("{}", "2024-03-01T24", "an hour as"),
+        (DAILY, "2024-02-30", "a day as"),
+        (DAILY, "2024-3-1", "2024-03-01"),
+        (DAILY, "2024-03-01T05", "a day as"),
+        (DAILY, "yesterday", "a day as"),
+        (HOURLY, "2024-03-01", "an hour as"),
+        (HOURLY, "2024-03-01T5", "2024-03-01T05"),
+    ],
+)
+def test_a_key_that_is_no_date_of_the_calendar_is_refused_with_its_form(run, tmp_path, runner, key, form):
+    code, output = run(f"key={key}", config=CONFIG + f"    runner: {runner}\n")
+    assert (code, f"key: found '{key}'; expected" in output, form in output) == (2, True, True), output
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("runner", "key"),
+    [
+        *(("{}", key) for key in ("2024-02-29", "k-2024-3-1", "2024-03-01T05-30", "202402")),
+        (LISTED, "2024-3-1"),
+        (DAILY, "2024-02-29"),
+        (HOURLY, "2024-02-29T05"),
+    ],
+)
+def test_a_key_that_is_a_date_or_does_not_look_like_one_is_taken(run, runner, key):
+    assert run(f"key={key}", config=CONFIG + f"    runner: {runner}\n")[0] == 1  # its source is missing
+
+
+@pytest.mark.parametrize(
+    ("runner", "keys", "form"), [(HOURLY, "2024-03-01T5", "T05"), (DAILY, "2024-02-28..2024-02-30", "a day")]
+)
+def test_a_runner_refuses_such_keys_too_and_reads_the_file_without_one(run, tmp_path, capsys, runner, keys, form):
+    run("key=../x", config=CONFIG + f"    runner: {runner}\n")
+    words = ["--config", f"{tmp_path}/job.yaml", f"state={tmp_path}/state"]
+    how = {"job": str(tmp_path / "job.py"), "kind": "single"}
+    assert runners.main([*words, keys], **how) == 2
+    assert form in capsys.readouterr().err
+    start = "2024-03-01T05" if runner == HOURLY else "2024-03-01"
+    code = runners.main([*words, f"runner.start_date={start}", f"runner.end_date={start}", "--plan"], **how)
+    assert (code, f"{start}  run" in capsys.readouterr().out) == (0, True)

@@ -35,13 +35,17 @@ _STAND_IN = "missing"  # for a missing key, so that the rest is still checked
 _NO_KEY = Problem("key", "nothing", "the key of this run", "Required: give key=…, for example key=2013-01-02")
 
 
-def load(path: str | Path, overrides: Sequence[str] = (), *, beside: Path | None = None) -> JobConfig:
+def load(
+    path: str | Path, overrides: Sequence[str] = (), *, beside: Path | None = None, any_key: bool = False
+) -> JobConfig:
     """The file as a checked ``JobConfig``.
 
     Args:
         path: The YAML file.
         overrides: ``key=2013-01-02``, ``sources.flights.path=...``, ``flow.3.write.path=...``.
         beside: A folder in which the modules of ``module:function`` are looked for first.
+        any_key: The key is a stand-in, as the runners read a file before its keys are known: it need not be one of the
+            calendar's.
 
     Raises:
         ConfigError: With every problem of the file and of the overrides.
@@ -60,7 +64,7 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, beside: Path | None
     if any(problem.path == "key" for problem in unresolved):
         raw["key"] = _STAND_IN
     check_name("key", raw["key"])
-    job, wrong = _validate(raw, beside)
+    job, wrong = _validate(raw, beside, any_key=any_key)
     places = {problem.path for problem in problems}
     problems += [problem for problem in wrong if problem.path not in places]
     if job is None or problems:
@@ -150,10 +154,10 @@ def _unreadable(path: str | Path, where: str, found: str, expected: str, fix: st
     return ConfigError(str(path), (Problem(where or "file", found, expected, fix),))
 
 
-def _validate(raw: dict[str, Any], beside: Path | None) -> tuple[JobConfig | None, list[Problem]]:
+def _validate(raw: dict[str, Any], beside: Path | None, *, any_key: bool) -> tuple[JobConfig | None, list[Problem]]:
     names = {part: raw.get(part) for part in ("sources", "parameters")}
     known = {part: [str(name) for name in found] if isinstance(found, dict) else [] for part, found in names.items()}
-    context = {"beside": beside, **known}
+    context = {"beside": beside, "any_key": any_key, **known}
     try:
         return JobConfig.model_validate(raw, context=context), []
     except ValidationError as error:

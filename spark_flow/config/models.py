@@ -110,7 +110,7 @@ class JobConfig(Model):
     flow: tuple[FlowEntry, ...]
 
     @model_validator(mode="after")
-    def _flow_is_whole(self) -> Self:
+    def _is_whole(self, info: ValidationInfo) -> Self:
         wrong = (
             flow_findings(self.flow, self.sources)
             + self._branch_findings()
@@ -118,6 +118,7 @@ class JobConfig(Model):
             + self._lineage_findings()
         )
         wrong += self._runner_findings() + self._cycle_findings()
+        wrong += self._key_findings() if not (info.context or {}).get("any_key") else []
         if wrong:
             raise findings(*wrong)
         return self
@@ -178,6 +179,14 @@ class JobConfig(Model):
         )
         place = ("runner", "depends_on_past")
         return [Finding((*place, at), show(node), one_of(known), nearest(node, known)) for at, node in unknown]
+
+    def _key_findings(self) -> list[Finding]:
+        """Whether the key is written as those of the calendar."""
+        try:
+            self.runner.check_key(self.key)
+        except InvalidArgument as error:
+            return [Finding(("key",), error.found, error.expected, "A key names a folder and rows: each has one name.")]
+        return []
 
     def _cycle_findings(self) -> list[Finding]:
         """Whether the run waits for what it publishes itself, which would never come."""

@@ -12,7 +12,7 @@ from spark_flow.config.base import Model, Name, Text
 from spark_flow.config.fields import variable_name
 from spark_flow.config.problems import from_pydantic, locate, refuse, show
 from spark_flow.errors import ConfigError, InvalidArgument, InvalidName, Problem, UnknownPool
-from spark_flow.orchestration.calendar import Calendar, daily, hourly, listed
+from spark_flow.orchestration.calendar import Calendar, check_date, daily, hourly, listed
 from spark_flow.orchestration.concurrent_runner import First
 from spark_flow.orchestration.leases import QUEUE, TTL, OnBusy
 from spark_flow.orchestration.plan import Reprocess
@@ -104,6 +104,19 @@ class RunnerModel(Model):
     def keys_of(self) -> Calendar:
         """The calendar."""
         return _calendar(self.calendar, self.start_date, self.end_date)
+
+    def check_key(self, key: str) -> None:
+        """Refuse a key that is not of the calendar's form.
+
+        Where the file declares no calendar, one that looks like a date and is none.
+
+        Raises:
+            InvalidArgument: See above.
+        """
+        if self.model_fields_set & {"calendar", "start_date", "end_date"}:
+            self.keys_of.check_form(key)
+        else:
+            check_date(key)
 
     def share(self) -> Slots | None:
         """The part of a workload pool that a run takes; ``None`` if it takes none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -54,6 +55,15 @@ class Calendar:
             return self._between("the calendar", self._first(), self._last(now))
         found = [key for part in wanted.split(",") for key in self._part(part.strip())]
         return tuple(sorted(dict.fromkeys(found), key=self._place))
+
+    def check_form(self, key: str) -> None:
+        """Refuse a key that is written otherwise than the calendar's, whether or not it is among them.
+
+        Raises:
+            InvalidArgument: It is no day, or no hour.
+        """
+        if self.every is not None:
+            _moment(self.every, key)
 
     def previous(self, key: str) -> str | None:
         """The key before one; ``None`` if it is the first."""
@@ -147,6 +157,23 @@ def listed(keys: Sequence[str]) -> Calendar:
     return Calendar(every=None, list=tuple(check_name("key", key) for key in keys))
 
 
+_LIKE: dict[Every, re.Pattern[str]] = {
+    "day": re.compile(r"\d{4}-\d{1,2}-\d{1,2}"),
+    "hour": re.compile(r"\d{4}-\d{1,2}-\d{1,2}T\d{1,2}"),
+}
+
+
+def check_date(key: str) -> None:
+    """Refuse a key that looks like a day or an hour and is none, as ``2024-02-30`` or ``2024-3-1``.
+
+    Raises:
+        InvalidArgument: See above.
+    """
+    for every, form in _LIKE.items():
+        if form.fullmatch(key):
+            _moment(every, key)
+
+
 def _ranging(every: Every, start: str | None, end: str | None) -> Calendar:
     for key in (start, end):
         if key is not None:
@@ -161,6 +188,7 @@ def _moment(every: Every, key: str) -> dt.datetime:
         at = dt.datetime.strptime(key, _FORMATS[every])  # noqa: DTZ007 - a key is a name, of no zone
     except (ValueError, TypeError) as error:
         raise InvalidArgument("key", repr(key), _EXAMPLES[every]) from error
-    if at.strftime(_FORMATS[every]) != key:  # 2013-1-2 is the same day by another name
-        raise InvalidArgument("key", repr(key), _EXAMPLES[every])
+    written = at.strftime(_FORMATS[every])
+    if written != key:  # 2013-1-2 is the same day by another name
+        raise InvalidArgument("key", repr(key), f"{_EXAMPLES[every]}: {written}")
     return at
