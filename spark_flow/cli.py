@@ -19,6 +19,7 @@ from spark_flow.stale import stale as find_stale
 from spark_flow.storage import files
 from spark_flow.verify import verify as check
 from spark_flow.view.tables import leases_table, run_table, runs, status_table, wide_console
+from spark_flow.view.text import cell, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +55,7 @@ def status(
     elif views:
         wide_console().print(status_table(views))
     else:
-        typer.echo(f"no runs in {state}")
+        say(f"no runs in {state}")
 
 
 @app.command()
@@ -65,7 +66,7 @@ def show(pipeline: Pipeline, key: Key, state: State = "state", as_json: Json = F
         _print_json(view.summary)
         return
     console = wide_console()
-    console.print(f"{pipeline} {key} generation {view.generation}, attempt {view.attempt}: {view.state}")
+    console.print(cell(f"{pipeline} {key} generation {view.generation}, attempt {view.attempt}: {view.state}"))
     console.print(run_table(view))
 
 
@@ -78,7 +79,7 @@ def verify(pipeline: Pipeline, key: Key, state: State = "state", as_json: Json =
     else:
         table = Table("node", "state", "recorded", "found", "path", "reason", box=None)
         for f in findings:
-            table.add_row(f.node, f.state, _text(f.recorded), _text(f.found), f.path, f.reason)
+            table.add_row(*map(cell, (f.node, f.state, f.recorded, f.found, f.path, f.reason)))
         wide_console().print(table)
     if any(f.state != "ok" for f in findings):
         raise typer.Exit(1)
@@ -98,7 +99,7 @@ def stale(state: States = ["state"], as_json: Json = False) -> None:  # noqa: B0
     elif found:
         _print_stale(found)
     else:
-        typer.echo(f"nothing is stale in {', '.join(state)}")
+        say(f"nothing is stale in {', '.join(state)}")
 
 
 @app.command()
@@ -112,17 +113,17 @@ def backfill(
 ) -> None:
     """Make keys that are out of date anew, providers before their consumers; exit 1 when one was not."""
     if not only_stale:
-        typer.echo("say which keys: --stale, those that `spark-flow stale` lists", err=True)
+        say("say which keys: --stale, those that `spark-flow stale` lists", err=True)
         raise typer.Exit(2)
     found = _stale(state)
     if plan:
         for one in found:
-            typer.echo(f"{one.pipeline} {one.key}: {one.reason}\n  {backfills.shown(one, launcher)}")
-        typer.echo(f"would make {len(found)} key(s) anew")
+            say(f"{one.pipeline} {one.key}: {one.reason}\n  {backfills.shown(one, launcher)}")
+        say(f"would make {len(found)} key(s) anew")
         return
-    results = backfills.backfill(found, lambda: _stale(state), launcher=launcher, tell=typer.echo)
+    results = backfills.backfill(found, lambda: _stale(state), launcher=launcher, tell=say)
     counts = Counter(results.values())
-    typer.echo(", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing is stale")
+    say(", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing is stale")
     if set(results.values()) - {"succeeded"}:
         raise typer.Exit(1)
 
@@ -141,7 +142,7 @@ def leases(state: State = "state", folder: Folder = "", as_json: Json = False) -
     elif any(pool.claims or pool.taken for pool in pools.values()):
         wide_console().print(leases_table(pools))
     else:
-        typer.echo(f"no leases in {folder or files.join(state, 'leases')}")
+        say(f"no leases in {folder or files.join(state, 'leases')}")
 
 
 @app.command()
@@ -154,13 +155,13 @@ def release(
     """Free a lease by hand: its holder, if it lives, can write and record nothing more. Exit 1 when there is none."""
     places = {place.name: place for place in _places(state, folder)}
     if pool not in places:
-        typer.echo(f"no {pool} there; found: {', '.join(places) or 'none'}", err=True)
+        say(f"no {pool} there; found: {', '.join(places) or 'none'}", err=True)
         raise typer.Exit(2)
     freed = free(places[pool], claim)
     for each in freed:
-        typer.echo(f"released {each}, {'held' if each.token else 'waiting'}")
+        say(f"released {each}, {'held' if each.token else 'waiting'}")
     if not freed:
-        typer.echo(f"nobody holds or waits for {claim} in {pool}", err=True)
+        say(f"nobody holds or waits for {claim} in {pool}", err=True)
         raise typer.Exit(1)
 
 
@@ -168,7 +169,7 @@ def _pools(places: Sequence[Place]) -> dict[str, Pool]:
     try:
         return {place.name: place.read() for place in places}
     except SparkFlowError as error:
-        typer.echo(f"failed: {error}", err=True)
+        say(f"failed: {error}", err=True)
         raise typer.Exit(error.exit_code) from error
 
 
@@ -176,7 +177,7 @@ def _places(state: str, folder: str) -> list[Place]:
     try:
         return Leases(folder or files.join(state, "leases")).all()
     except SparkFlowError as error:
-        typer.echo(f"failed: {error}", err=True)
+        say(f"failed: {error}", err=True)
         raise typer.Exit(error.exit_code) from error
 
 
@@ -187,7 +188,7 @@ def _stale(states: Sequence[str]) -> list[StaleKey]:
 def _print_stale(found: Sequence[StaleKey]) -> None:
     table = Table("pipeline", "key", "generation", "hops", "reason", box=None)
     for one in found:
-        table.add_row(one.pipeline, one.key, str(one.generation), str(one.hops), one.reason)
+        table.add_row(*map(cell, (one.pipeline, one.key, one.generation, one.hops, one.reason)))
     wide_console().print(table)
 
 
@@ -195,7 +196,7 @@ def _events(state: str, pipeline: str | None = None, key: str | None = None) -> 
     try:
         return DeltaLedger(state, create=False).read(pipeline, key)
     except SparkFlowError as error:
-        typer.echo(f"failed: {error}", err=True)
+        say(f"failed: {error}", err=True)
         raise typer.Exit(error.exit_code) from error
 
 
@@ -203,14 +204,10 @@ def _known(state: str, pipeline: str, key: str) -> Sequence[Event]:
     events = _events(state, pipeline, key)
     if not events:
         known = sorted({f"{e.pipeline} {e.key}" for e in _events(state)})
-        typer.echo(f"no run of {pipeline} {key} in {state}; found: {', '.join(known) or 'none'}", err=True)
+        say(f"no run of {pipeline} {key} in {state}; found: {', '.join(known) or 'none'}", err=True)
         raise typer.Exit(2)
     return events
 
 
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
-
-
 def _print_json(content: Any) -> None:
-    typer.echo(json.dumps(content, indent=1, default=str))
+    say(json.dumps(content, indent=1, default=str))

@@ -18,6 +18,7 @@ from spark_flow.run import recomputing
 from spark_flow.view.progress import Progress
 from spark_flow.view.summary import check_summary, write_summary
 from spark_flow.view.tables import print_rows
+from spark_flow.view.text import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -140,7 +141,7 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
             run = _run(asked, plan=plan, cause=cause, summary=summary_json)
         except SparkFlowError as error:
             _summarise(summary_json, asked, error)
-            typer.echo(f"{said(error)}: {error}", err=True)
+            say(f"{said(error)}: {error}", err=True)
             done = isinstance(error, NotAllArrived) and not error.asked
             return 0 if done else error.exit_code
         if show:
@@ -159,7 +160,7 @@ def _run(asked: Asked, *, plan: bool, cause: str, summary: Path | None) -> Run:
     how: dict[str, Any] = {"summary": summary, "progress": Progress()}
     if plan:
         return run_file(asked, config, Order(key=config.key, cause=cause), application, plan=True, **how)
-    with alone(config, lambda words: typer.echo(f"waiting: {words}")) as order:
+    with alone(config, lambda words: say(f"waiting: {words}")) as order:
         mine = dataclasses.replace(order, cause=cause)
         return recomputing(lambda: run_file(asked, config, mine, application, **how))
 

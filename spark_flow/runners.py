@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from spark_flow import config as files
 from spark_flow.errors import InvalidArgument, SparkFlowError
@@ -22,6 +23,7 @@ from spark_flow.orchestration.single_runner import SingleRunner
 from spark_flow.pipelines import Application, Asked, other_file, pipeline_of, submitted
 from spark_flow.view.progress import COLOURS, Progress
 from spark_flow.view.tables import wide_console
+from spark_flow.view.text import cell, markup, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,7 +100,7 @@ def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callabl
         try:
             return _run(_Call(kind, asked, keys, cause, summary_json), plan=plan)
         except SparkFlowError as error:
-            typer.echo(f"{said(error)}: {error}", err=True)
+            say(f"{said(error)}: {error}", err=True)
             return error.exit_code
 
     return command
@@ -154,7 +156,7 @@ def _runner(
 ) -> SingleRunner | ConcurrentRunner:
     model = config.runner
     how: dict[str, Any] = {"on_busy": model.on_busy, "queue": model.queue, "straggler": model.straggler.straggler}
-    how |= {"reprocess": "all" if anew else model.reprocess, "cause": cause, "tell": typer.echo}
+    how |= {"reprocess": "all" if anew else model.reprocess, "cause": cause, "tell": say}
     depends = model.depends_on_past
     if call.kind == "single":
         if not isinstance(depends, bool):
@@ -184,7 +186,7 @@ def _pipeline(
 def _print_plan(planned: Sequence[Planned]) -> None:
     table = Table("key", "what", "why", box=None)
     for each in planned:
-        table.add_row(each.key, each.what, each.reason)
+        table.add_row(*map(cell, (each.key, each.what, each.reason)))
     wide_console().print(table)
 
 
@@ -197,8 +199,8 @@ def _finish(summary: Summary, path: Path | None) -> None:
     for result in summary.results:
         took = f"{result.seconds:.1f}" if result.seconds else ""
         colour = COLOURS.get(result.state, "blue")
-        table.add_row(result.key, f"[{colour}]{result.state}[/]", took, result.reason.splitlines()[0])
+        table.add_row(cell(result.key), Text(result.state, colour), took, cell(result.reason))
     console = wide_console()
     console.print(table)
     counts = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
-    console.print(f"[bold]{summary.pipeline}[/]: {counts}")
+    console.print(f"[bold]{markup(summary.pipeline)}[/]: {counts}")

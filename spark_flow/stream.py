@@ -17,6 +17,7 @@ from spark_flow.pipelines import Application
 from spark_flow.storage.delta import DeltaSink
 from spark_flow.storage.files import for_spark
 from spark_flow.transforms import sql
+from spark_flow.view.text import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None, *, job: str) -> int:
         try:
             _run(files.load_stream(config, overrides or [], beside=path.parent), path.parent)
         except SparkFlowError as error:
-            typer.echo(f"{'usage' if isinstance(error, UsageError) else 'failed'}: {error}", err=True)
+            say(f"{'usage' if isinstance(error, UsageError) else 'failed'}: {error}", err=True)
             return error.exit_code
         return 0
 
@@ -114,4 +115,4 @@ def _table(model: files.SplitSinkModel) -> DeltaSink:
 
 
 def _tell(name: str, batch: int) -> None:
-    print(f"batch {batch} in {name}", flush=True)  # noqa: T201 - the job's progress
+    say(f"batch {batch} in {name}")

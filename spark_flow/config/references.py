@@ -7,7 +7,6 @@ import pkgutil
 import re
 import sys
 import threading
-import traceback
 from typing import TYPE_CHECKING
 
 from spark_flow.config.problems import nearest
@@ -65,10 +64,9 @@ def _module(reference: str, name: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             raise _no_module(reference, error.name) from error
-        cause = f"{type(error).__name__}: {describe(error)}{_where(error)}"
         raise _unresolved(
             reference,
-            f"{cause}, raised while importing {name!r}",
+            f"{describe(error)}, raised while importing {name!r}",
             "a module that imports",
             "Mend that module.",
         ) from error
@@ -96,13 +94,6 @@ def _own(owner: object, names: list[str]) -> list[str]:
     """The names that the owner itself defines come before those it imports."""
     home = getattr(owner, "__name__", None)
     return sorted(names, key=lambda name: getattr(getattr(owner, name, None), "__module__", None) != home)
-
-
-def _where(error: BaseException) -> str:
-    """The user's own line; a SyntaxError names it already."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
-    own = [frame for frame in frames if "importlib" not in frame.filename]
-    return "" if isinstance(error, SyntaxError) or not own else f" ({own[-1].filename}:{own[-1].lineno})"
 
 
 def _unresolved(reference: str, found: str, expected: str, fix: str) -> ConfigError:

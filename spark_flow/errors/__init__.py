@@ -78,8 +78,12 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar
 
+from spark_flow.errors.cause import BRANCH_LIMIT, LIMIT, message, short
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+_SHOWN = 8  # branches of which a message says why they failed
 
 
 class SparkFlowError(Exception):
@@ -660,8 +664,9 @@ class BranchesFailed(RunError):
         self.node = node
         self.errors = dict(errors)
         self.expected = expected
-        each = "; ".join(f"{name}: {describe(error)}" for name, error in self.errors.items())
-        super().__init__(f"{node}: {len(self.errors)} of {expected} branches failed: {each}")
+        each = [f"\n  {name}: {reason_of(error)}" for name, error in list(self.errors.items())[:_SHOWN]]
+        each += [f"\n  and {len(self.errors) - _SHOWN} more"] if len(self.errors) > _SHOWN else []
+        super().__init__(f"{node}: {len(self.errors)} of {expected} branches failed:{''.join(each)}")
 
 
 class ApplicationFailed(RunError):
@@ -850,7 +855,14 @@ def some(names: Sequence[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def describe(error: BaseException, fields: Mapping[str, str] | None = None) -> str:
-    """One readable line for any exception: its first line, without a JVM stack."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0] if fields is None else f"{text} {dict(fields)}"
+def describe(error: BaseException, limit: int = LIMIT) -> str:
+    """What any exception says, in one line without a stack: type, text, the innermost cause, the user's line of code.
+
+    Of our own the text alone. The same in the terminal, the ledger, lineage, summaries and runners' results.
+    """
+    return short(message(error, own=SparkFlowError), limit)
+
+
+def reason_of(error: BaseException, limit: int = BRANCH_LIMIT) -> str:
+    """What a node's error says, for a message that names the node itself."""
+    return describe(error.cause if isinstance(error, NodeFailed) else error, limit)

@@ -20,6 +20,7 @@ from spark_flow.errors import (
     RunError,
     UnknownBranch,
     describe,
+    reason_of,
 )
 from spark_flow.frames import Bounded, LazyFrame, lazy, read_now
 from spark_flow.names import check_name
@@ -228,7 +229,7 @@ def completeness_of(run: Run, node: str, branches: Sequence[Branch], ended: Ende
         node=node,
         expected=tuple(branch.name for branch in branches),
         arrived=tuple(branch.name for branch in branches if branch.name not in lacking),
-        failed={name: describe(error) for name, error in ended.failed.items()},
+        failed={name: reason_of(error) for name, error in ended.failed.items()},
         absent={name: why for name, why in absent.items() if name not in ended.failed},
     )
 

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from spark_flow.errors import NothingToDo, NotNow, SparkFlowError, UsageError, describe
+from spark_flow.errors import NothingToDo, NotNow, UsageError, describe
 from spark_flow.ledger import DeltaLedger
 from spark_flow.names import check_name
 from spark_flow.orchestration import shared_state
@@ -301,8 +301,7 @@ def ended_with(key: str, error: BaseException, seconds: float = 0.0) -> KeyResul
     """The result of a key that ended with an error."""
     kinds: Mapping[type[BaseException], State] = {NotNow: "waiting", NothingToDo: "skipped"}
     state: State = next((state for kind, state in kinds.items() if isinstance(error, kind)), "failed")
-    reason = str(error) if isinstance(error, SparkFlowError) else describe(error)
-    return KeyResult(key=key, state=state, reason=reason, seconds=seconds, error=error)
+    return KeyResult(key=key, state=state, reason=describe(error), seconds=seconds, error=error)
 
 
 def _since(began: float) -> float:

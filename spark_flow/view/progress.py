@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
+
+from spark_flow.view.text import markup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,9 +38,8 @@ class Progress:
         """Say which run this is."""
         self._run = run
         what = "plan of " if run.plan else ""
-        self._console.print(
-            f"[bold]{what}{run.pipeline} {run.key}[/] generation {run.generation}, attempt {run.attempt}"
-        )
+        name = markup(f"{run.pipeline} {run.key}")
+        self._console.print(f"[bold]{what}{name}[/] generation {run.generation}, attempt {run.attempt}")
         for words in run.warnings:
             self._warn(words)
 
@@ -61,7 +61,7 @@ class Progress:
             self._show()
 
     def _warn(self, words: str) -> None:
-        self._console.print(f"[yellow]warning[/]: {escape(words)}")
+        self._console.print(f"[yellow]warning[/]: {markup(words)}")
 
     def _say_waiting(self, outcome: Outcome) -> None:
         """A line when what is waited for changes, and each minute that it does not: a log stays short."""
@@ -79,7 +79,7 @@ class Progress:
         self._console.print(f"[bold]{run.summary()['state']}[/]: {counts or 'no nodes'}")
         for part in run.completeness:
             if part.is_approximate:
-                self._console.print(f"[yellow]incomplete[/]: {escape(str(part))}")
+                self._console.print(f"[yellow]incomplete[/]: {markup(part)}")
 
     def _place(self, outcome: Outcome) -> str:
         """How many branches of the node's fan-in have ended, failures included."""
@@ -97,7 +97,7 @@ class Progress:
             self._status = self._console.status("")
             self._status.start()
         self._status.update(
-            "; ".join([*self._fan_ins(), f"running {', '.join(self._running)}"] if self._running else [])
+            "; ".join([*self._fan_ins(), f"running {markup(', '.join(self._running))}"] if self._running else [])
         )
 
     def _fan_ins(self) -> list[str]:
@@ -106,7 +106,7 @@ class Progress:
         for name, nodes in self._run.graph.fan_ins.items() if self._run else ():
             running = sum(node in self._running for node in nodes)
             if running:
-                words.append(f"{name}: {self._done(nodes)}, {running} running")
+                words.append(f"{markup(name)}: {self._done(nodes)}, {running} running")
         return words
 
     def _done(self, nodes: Sequence[str]) -> str:
@@ -122,5 +122,5 @@ def line(outcome: Outcome) -> str:
     rows = f"{outcome.rows:>8,} rows" if outcome.rows is not None else " " * 13
     fresh = outcome.state in ("succeeded", "failed") and outcome.duration_ms is not None
     took = f"{(outcome.duration_ms or 0) / 1000:>7.2f} s" if fresh else " " * 9
-    words = escape(outcome.error or outcome.reason)
-    return f"  [{colour}]{outcome.state:<11}[/] {outcome.node:<24} {rows} {took}  {words}".rstrip()
+    words = markup(outcome.error or outcome.reason)
+    return f"  [{colour}]{outcome.state:<11}[/] {markup(f'{outcome.node:<24}')} {rows} {took}  {words}".rstrip()

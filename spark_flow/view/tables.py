@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from spark_flow.storage.delta import read_rows
+from spark_flow.view.text import cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -112,7 +114,8 @@ def status_table(views: Iterable[RunView]) -> Table:
         took = f"{(v.ended - v.began).total_seconds():.1f} s" if v.ended else ""
         nodes = ", ".join(f"{count} {state}" for state, count in v.counts.items())
         began = v.began.strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(v.pipeline, v.key, str(v.generation), str(v.attempt), v.state, v.complete, began, took, nodes)
+        row = (v.pipeline, v.key, v.generation, v.attempt, v.state, v.complete, began, took, nodes)
+        table.add_row(*map(cell, row))
     return table
 
 
@@ -121,7 +124,7 @@ def run_table(view: RunView) -> Table:
     table = Table("node", "kind", "state", "revision", "rows", "ms", "reason", box=None)
     for n in view.nodes:
         numbers = [str(x) if x is not None else "" for x in (n.revision or None, n.rows, n.duration_ms)]
-        table.add_row(n.node, n.kind, n.state, *numbers, n.error or n.reason)
+        table.add_row(*map(cell, (n.node, n.kind, n.state, *numbers, n.error or n.reason)))
     return table
 
 
@@ -133,12 +136,12 @@ def print_rows(outcomes: Iterable[Outcome], *, limit: int, console: Console | No
             continue
         rows = read_rows(outcome.detail, limit=limit)
         title = f"{outcome.detail['path']} at version {outcome.detail['version']}: {outcome.rows} rows"
-        table = Table(box=None, title=title, title_justify="left")
+        table = Table(box=None, title=cell(title), title_justify="left")
         for field in rows.schema:
             number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-            table.add_column(field.name, justify="right" if number else "left", no_wrap=True)
+            table.add_column(cell(field.name), justify="right" if number else "left", no_wrap=True)
         for row in rows.to_pylist():
-            table.add_row(*["" if value is None else str(value) for value in row.values()])
+            table.add_row(*map(cell, row.values()))
         console.print(table)
 
 
@@ -149,20 +152,15 @@ def leases_table(pools: Mapping[str, Pool]) -> Table:
     )
     for name, pool in pools.items():
         for claim in pool.claims:
-            state = "[green]held[/]" if claim.token else "[yellow]waits[/]"
+            state = Text("held", "green") if claim.token else Text("waits", "yellow")
             used = f"{pool.used} of {'any' if pool.limit is None else pool.limit}"
-            times = [_moment(claim.held or claim.asked), _moment(claim.expires)]
-            who = [claim.pipeline, claim.key, state, str(claim.slots), str(claim.holder), str(claim.token or "")]
-            table.add_row(name, used, *who, *times, claim.id)
+            times = (_moment(claim.held or claim.asked), _moment(claim.expires), claim.id)
+            who = map(cell, (claim.slots, claim.holder, claim.token or "", *times))
+            table.add_row(*map(cell, (name, used, claim.pipeline, claim.key)), state, *who)
         for taken in pool.taken:
-            who = [
-                taken.claim.pipeline,
-                taken.claim.key,
-                "[red]taken[/]",
-                str(taken.claim.slots),
-                str(taken.claim.holder),
-            ]
-            table.add_row(name, "", *who, str(taken.claim.token or ""), _moment(taken.at), taken.why, taken.claim.id)
+            one = taken.claim
+            who = map(cell, (one.slots, one.holder, one.token or "", _moment(taken.at), taken.why, one.id))
+            table.add_row(*map(cell, (name, "", one.pipeline, one.key)), Text("taken", "red"), *who)
     return table
 
 
