@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spark_flow import config as files
-from spark_flow.errors import InvalidArgument, NotAllArrived, NothingToDo, NotNow, SparkFlowError, UsageError
+from spark_flow.errors import (
+    InvalidArgument,
+    NotAllArrived,
+    NothingToDo,
+    NotNow,
+    SparkFlowError,
+    UsageError,
+    describe,
+)
 from spark_flow.orchestration.work import Order
 from spark_flow.outcome import end_of
 from spark_flow.pipelines import Application, Asked, alone, other_file, run_file
@@ -155,7 +163,7 @@ def _run(asked: Asked, *, plan: bool, cause: str, summary: Path | None) -> Run:
     config = asked.load()
     files.redo(config, start=asked.start, only=asked.only, rerun=asked.rerun)  # refused before anything is claimed
     if warning := other_file(asked, config):
-        typer.echo(warning, err=True)
+        say(warning, err=True)
     application = Application(f"{config.pipeline} {config.key}")
     how: dict[str, Any] = {"summary": summary, "progress": Progress()}
     if plan:
@@ -170,7 +178,7 @@ def _summarise(path: Path | None, asked: Asked, error: SparkFlowError) -> None:
     if path is None or path.exists() or (isinstance(error, InvalidArgument) and error.where == "--summary-json"):
         return
     key = next((word.partition("=")[2] for word in reversed(asked.overrides) if word.startswith("key=")), "")
-    write_summary(path, {"key": key, "state": end_of(error), "reason": str(error), "nodes": []})
+    write_summary(path, {"key": key, "state": end_of(error), "reason": describe(error), "nodes": []})
 
 
 def said(error: SparkFlowError) -> str:

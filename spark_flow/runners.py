@@ -128,7 +128,7 @@ def _run(call: _Call, *, plan: bool) -> int:
     config = asked.of(re.split(r"\.\.|,", call.keys)[0].strip() or _STAND_IN).load(any_key=True)
     redo = files.redo(config, start=asked.start, only=asked.only)  # what is wrong with it is told before anything runs
     if warning := other_file(asked, config):
-        typer.echo(warning, err=True)
+        say(warning, err=True)
     application = Application(config.pipeline, shared=True)
     with _asked_for(call, config, anew=redo is not None, plan=plan) as wanted, contextlib.closing(application):
         runner = _runner(call, config, application, wanted.cause, anew=redo is not None)
