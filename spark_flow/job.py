@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spark_flow import config as files
-from spark_flow.errors import (
-    InvalidArgument,
-    NotAllArrived,
-    NothingToDo,
-    NotNow,
-    SparkFlowError,
-    UsageError,
-    describe,
-)
+from spark_flow.errors import NotAllArrived, NothingToDo, NotNow, SparkFlowError, UsageError
 from spark_flow.orchestration.work import Order
-from spark_flow.outcome import end_of
 from spark_flow.pipelines import Application, Asked, alone, other_file, run_file
 from spark_flow.run import recomputing
 from spark_flow.view.progress import Progress
-from spark_flow.view.summary import check_summary, write_summary
+from spark_flow.view.summary import check_summary, write_refused
 from spark_flow.view.tables import print_rows
 from spark_flow.view.text import say
 
@@ -50,11 +42,17 @@ def main(argv: Sequence[str] | None = None, *, job: str, observers: Sequence[Obs
     """
     given = sys.argv[1:] if argv is None else argv
     path = Path(job).resolve()
-    rewritten = _with_parameters(given, _default(path))
-    return command_line(_command(path, observers), _help(job), rewritten, path.name)
+    rewritten, options = with_parameters(given, _default(path))
+    return command_line(_command(path, observers), _help(job), rewritten, path.name, options)
 
 
-def command_line(command: Callable[..., int], help: str, argv: Sequence[str] | None, name: str) -> int:  # noqa: A002
+def command_line(
+    command: Callable[..., int],
+    help: str,  # noqa: A002
+    argv: Sequence[str] | None,
+    name: str,
+    options: Sequence[str] = (),
+) -> int:
     """Run one command; returns its exit code, 2 for what the parser refuses.
 
     Args:
@@ -62,9 +60,10 @@ def command_line(command: Callable[..., int], help: str, argv: Sequence[str] | N
         help: What it does.
         argv: The arguments after the program's name.
         name: The program's.
+        options: More of its options, those of the file's parameters: the nearest one is offered for an unknown one.
     """
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(help=help)(command)
+    app.command(help=help, context_settings={"token_normalize_func": _dashed})(command)
     try:
         code = app(list(argv) if argv is not None else None, prog_name=name, standalone_mode=False)
     except typer.Exit as leave:
@@ -73,6 +72,9 @@ def command_line(command: Callable[..., int], help: str, argv: Sequence[str] | N
         show = getattr(error, "show", None)  # the parser's own errors: an unknown option, a missing value
         if show is None:
             raise
+        if hasattr(error, "possibilities"):
+            near = get_close_matches(str(getattr(error, "option_name", "")), options)
+            error.possibilities = sorted({*(error.possibilities or ()), *near})
         show()
         return 2
     return int(code or 0)
@@ -82,21 +84,31 @@ def _default(job: Path) -> Path:
     return job.resolve().parent.parent / "conf" / f"{job.stem}.yaml"
 
 
-def _with_parameters(argv: Sequence[str], config: Path) -> list[str]:
-    """The arguments, with ``--output-type csv`` of a parameter of the file as the override that it is short for."""
+def _dashed(option: str) -> str:
+    """``--output_type`` as ``--output-type``."""
+    return option.replace("_", "-")
+
+
+def with_parameters(argv: Sequence[str], config: Path) -> tuple[list[str], list[str]]:
+    """The arguments, with ``--output-type csv`` of a parameter of the file as the override that it is short for.
+
+    Returns:
+        They, and the options of all parameters of the file.
+    """
     left = list(argv)
     for at, argument in enumerate(left):
         if argument.startswith("--config"):
             config = Path(argument.partition("=")[2] or (left[at + 1] if at + 1 < len(left) else config))
-    names = {f"--{name.replace('_', '-')}": name for name in files.parameter_names(config)}
+    names = {f"--{_dashed(name)}": name for name in files.parameter_names(config)}
     rewritten = []
     while left:
         option, sign, value = left.pop(0).partition("=")
-        if option in names and (sign or left):
-            rewritten.append(f"parameters.{names[option]}.value={value if sign else left.pop(0)}")
+        name = names.get(_dashed(option))
+        if name is not None and (sign or left):
+            rewritten.append(f"parameters.{name}.value={value if sign else left.pop(0)}")
         else:
             rewritten.append(f"{option}{sign}{value}")
-    return rewritten
+    return rewritten, list(names)
 
 
 def _help(job: str) -> str:
@@ -129,7 +141,7 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
                 metavar="NODE",
             ),
         ] = None,
-        show: Annotated[int, typer.Option(help="Print this many rows of each table written.")] = 0,
+        show: Annotated[int, typer.Option(min=0, help="Print this many rows of each table written.")] = 0,
         summary_json: Annotated[Path | None, typer.Option(help="Write the run's summary to this file.")] = None,
         cause: Annotated[
             str, typer.Option(help="What asks for this run: a key that was done for another cause is done anew.")
@@ -148,7 +160,7 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
             check_summary(summary_json)
             run = _run(asked, plan=plan, cause=cause, summary=summary_json)
         except SparkFlowError as error:
-            _summarise(summary_json, asked, error)
+            write_refused(summary_json, error, {"key": asked.key, "nodes": []})
             say(f"{said(error)}: {error}", err=True)
             done = isinstance(error, NotAllArrived) and not error.asked
             return 0 if done else error.exit_code
@@ -171,14 +183,6 @@ def _run(asked: Asked, *, plan: bool, cause: str, summary: Path | None) -> Run:
     with alone(config, lambda words: say(f"waiting: {words}")) as order:
         mine = dataclasses.replace(order, cause=cause)
         return recomputing(lambda: run_file(asked, config, mine, application, **how))
-
-
-def _summarise(path: Path | None, asked: Asked, error: SparkFlowError) -> None:
-    """Write the summary of a run that ended before it began, for those who wait for it."""
-    if path is None or path.exists() or (isinstance(error, InvalidArgument) and error.where == "--summary-json"):
-        return
-    key = next((word.partition("=")[2] for word in reversed(asked.overrides) if word.startswith("key=")), "")
-    write_summary(path, {"key": key, "state": end_of(error), "reason": describe(error), "nodes": []})
 
 
 def said(error: SparkFlowError) -> str:

@@ -69,6 +69,11 @@ class Asked:
         """The same for one key."""
         return dataclasses.replace(self, overrides=(*self.overrides, f"key={key}"))
 
+    @property
+    def key(self) -> str:
+        """The key among the overrides; empty if there is none."""
+        return next((word.partition("=")[2] for word in reversed(self.overrides) if word.startswith("key=")), "")
+
     def load(self, *, any_key: bool = False) -> files.JobConfig:
         """The file, checked, with the files of the jobs that it triggers.
 

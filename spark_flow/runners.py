@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import re
 import sys
 from pathlib import Path
@@ -16,13 +15,14 @@ from rich.text import Text
 
 from spark_flow import config as files
 from spark_flow.errors import InvalidArgument, SparkFlowError
-from spark_flow.job import command_line, said
+from spark_flow.job import command_line, said, with_parameters
 from spark_flow.orchestration.concurrent_runner import MAX_ACTIVE_RUNS, ConcurrentRunner
 from spark_flow.orchestration.requests import Request, request
 from spark_flow.orchestration.single_runner import SingleRunner
 from spark_flow.pipelines import Application, Asked, other_file, pipeline_of, submitted
 from spark_flow.view.progress import COLOURS, Progress
-from spark_flow.view.tables import wide_console
+from spark_flow.view.summary import check_summary, write_refused, write_summary
+from spark_flow.view.tables import print_rows, runs, wide_console
 from spark_flow.view.text import cell, markup, say
 
 if TYPE_CHECKING:
@@ -54,11 +54,16 @@ def main(argv: Sequence[str] | None = None, *, job: str, kind: Kind, observers: 
     words = f"Run the keys of a job's file {way}. KEYS are as 2013-01-01..2013-01-04, with commas between several; "
     words += "by default all of runner.calendar. Any value of the file can be set as name=value."
     given = sys.argv[1:] if argv is None else argv
-    return command_line(_command(path, kind, observers), words, given, path.name)
+    rewritten, options = with_parameters(given, _default(path))
+    return command_line(_command(path, kind, observers), words, rewritten, path.name, options)
+
+
+def _default(runner: Path) -> Path:
+    return runner.parent.parent / "conf" / f"{runner.stem}.yaml"
 
 
 def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callable[..., int]:
-    default = runner.parent.parent / "conf" / f"{runner.stem}.yaml"
+    default = _default(runner)
 
     def command(
         words: Annotated[
@@ -83,6 +88,9 @@ def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callabl
             list[str] | None,
             typer.Option(help="Of each key do this node alone anew. May be repeated.", metavar="NODE"),
         ] = None,
+        show: Annotated[
+            int, typer.Option(min=0, help="Print this many rows of each table that a key's run has written.")
+        ] = 0,
         cause: Annotated[str, typer.Option(help="What asks for it: keys that were done for it are reused.")] = "",
         summary_json: Annotated[Path | None, typer.Option(help="Write what became of each key to this file.")] = None,
     ) -> int:
@@ -98,8 +106,10 @@ def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callabl
         if reprocess:
             asked = dataclasses.replace(asked, overrides=(*asked.overrides, f"runner.reprocess={reprocess}"))
         try:
-            return _run(_Call(kind, asked, keys, cause, summary_json), plan=plan)
+            check_summary(summary_json)
+            return _run(_Call(kind, asked, keys, cause, summary_json, show), plan=plan)
         except SparkFlowError as error:
+            write_refused(summary_json, error, {"keys": []})
             say(f"{said(error)}: {error}", err=True)
             return error.exit_code
 
@@ -119,6 +129,7 @@ class _Call:
     keys: str
     cause: str
     summary: Path | None
+    show: int = 0
 
 
 def _run(call: _Call, *, plan: bool) -> int:
@@ -136,9 +147,20 @@ def _run(call: _Call, *, plan: bool) -> int:
             _print_plan(runner.plan(call.keys))
             return 0
         summary = runner.run(call.keys)
+        _finish(summary, call.summary)  # before anything else that may fail: the keys are done
         wanted.done = summary.exit_code == 0
-    _finish(summary, call.summary)
+        if call.show:
+            _show(runner.pipeline, summary, call.show)
     return summary.exit_code
+
+
+def _show(pipeline: Pipeline, summary: Summary, limit: int) -> None:
+    """Rows of the tables that each key's run has written, or wrote before, as its job's ``--show`` prints them."""
+    for result in summary.results:
+        if result.state in ("succeeded", "reused"):
+            typer.echo(f"{pipeline.name} {result.key}:")
+            for view in runs(pipeline.ledger.read(pipeline.name, result.key)):
+                print_rows(view.nodes, limit=limit)
 
 
 def _asked_for(
@@ -191,10 +213,14 @@ def _print_plan(planned: Sequence[Planned]) -> None:
 
 
 def _finish(summary: Summary, path: Path | None) -> None:
-    """Say what became of all, and write it down."""
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(summary.facts, indent=1) + "\n")
+    """Write what became of all down, and say it."""
+    try:
+        write_summary(path, summary.facts)
+    finally:
+        _print_results(summary)
+
+
+def _print_results(summary: Summary) -> None:
     table = Table("key", "state", "seconds", "reason", box=None)
     for result in summary.results:
         took = f"{result.seconds:.1f}" if result.seconds else ""

@@ -6,8 +6,10 @@ import threading
 from pathlib import Path
 
 import pytest
+import typer
 
 from spark_flow import job, pipelines, runners, stream
+from spark_flow.config import models
 from spark_flow.ledger import DeltaLedger
 from spark_flow.view.progress import Progress
 
@@ -273,3 +275,59 @@ def test_a_runner_refuses_such_keys_too_and_reads_the_file_without_one(run, tmp_
     start = "2024-03-01T05" if runner == HOURLY else "2024-03-01"
     code = runners.main([*words, f"runner.start_date={start}", f"runner.end_date={start}", "--plan"], **how)
     assert (code, f"{start}  run" in capsys.readouterr().out) == (0, True)
+
+
+# --- options -----------------------------------------------------------------------------------------------------
+
+PARAMETERS = (
+    CONFIG + "    parameters: {output_type: {values: [csv, delta], value: csv}, day: {values: [a], value: a}}\n"
+)
+
+
+@pytest.mark.parametrize("option", ["--output_type=orc", "--output-type=orc", "--output_type orc", "--output-type orc"])
+@pytest.mark.parametrize("kind", ["job", "single", "concurrent"])
+def test_a_parameter_is_an_option_with_dashes_or_as_it_is_written(run, tmp_path, capsys, option, kind):
+    if kind == "job":
+        code, output = run("key=k", *option.split(), config=PARAMETERS)
+    else:
+        run("key=../x", config=PARAMETERS)
+        words = ["--config", f"{tmp_path}/job.yaml", "2013-01-02", *option.split()]
+        code, output = runners.main(words, job=str(tmp_path / "job.py"), kind=kind), capsys.readouterr().err
+    assert (code, "parameters.output_type.value: found 'orc'" in output) == (2, True), output
+
+
+@pytest.mark.parametrize(
+    ("option", "near"),
+    [
+        ("--summary_jsn=x", "--summary-json"),
+        ("--output_typ=csv", "--output-type"),
+        ("--output-type", "--output-type"),  # without a value
+        ("--reruns", "--rerun"),
+        ("--plam", "--plan"),
+    ],
+)
+def test_an_unknown_option_gets_the_nearest_valid_one(run, option, near):
+    code, output = run("key=k", option, config=PARAMETERS)
+    assert (code, near in output.replace(option, "", 1)) == (2, True), output
+
+
+def test_our_own_options_may_be_written_with_underscores_too(run, tmp_path):
+    run("key=k", f"--summary_json={tmp_path}/told.json")
+    assert (tmp_path / "told.json").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["plan", "summary_json", "from", "reprocess", "a.b", "a_b: {values: [a], value: a}, a-b"]
+)
+def test_a_parameter_that_could_not_be_given_is_refused(run, name):
+    code, output = run("key=k", config=CONFIG + f"    parameters: {{{name}: {{values: [a], value: a}}}}\n")
+    assert (code, f"parameters.{name.split()[-1]}" in output) == (2, True), output
+
+
+def test_the_names_that_no_parameter_may_have_are_those_of_the_options():
+    found = set()
+    for command in (job._command(Path("j.py"), ()), runners._command(Path("j.py"), "single", ())):
+        app = typer.Typer()
+        app.command()(command)
+        found |= {name.lstrip("-") for each in typer.main.get_command(app).params for name in each.opts if "--" in name}
+    assert found - {"install-completion", "show-completion"} | {"help"} == models.OPTIONS

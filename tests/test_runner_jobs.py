@@ -73,9 +73,11 @@ def test_a_failed_day_holds_the_next_one_back_and_mended_both_go_through_in_orde
     code, told, _ = loads("single", days, "runner.depends_on_past=true", "sources.days.bad_records=fail")
     assert (code, told) == (1, {DAYS[0]: "succeeded", DAYS[1]: "failed", DAYS[2]: "waiting"})
     loads.give(DAYS[1])
-    code, told, said = loads("single", days, "runner.depends_on_past=true", "sources.days.bad_records=fail")
+    words = ["runner.depends_on_past=true", "sources.days.bad_records=fail", "--show=1"]
+    code, told, said = loads("single", days, *words)
     assert (code, told) == (0, {DAYS[0]: "reused", DAYS[1]: "succeeded", DAYS[2]: "succeeded"})
     assert said.index(f"{DAYS[1]} succeeded") < said.index(f"{DAYS[2]} generation 1")
+    assert [day for day in DAYS if f" {day}  1.0" in said] == DAYS[:3]  # --show: of the day that was reused as well
     assert [day for day, _ in loads.table()] == DAYS[:3]
 
 

@@ -76,6 +76,12 @@ class SourceModel(Model):
         return only_delta("version", value, info)
 
 
+OPTIONS = frozenset(
+    {"config", "job", "plan", "rerun", "reprocess", "from", "only", "show", "summary-json", "cause", "help"}
+)
+"""The options of jobs and runners: a parameter of such a name could not be given."""
+
+
 class ParameterModel(Model):
     """An argument of the job, given by ``--<name>``: one of a few values."""
 
@@ -117,7 +123,7 @@ class JobConfig(Model):
             + self._table_findings()
             + self._lineage_findings()
         )
-        wrong += self._runner_findings() + self._cycle_findings()
+        wrong += self._runner_findings() + self._cycle_findings() + self._parameter_findings()
         wrong += self._key_findings() if not (info.context or {}).get("any_key") else []
         if wrong:
             raise findings(*wrong)
@@ -188,6 +194,16 @@ class JobConfig(Model):
             return [Finding(("key",), error.found, error.expected, "A key names a folder and rows: each has one name.")]
         return []
 
+    def _parameter_findings(self) -> list[Finding]:
+        """Whether each parameter can be given as an option."""
+        wrong = {name: "the name of an option of every job" for name in self.parameters if _option(name) in OPTIONS}
+        options = [_option(name) for name in self.parameters]
+        twice = [name for at, name in enumerate(self.parameters) if _option(name) in options[:at]]
+        wrong |= {name: f"the option --{_option(name)} again" for name in twice}
+        wrong |= {name: "a name with '.'" for name in self.parameters if "." in name}
+        fix = "Give it another name."
+        return [Finding(("parameters", name), what, "a name of its own", fix) for name, what in wrong.items()]
+
     def _cycle_findings(self) -> list[Finding]:
         """Whether the run waits for what it publishes itself, which would never come."""
         entries = list(walk(self.flow))
@@ -230,6 +246,10 @@ class JobConfig(Model):
             if isinstance(entry, AlignedFanInModel | UnalignedFanInModel) and entry.source in self.sources:
                 found += _fan_in_findings((*place, "branches"), entry, self.sources[entry.source])
         return found
+
+
+def _option(parameter: str) -> str:
+    return parameter.replace("_", "-")
 
 
 def _branch_name_findings(place: tuple[str | int, ...], branches: tuple[str, ...], *, fallback: bool) -> list[Finding]:

@@ -128,7 +128,7 @@ def run_table(view: RunView) -> Table:
     return table
 
 
-def print_rows(outcomes: Iterable[Outcome], *, limit: int, console: Console | None = None) -> None:
+def print_rows(outcomes: Iterable[Outcome | Event], *, limit: int, console: Console | None = None) -> None:
     """Print the key's rows of each Delta table that a run wrote or reused, read without Spark."""
     console = console or wide_console()
     for outcome in outcomes:
