@@ -14,6 +14,7 @@ from spark_flow import backfill as backfills
 from spark_flow.errors import SparkFlowError
 from spark_flow.ledger import DeltaLedger, Event
 from spark_flow.orchestration.leases import Leases, Place, free
+from spark_flow.session import session
 from spark_flow.stale import StaleKey
 from spark_flow.stale import stale as find_stale
 from spark_flow.storage import files
@@ -71,9 +72,18 @@ def show(pipeline: Pipeline, key: Key, state: State = "state", as_json: Json = F
 
 
 @app.command()
-def verify(pipeline: Pipeline, key: Key, state: State = "state", as_json: Json = False) -> None:
-    """Compare a key's rows in its tables with what was recorded; exit 1 when something differs."""
-    findings = check(_known(state, pipeline, key))
+def verify(
+    pipeline: Pipeline,
+    key: Key,
+    state: State = "state",
+    deep: Annotated[bool, typer.Option("--deep", help="Read all rows by Spark, and compare their hash.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare a key's tables with what was recorded; exit 1 unless all is as it was written.
+
+    By default files, sizes and Parquet's footers are compared, without Spark; --deep reads the rows.
+    """
+    findings = check(_known(state, pipeline, key), deep=session("spark_flow verify") if deep else None)
     if as_json:
         _print_json([dataclasses.asdict(f) for f in findings])
     else:

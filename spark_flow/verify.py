@@ -1,7 +1,8 @@
-"""Whether what was recorded is still there: the ledger against the tables, without Spark."""
+"""Whether what was recorded is still there: the ledger against the tables, without Spark unless asked for."""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -10,9 +11,13 @@ from spark_flow.storage import delta, folders
 from spark_flow.storage.port import app_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    from pyspark.sql import SparkSession
 
     from spark_flow.ledger import Event
+    from spark_flow.storage.content import Content
+    from spark_flow.storage.port import Held
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +25,7 @@ class Finding:
     """What a target holds of a recorded write.
 
     Attributes:
-        state: ``ok``, ``differs``, ``missing``, or ``unknown`` when the target cannot be read without Spark.
+        state: ``ok``, ``differs``, ``missing``, or ``unknown`` where that cannot be told without Spark, or at all.
         recorded: Rows that the ledger says were written.
         found: Rows that are there.
         reason: In words, with what to do.
@@ -36,31 +41,64 @@ class Finding:
     reason: str = ""
 
 
-def verify(events: Iterable[Event]) -> list[Finding]:
-    """Compare each node's last recorded write with what its target holds.
+def verify(events: Iterable[Event], *, deep: SparkSession | None = None) -> list[Finding]:
+    """Compare each node's last recorded write with what its target holds now.
+
+    By default the files of the write are looked at, with their sizes and Parquet's footers, and what changed the table
+    since; what they cannot tell is ``unknown``. OPTIMIZE changes no rows, so it is no difference.
 
     Args:
         events: The events of one pipeline and key, oldest first.
+        deep: A session by which all rows are read and compared by their hash as well.
     """
     last = {e.node: e for e in events if e.state == "succeeded" and e.revision and "format" in e.detail}
-    return [_check(event) for event in last.values()]
+    return [_check(event, deep) for event in last.values()]
 
 
-def _check(event: Event) -> Finding:
-    id_ = app_id(event.pipeline, event.node, event.key)
-    held = delta.held if event.detail["format"] == "delta" else folders.held
+def _check(event: Event, deep: SparkSession | None) -> Finding:
+    of = delta if event.detail["format"] == "delta" else folders
     recorded = event.detail.get("quarantined", event.rows)
     place = {"pipeline": event.pipeline, "key": event.key, "node": event.node, "path": event.detail["path"]}
+    finding = functools.partial(Finding, recorded=recorded, **place)
     try:
-        revision, found = held(event.detail, id_)
+        held = of.held(event.detail, app_id(event.pipeline, event.node, event.key))
+        wrong = _wrong(held, event.revision, recorded)
+        if deep is not None and not wrong:
+            hash_, content = of.content(deep, event.detail)
+            return _compare(finding, hash_, content, recorded)
     except MissingInput as error:
-        return Finding(state="missing", recorded=recorded, found=None, reason=str(error), **place)
+        return finding(state="missing", found=None, reason=str(error))
     except Exception as error:
-        return Finding(state="unknown", recorded=recorded, found=None, reason=describe(error), **place)
-    if revision != event.revision:
-        reason = f"the target remembers revision {revision}, the ledger {event.revision}; run the job again"
-        return Finding(state="differs", recorded=recorded, found=found, reason=reason, **place)
-    if recorded is not None and found != recorded:
-        reason = f"{recorded} rows were written, {found} are there; --rerun the key to mend it"
-        return Finding(state="differs", recorded=recorded, found=found, reason=reason, **place)
-    return Finding(state="ok", recorded=recorded, found=found, **place)
+        return finding(state="unknown", found=None, reason=describe(error))
+    if wrong:
+        return finding(state="differs", found=held.rows, reason=wrong)
+    doubt = held.unknown
+    if recorded is not None and held.rows != recorded:
+        doubt = f"{held.by} counts {held.rows} rows by a predicate of Spark's" if held.by else doubt or "not counted"
+    if doubt:
+        return finding(state="unknown", found=held.rows, reason=f"{doubt}; --deep reads the rows by Spark")
+    return finding(state="ok", found=held.rows)
+
+
+def _wrong(held: Held, revision: int, recorded: int | None) -> str:
+    """Why a target cannot hold what was written; empty when nothing says so."""
+    if held.revision != revision:
+        return f"the target remembers revision {held.revision}, the ledger {revision}; run the job again"
+    if held.differs:
+        return f"{held.differs}; --rerun the key to fix it"
+    if not held.by and None not in (recorded, held.rows) and held.rows != recorded:
+        return f"{recorded} rows were written, {held.rows} are there; --rerun the key to fix it"
+    return ""
+
+
+def _compare(finding: Callable[..., Finding], hash_: str, content: Content, recorded: int | None) -> Finding:
+    """What the rows themselves say."""
+    if recorded is not None and content.rows != recorded:
+        reason = f"{recorded} rows were written, {content.rows} are there; --rerun the key to fix it"
+        return finding(state="differs", found=content.rows, reason=reason)
+    if not hash_:
+        return finding(state="unknown", found=content.rows, reason="no hash was recorded when it was written")
+    if content.hash != hash_:
+        reason = "the same number of rows, of other values; --rerun the key to fix it"
+        return finding(state="differs", found=content.rows, reason=reason)
+    return finding(state="ok", found=content.rows)

@@ -8,9 +8,18 @@ from deltalake import DeltaTable
 from pyspark.sql import functions as F
 
 import spark_flow as sf
-from spark_flow.errors import CannotReplace, MissingInput, OutsideKey, WriteNotProved
+from spark_flow.errors import (
+    CannotReplace,
+    ConstraintViolated,
+    InvalidArgument,
+    InvalidName,
+    MissingInput,
+    NotRepresentable,
+    OutsideKey,
+    WriteNotProved,
+)
 from spark_flow.storage import delta, files, folders
-from spark_flow.storage.port import Intent
+from spark_flow.storage.port import Held, Intent
 
 pytestmark = pytest.mark.spark
 SINKS = [sf.delta, sf.csv, sf.json, sf.parquet]
@@ -73,7 +82,7 @@ def test_an_empty_frame_empties_the_key_and_uses_the_revision_up(make, numbers, 
     written = sink.write(numbers(0), intent(2))
     assert (written.rows, sink.remembered(intent(1).app_id, "2013-01-02")) == (0, 2)
     held = delta.held if sink.format == "delta" else folders.held
-    assert held(written.detail, intent(1).app_id) == (2, 0)
+    assert held(written.detail, intent(1).app_id) == Held(revision=2, rows=0)
 
 
 @by_format
@@ -115,10 +124,13 @@ def test_the_naive_rule_loses_a_day_without_a_word(numbers, spark, tmp_path):
 def test_a_write_that_delta_drops_is_not_taken_for_done(numbers, tmp_path, monkeypatch):
     sink = sf.delta(str(tmp_path / "t"), partition_by="date")
     sink.write(numbers(3), intent(5))
+    with pytest.raises(WriteNotProved) as refused:
+        sink.write(numbers(4), intent(4))
+    assert refused.value.found == "revision 5"
     monkeypatch.setattr(type(sink), "remembered", lambda *_: 0)
     with pytest.raises(WriteNotProved) as refused:
         sink.write(numbers(4), intent(4))
-    assert "revision 5" in refused.value.found
+    assert refused.value.found == "revision 5"
 
 
 def test_an_append_that_was_committed_is_not_repeated(numbers, spark, tmp_path):
@@ -191,8 +203,137 @@ def test_without_partitions_a_folder_sink_keeps_a_folder_per_key(spark, tmp_path
 
 def test_what_a_killed_attempt_left_is_removed_and_not_what_another_key_is_at(numbers, tmp_path):
     """Keys may begin alike: a day, and an hour of it."""
-    own, others = (tmp_path / f".spark_flow-{key}-0a1b2c3d" for key in ("2013-01-02", "2013-01-02-05"))
+    own, others = (tmp_path / f".spark_flow-{key}" / "new-0a1b2c3d" for key in ("2013-01-02", "2013-01-02-05"))
     for folder in (own, others):
-        folder.mkdir()
+        folder.mkdir(parents=True)
     sf.csv(str(tmp_path), partition_by="date").write(numbers(3), intent(1))
     assert (own.exists(), others.exists()) == (False, True)
+
+
+@by_format
+def test_a_newer_revision_is_never_written_over(make, numbers, read, tmp_path):
+    """Of a writer that stood still past its lease: what took its place is newer."""
+    sink = make(str(tmp_path / "t"), partition_by="date")
+    sink.write(numbers(3), intent(2))
+    with pytest.raises(WriteNotProved) as refused:
+        sink.write(numbers(1), intent(1))
+    assert refused.value.found == "revision 2"
+    assert len(read(sink)) == 3
+
+
+@by_format
+@pytest.mark.parametrize("date", ["DATE'2013-01-05'", "CAST(NULL AS DATE)"], ids=["another", "null"])
+def test_the_first_write_takes_no_row_of_another_key(make, spark, tmp_path, date):
+    """Delta checks replaceWhere only where the table is there already."""
+    sink = make(str(tmp_path / "t"), partition_by="date")
+    frame = spark.sql(f"SELECT 1 AS id, DATE'2013-01-02' AS date UNION ALL SELECT 2, {date}")
+    with pytest.raises(OutsideKey) as refused:
+        sink.write(frame, intent(1))
+    assert refused.value.found == (f"date={'NULL' if 'NULL' in date else '2013-01-05'}",)
+    assert sink.remembered(intent(1).app_id, "2013-01-02") == 0
+
+
+def test_the_first_write_of_a_predicate_takes_no_other_row(spark, tmp_path):
+    """The totals of a CUBE are rows whose key is NULL."""
+    sink = sf.delta(str(tmp_path / "t"), replace_where="day = '2013-01-02' AND `the shop` > 0")
+    frame = spark.sql("SELECT '2013-01-02' AS day, 1 AS `the shop`, 2 AS n").cube("day", "the shop").agg(F.sum("n"))
+    with pytest.raises(OutsideKey) as refused:
+        sink.write(frame.withColumnRenamed("sum(n)", "n"), intent(1))
+    assert "NULL" in refused.value.found[0]
+    assert delta.open_table(sink.path) is None
+
+
+@pytest.mark.parametrize(
+    ("row", "constraint", "values"),
+    [
+        ("0 AS id, 'a' AS name", "CHECK pos (id > 0)", {"id": "0"}),
+        ("1 AS id, CAST(NULL AS STRING) AS name", "NOT NULL name", {}),
+        ("5 AS id, 'a' AS name", "CHECK late ((id < 5) OR (date > '2013-01-02'))", {"id": "5", "date": "2013-01-02"}),
+    ],
+    ids=["check", "not_null", "check_of_the_keys_column"],
+)
+@pytest.mark.parametrize("how", [{"partition_by": "date"}, {"mode": "append"}], ids=["replace", "append"])
+def test_a_violated_constraint_is_named_with_the_rows_values(spark, tmp_path, row, constraint, values, how):
+    path = tmp_path / "t"
+    spark.sql(
+        f"CREATE TABLE delta.`{path}` (date DATE, id INT, name STRING NOT NULL) USING delta PARTITIONED BY (date)"
+    )
+    spark.sql(f"ALTER TABLE delta.`{path}` ADD CONSTRAINT pos CHECK (id > 0)")
+    spark.sql(f"ALTER TABLE delta.`{path}` ADD CONSTRAINT late CHECK (id < 5 OR date > '2013-01-02')")
+    with pytest.raises(ConstraintViolated) as refused:
+        sf.delta(str(path), **how).write(spark.sql(f"SELECT DATE'2013-01-02' AS date, {row}"), intent(1))
+    assert (refused.value.constraint, refused.value.values) == (constraint, values)
+
+
+@pytest.mark.parametrize("option", ["txnVersion", "TXNAPPID", "userMetadata", "replaceWhere"])
+def test_an_option_that_the_sink_sets_itself_is_refused(option):
+    with pytest.raises(InvalidArgument) as refused:
+        sf.delta("t", partition_by="date", options={option: "x"})
+    assert refused.value.found == option
+    with pytest.raises(InvalidArgument):
+        sf.delta("t", mode="append", replace_where="id = 1")
+
+
+@pytest.mark.parametrize("make", [sf.csv, sf.json, sf.parquet], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("partition_by", ["date", ()], ids=["by_date", "by_key"])
+def test_one_file_of_a_given_name_also_for_a_key_without_rows(make, numbers, tmp_path, partition_by):
+    sink = make(str(tmp_path / "t"), partition_by=partition_by, file_name="shop_{key}.txt")
+    for revision, count in ((1, 3), (2, 0)):
+        sink.write(numbers(count).repartition(3), intent(revision))
+        shown = [file.name for file in (tmp_path / "t").glob("*/*") if not file.name.startswith(("_", "."))]
+        assert shown == ["shop_2013-01-02.txt"]
+        assert folders.read(numbers(1).sparkSession, sink.folder("2013-01-02")).count() == count
+
+
+def test_a_file_name_is_one_for_all_partitions_of_a_key():
+    with pytest.raises(InvalidArgument):
+        sf.csv("t", partition_by=("date", "shop"), file_name="{key}.csv")
+    with pytest.raises(InvalidName):
+        sf.csv("t", file_name="../{key}.csv")
+
+
+def test_a_kill_between_two_renames_leaves_nothing_behind_after_the_next_write(numbers, read, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    sink = sf.csv(str(tmp_path / "t"), partition_by="date")
+    sink.write(numbers(3), intent(1))
+    remove = files.remove
+    moved = []
+
+    def move(storage, source, target):
+        moved.append(target)
+        if len(moved) == 2:
+            raise Killed
+        type(storage).move(storage, source, target)
+
+    class Storage:
+        def __init__(self, storage):
+            self.storage = storage
+
+        def __getattr__(self, name):
+            return getattr(self.storage, name)
+
+        def move(self, source, target):
+            move(self.storage, source, target)
+
+    of = files.of
+    with monkeypatch.context() as killed:
+        killed.setattr(files, "of", lambda path: (Storage(of(path)[0]), of(path)[1]))
+        killed.setattr(files, "remove", lambda path: None if moved else remove(path))  # a kill runs no finally
+        with pytest.raises(Killed):
+            sink.write(numbers(1), intent(2))
+    assert sorted(p.name[:4] for p in (tmp_path / "t" / ".spark_flow-2013-01-02").iterdir()) == ["new-", "old-"]
+    sink.write(numbers(1), intent(2))
+    assert [p.name for p in (tmp_path / "t").iterdir()] == ["date=2013-01-02"]
+    assert read(sink) == [(0, "2013-01-02")]
+
+
+@pytest.mark.parametrize("make", [sf.csv, sf.json], ids=lambda make: make.__name__)
+def test_values_that_the_format_cannot_hold_are_refused(make, spark, tmp_path):
+    """The format's own limit: CSV has no bytes; these options cut times to seconds."""
+    sink = make(str(tmp_path / "t"), options={"timestampFormat": "yyyy-MM-dd HH:mm:ss"})
+    with pytest.raises(NotRepresentable) as refused:
+        sink.write(spark.sql("SELECT TIMESTAMP'2013-01-02 05:00:00.5' AS at"), intent(1))
+    assert refused.value.format == make.__name__
+    assert not files.exists(sink.folder("2013-01-02"))

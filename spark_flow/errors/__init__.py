@@ -6,6 +6,7 @@
     ├── UsageError                  exit code 2: what was asked cannot be done as asked
     │   ├── ConfigError             a YAML file is wrong; all its problems at once
     │   ├── InvalidName             a pipeline, key or node name that cannot be a folder name
+    │   ├── InvalidPath             a path that two libraries would take for two places
     │   ├── InvalidStep             a step that is no function, or has no stable fingerprint
     │   ├── InvalidArgument         an argument of a pattern that is not what it takes
     │   ├── DuplicateNode           two nodes of one name, or two writes to one place
@@ -66,7 +67,10 @@
         ├── NotNotified             a notification could not be sent
         ├── SummaryNotWritten       the file of --summary-json could not be written when the run had ended
         ├── OutsideKey              rows that do not belong to the key being written
+        ├── OtherTimeZone           a key's text is another instant than the one it was written as
+        ├── ConstraintViolated      a row breaks a table's CHECK or NOT NULL
         ├── WriteNotProved          the table does not hold what was just written
+        ├── NotRepresentable        a file format cannot hold the frame's values
         └── SetNotVisible           a transaction's tables were not all committed
 
 A message says what was found, what was expected and what to do; the fields hold the objects.
@@ -139,6 +143,15 @@ class InvalidName(UsageError):
             f"{what} {value!r} cannot be a folder name. Expected 1 to 128 letters, digits, '.', '_' or '-', "
             f"the first a letter or digit (for example 2013-01-02)."
         )
+
+
+class InvalidPath(UsageError):
+    """A path that means different folders to the libraries that use it."""
+
+    def __init__(self, path: str, found: str, why: str) -> None:
+        self.path = path
+        self.found = found
+        super().__init__(f"path {path!r}: found {found!r}, which cannot be part of it: {why}. Choose another name.")
 
 
 class InvalidStep(UsageError):
@@ -822,6 +835,53 @@ class OutsideKey(RunError):
         super().__init__(
             f"{node}: the frame holds rows of {', '.join(self.found)}, expected only key {key}. "
             "Filter the frame to its key before it is written."
+        )
+
+
+class OtherTimeZone(RunError):
+    """A key's text is another instant now than when its rows were written: replacing it would leave the old rows."""
+
+    def __init__(self, node: str, key: str, written: str, now: str, zone: str) -> None:
+        self.node = node
+        self.key = key
+        self.written = written
+        self.now = now
+        self.zone = zone
+        super().__init__(
+            f"{node}: key {key} was written as {written}, and is {now} in this session's time zone {zone}. "
+            "Set spark.sql.session.timeZone to the zone that it was written in."
+        )
+
+
+class ConstraintViolated(RunError):
+    """A row breaks a constraint of its Delta table; nothing was written.
+
+    Attributes:
+        constraint: As ``CHECK pos (id > 0)`` or ``NOT NULL trip.fare``.
+        values: The row's values of the columns that it is about, where Delta reports them.
+    """
+
+    def __init__(self, node: str, path: str, constraint: str, values: Mapping[str, str]) -> None:
+        self.node = node
+        self.path = path
+        self.constraint = constraint
+        self.values = dict(values)
+        row = f" by a row with {', '.join(f'{name} = {value}' for name, value in self.values.items())}" * bool(values)
+        super().__init__(
+            f"{node}: constraint {constraint} of {path} is violated{row}. Nothing was written: fix the data."
+        )
+
+
+class NotRepresentable(RunError):
+    """A file format cannot hold a frame's values: what a reader gets is not what was written. Nothing was published."""
+
+    def __init__(self, node: str, format: str, expected: str, found: str, fix: str) -> None:  # noqa: A002
+        self.node = node
+        self.format = format
+        self.expected = expected
+        self.found = found
+        super().__init__(
+            f"{node}: wrote {expected} as {format}, and a reader gets {found}. Nothing was published. {fix}"
         )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from spark_flow.errors import DuplicateNode, InvalidArgument, NoBranches, OtherCheckpoint, WriteNotProved
 from spark_flow.names import check_name
-from spark_flow.storage import delta, files
+from spark_flow.storage import delta, delta_files, files
 from spark_flow.transforms.columns import check_frame
 
 if TYPE_CHECKING:
@@ -115,7 +115,9 @@ def _stands(sink: delta.DeltaSink, txn: str, query: str, batch: int) -> bool:
     if table is None or known is None or known < batch - 1:
         return False
     # The last batch but one is the usual case: only the newest commits need a look.
-    last = next((tag for commit in table.history(_COMMITS) if (tag := delta.tag_of(commit)).get("stream") == txn), {})
+    last = next(
+        (tag for commit in table.history(_COMMITS) if (tag := delta_files.tag_of(commit)).get("stream") == txn), {}
+    )
     other = query and last.get("query", query) != query
     if other or known > batch:  # a checkpoint goes on from its last batch, never from one before
         raise OtherCheckpoint(sink.path, txn, known, batch)

@@ -66,7 +66,7 @@ class DeltaLedger:
     """
 
     def __init__(self, state: str, *, create: bool = True) -> None:
-        self._path = files.join(files.absolute(state), "ledger")
+        self._path = files.join(files.for_deltalake(state), "ledger")
         self._lock = threading.Lock()
         self._appends = 0
         check_format(state, create=create)

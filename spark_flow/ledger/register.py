@@ -75,7 +75,7 @@ class DeltaRegister:
     """
 
     def __init__(self, path: str, *, create: bool = True) -> None:
-        self._path = files.absolute(path)
+        self._path = files.for_deltalake(path)
         self._lock = threading.Lock()
         self._known: tuple[int, str | None] | None = None  # the version that was read last, and its document
         try:

@@ -75,7 +75,7 @@ def read(
         details: What was recorded of each boundary.
         columns: The columns to read, matched by name; by default those of the first boundary.
     """
-    folders = [files.for_spark(files.join(files.absolute(state), detail["path"])) for detail in details]
+    folders = [files.for_spark_files(files.join(files.absolute(state), detail["path"])) for detail in details]
     return spark.read.schema(columns or schema(details[0])).parquet(*folders)
 
 

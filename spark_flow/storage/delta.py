@@ -5,7 +5,9 @@ The rules are Delta's: https://docs.delta.io/latest/delta-batch.html (idempotent
 
 from __future__ import annotations
 
-import json
+import dataclasses
+import datetime as dt
+import functools
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,18 +25,23 @@ from tenacity import (
 )
 
 from spark_flow import fingerprint
-from spark_flow.errors import CannotReplace, MissingInput, OutsideKey, WriteNotProved
-from spark_flow.names import quote_identifier, quote_literal
-from spark_flow.storage import files
-from spark_flow.storage.port import ALL, Intent, Written
+from spark_flow.errors import CannotReplace, ConstraintViolated, InvalidArgument, MissingInput, WriteNotProved
+from spark_flow.names import quote_identifier
+from spark_flow.storage import delta_files, files, key_rows
+from spark_flow.storage.content import Content, measured, observed
+from spark_flow.storage.port import ALL, Held, Intent, Written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pyspark.sql import DataFrame, DataFrameWriter
+    from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
+    from pyspark.sql.types import StructType
+
+    from spark_flow.storage.key_rows import KeyRows
 
 Mode = Literal["replace", "append", "overwrite"]
 
+_OURS = {name.lower(): name for name in ("txnAppId", "txnVersion", "userMetadata", "replaceWhere")}
 RETENTION = "interval 90 days"  # of transaction ids, in tables that a sink makes
 
 _CONCURRENT = re.compile(
@@ -88,12 +95,12 @@ class DeltaSink:
         )
 
     def predicate(self, key: str) -> str | None:
-        """The SQL predicate of the key's rows; ``None`` where the sink cannot tell them from others."""
+        """SQL that names the key's rows, before their types are known; ``None`` where the sink cannot tell them."""
         if self.mode != "replace":
             return None
         if self.replace_where:
             return self.replace_where
-        return f"{quote_identifier(self.column)} = {quote_literal(key)}" if self.column else None
+        return key_rows.column_is(self.column, key) if self.column else None
 
     @property
     def column(self) -> str | None:
@@ -119,40 +126,74 @@ class DeltaSink:
             raise CannotReplace(intent.node, self.path, intent.revision)
 
     def write(self, frame: DataFrame, intent: Intent) -> Written:
-        """Commit the frame under ``txnVersion = revision`` and prove it. An empty frame uses the id up as well."""
+        """Commit the frame under ``txnVersion = revision`` and prove it. An empty frame uses the id up as well.
+
+        Raises:
+            ConstraintViolated: A row breaks a CHECK or NOT NULL of the table.
+            OtherTimeZone: The key's text is another instant than the one that it was written as.
+            OutsideKey: The frame holds rows of another key.
+            WriteNotProved: A newer revision is there, or the table does not hold this one.
+        """
         table = _open(self.path)
-        if table is not None and self.remembered(intent.app_id, intent.key) == intent.revision:
-            return self._written(intent, "already written at version {}", since=0)
+        known = self.remembered(intent.app_id, intent.key) if table is not None else 0
+        if known > intent.revision:
+            raise WriteNotProved(self.path, f"no revision above {intent.revision}", f"revision {known}")
+        rows = self._rows(frame, intent)
+        if table is not None and known == intent.revision:
+            return self._written(frame, intent, rows, "already written at version {}", since=0)
+        if table is not None and rows is not None and rows.zone:
+            rows.check_zone(intent.node, intent.key, _tag_before(table, intent).get("value"))
         before = table.version() + 1 if table else 0
         intent.mark("before_commit")
-        self._commit(frame, intent)
+        content = self._commit(frame, intent, rows)
         intent.mark("after_commit")
-        return self._written(intent, "written at version {}", since=before)
+        return self._written(frame, intent, rows, "written at version {}", since=before, content=content)
 
-    def _commit(self, frame: DataFrame, intent: Intent) -> None:
-        try:
-            _again(self._writer(frame, intent).save)(files.for_spark(self.path))
-        except Exception as error:
-            if "DELTA_REPLACE_WHERE_MISMATCH" not in str(error):
-                raise
-            found = re.findall(r"^ - (.*)$", str(error), re.MULTILINE)
-            raise OutsideKey(intent.node, intent.key, found or ["another key"]) from error
-
-    def _writer(self, frame: DataFrame, intent: Intent) -> DataFrameWriter:
+    def _rows(self, frame: DataFrame, intent: Intent) -> KeyRows | None:
+        """The key's rows; ``None`` where the sink does not replace a key's rows alone."""
+        if self.column:
+            return key_rows.of_column(frame, self.column, intent.node, intent.key)
         predicate = self.predicate(intent.key)
+        return key_rows.of_predicate(predicate) if predicate else None
+
+    @_again
+    def _commit(self, frame: DataFrame, intent: Intent, rows: KeyRows | None) -> Content:
+        watched, content = observed(key_rows.only(frame, rows) if rows is not None else frame)
+        try:
+            self._writer(watched, intent, rows).save(files.for_spark(self.path))
+        except Exception as error:
+            known = key_rows.as_outside_key(error, intent.node, intent.key)
+            known_ = known or as_violation(error, intent.node, self.path, frame.schema)
+            if known_ is None:
+                raise
+            raise known_ from error
+        return content()
+
+    def _writer(self, frame: DataFrame, intent: Intent, rows: KeyRows | None) -> DataFrameWriter:
         # Options of the writer only: the session conf of the same name leaks into every other write.
+        value = {"value": rows.value} if rows is not None and rows.value else {}
         options = {
+            "delta.setTransactionRetentionDuration": RETENTION,
+            **self.properties,
+            **self.options,
             "txnAppId": intent.app_id,
             "txnVersion": str(intent.revision),
-            "userMetadata": intent.tag,
-            "delta.setTransactionRetentionDuration": RETENTION,
-            **({"replaceWhere": predicate} if predicate else {}),
+            "userMetadata": intent.tagged(value),
+            **({"replaceWhere": rows.predicate} if rows is not None else {}),
         }
-        writer = frame.write.format("delta").options(**{**options, **self.properties, **self.options})
-        mode = "overwrite" if predicate or self.mode == "overwrite" else "append"
-        return writer.mode(mode).partitionBy(*self.partition_by)
+        mode = "overwrite" if rows is not None or self.mode == "overwrite" else "append"
+        return frame.write.format("delta").options(**options).mode(mode).partitionBy(*self.partition_by)
 
-    def _written(self, intent: Intent, words: str, *, since: int) -> Written:
+    def _written(
+        self,
+        frame: DataFrame,
+        intent: Intent,
+        rows: KeyRows | None,
+        words: str,
+        *,
+        since: int,
+        content: Content | None = None,
+    ) -> Written:
         """Find the commit in the table's history by its tag: Delta drops a write of an old id without a word."""
         table = _open(self.path)
         if table is None:
@@ -166,16 +207,50 @@ class DeltaSink:
         version = commit["version"] if commit else table.version()
         metrics = commit.get("operationMetrics", {}) if commit else {}
         # An empty write that replaces nothing is a commit without this figure.
-        rows = int(metrics.get("numOutputRows", 0)) if commit else None
+        count = int(metrics.get("numOutputRows", 0)) if commit else None
+        if content is not None and count != content.rows:
+            raise WriteNotProved(self.path, f"{content.rows} rows in version {version}", f"{count}")
         detail = {
             "format": "delta",
             "path": files.absolute(self.path),
             "version": version,
-            "predicate": self.predicate(intent.key),
+            "predicate": rows.predicate if rows is not None else None,
             "column": self.column,
             "whole": self.mode == "overwrite",
+            "columns": {field.name: field.dataType.simpleString() for field in frame.schema.fields},
+            "files": delta_files.recorded(self.path, version) if commit else None,
+            **({"value": rows.value} if rows is not None and rows.value else {}),
+            **({"hash": content.hash} if content is not None else {}),
         }
-        return Written(rows=rows, reason=words.format(version), detail=detail)
+        return Written(rows=count, reason=words.format(version), detail=detail)
+
+
+_CHECK = re.compile(r"CHECK constraint (\S+) (\(.*\)) violated by row with values:\n((?: - .*\n?)*)")
+_NOT_NULL = re.compile(r"NOT NULL constraint violated for column: (\S+?)\.\s")
+
+
+def as_violation(error: BaseException, node: str, path: str, schema: StructType) -> ConstraintViolated | None:
+    """The constraint that Delta's error reports, ``None`` when it reports something else."""
+    text = str(error)
+    check = _CHECK.search(text)
+    if check:
+        pairs = [line.removeprefix(" - ").partition(" : ") for line in check[3].splitlines()]
+        kinds = {field.name: field.dataType.typeName() for field in schema.fields}
+        values = {name: _shown(value, kinds.get(name, "")) for name, _, value in pairs}
+        return ConstraintViolated(node, path, f"CHECK {check[1]} {check[2]}", values)
+    null = _NOT_NULL.search(f"{text} ")
+    return ConstraintViolated(node, path, f"NOT NULL {null[1]}", {}) if null else None
+
+
+def _shown(value: str, kind: str) -> str:
+    """A value as people write it: Delta reports dates in days and timestamps in microseconds since 1970."""
+    if not re.fullmatch(r"-?\d+", value):
+        return value
+    if kind == "date":
+        return (dt.date(1970, 1, 1) + dt.timedelta(days=int(value))).isoformat()
+    if kind == "timestamp":
+        return (dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc) + dt.timedelta(microseconds=int(value))).isoformat()
+    return value
 
 
 def append(frame: DataFrame, sink: DeltaSink, options: Mapping[str, str]) -> None:
@@ -214,7 +289,7 @@ def replace_rows(path: str, rows: pa.Table, predicate: str, intent: Intent) -> i
         Fenced, LeaseLost: The lease is lost: nothing is committed.
         WriteNotProved: The table holds a newer revision.
     """
-    place = files.absolute(path)
+    place = files.for_deltalake(path)
     table = _open(place)
     known = (table.transaction_version(intent.app_id) or 0) if table is not None else 0
     if known > intent.revision:
@@ -248,16 +323,28 @@ def _replace(table: DeltaTable | None, place: str, rows: pa.Table, predicate: st
     return 0
 
 
-def held(detail: Mapping[str, Any], app_id: str) -> tuple[int, int]:
-    """What a table holds now of a recorded write: the revision of its id, and the key's rows; without Spark.
+def held(detail: Mapping[str, Any], app_id: str) -> Held:
+    """What a table holds now of a recorded write, by its log and files; without Spark.
 
     Raises:
-        MissingInput: The table is gone.
+        MissingInput: The table or some of its files are gone.
     """
     table = _open(detail["path"])
     if table is None:
         raise MissingInput(app_id, [detail["path"]])
-    return table.transaction_version(app_id) or 0, count_rows(table, detail.get("predicate"))
+    found = delta_files.held(table, detail, app_id.rpartition("/")[2], functools.partial(count_rows, table))
+    return dataclasses.replace(found, revision=table.transaction_version(app_id) or 0)
+
+
+def content(spark: SparkSession, detail: Mapping[str, Any]) -> tuple[str, Content]:
+    """The hash of a recorded write, empty where none was recorded, and what its table holds now, read by Spark."""
+    from pyspark.sql import functions as F
+
+    frame = spark.read.format("delta").load(files.for_spark(detail["path"]))
+    rows = frame.where(detail["predicate"]) if detail.get("predicate") else frame
+    kinds = detail.get("columns", {})
+    columns = [F.col(quote_identifier(name)).cast(kind) for name, kind in kinds.items()]  # as they were written
+    return str(detail.get("hash", "")), measured(rows.select(*columns) if kinds else rows)
 
 
 def count_rows(table: DeltaTable, predicate: str | None) -> int:
@@ -267,7 +354,7 @@ def count_rows(table: DeltaTable, predicate: str | None) -> int:
 
 def read_rows(detail: Mapping[str, Any], *, limit: int) -> pa.Table:
     """Rows of a recorded write, at the version recorded, in the order of their columns; without Spark."""
-    table = DeltaTable(detail["path"], version=detail["version"])
+    table = DeltaTable(files.for_deltalake(detail["path"]), version=detail["version"])
     tail = f"ORDER BY {', '.join(str(n + 1) for n in range(len(table.schema().fields)))} LIMIT {int(limit)}"
     return query(table, "*", detail.get("predicate"), tail)
 
@@ -287,7 +374,7 @@ def query(table: DeltaTable, what: str, predicate: str | None, tail: str = "") -
 def open_table(path: str) -> DeltaTable | None:
     """The Delta table at a path, ``None`` when there is none."""
     try:
-        return DeltaTable(files.absolute(path))
+        return DeltaTable(files.for_deltalake(path))
     except TableNotFoundError:
         return None
 
@@ -297,27 +384,20 @@ _open = open_table
 
 def _commit_of(table: DeltaTable, intent: Intent, since: int) -> dict[str, Any] | None:
     """The newest commit from version ``since`` on that carries the intent's node, key and revision."""
-    wanted = {
-        "pipeline": intent.pipeline,
-        "node": intent.node,
-        "key": intent.key,
-        "revision": intent.revision,
-    }
-    for commit in table.history(limit=None if not since else table.version() - since + 1):
-        tag = tag_of(commit)
-        if all(tag.get(name) == value for name, value in wanted.items()):
-            return commit
-    return None
+    history = table.history(limit=None if not since else table.version() - since + 1)
+    tagged = ((commit, delta_files.tag_of(commit)) for commit in history)
+    return next((commit for commit, tag in tagged if _is_of(tag, intent, revision=intent.revision)), None)
 
 
-def tag_of(commit: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What we wrote into a commit's ``userMetadata``; empty for another tool's."""
-    try:
-        tag = json.loads(commit.get("userMetadata") or "{}")
-    except ValueError:
-        return {}  # another tool's metadata
-    found = tag.get("spark_flow", {}) if isinstance(tag, dict) else {}
-    return found if isinstance(found, dict) else {}
+def _tag_before(table: DeltaTable, intent: Intent) -> Mapping[str, Any]:
+    """The tag of the newest commit of the intent's node and key; empty when the log has none any more."""
+    tags = (delta_files.tag_of(commit) for commit in table.history())
+    return next((tag for tag in tags if _is_of(tag, intent)), {})
+
+
+def _is_of(tag: Mapping[str, Any], intent: Intent, **more: object) -> bool:
+    wanted = {"pipeline": intent.pipeline, "node": intent.node, "key": intent.key, **more}
+    return all(tag.get(name) == value for name, value in wanted.items())
 
 
 def delta(
@@ -338,6 +418,18 @@ def delta(
         mode: ``replace`` the key's rows; ``append``, which refuses a second revision; or ``overwrite`` the table.
         options: More options of Delta's writer, as ``{"mergeSchema": "true"}``.
         properties: Table properties to set when the table is made, as ``{"delta.enableChangeDataFeed": "true"}``.
+
+    Raises:
+        InvalidArgument: An option that is the sink's own, or ``replace_where`` with another mode.
+        InvalidPath: The path holds ``#``, ``?``, a backslash, or ``%`` and two hexadecimal digits.
     """
     columns = (partition_by,) if isinstance(partition_by, str) else tuple(partition_by)
+    files.for_deltalake(path)
+    if mode != "replace" and replace_where:
+        raise InvalidArgument(
+            "delta: mode", f"{mode!r} with replace_where", "one of them: replace_where is mode replace"
+        )
+    ours = [name for name in {**(options or {}), **(properties or {})} if name.lower() in _OURS]
+    if ours:
+        raise InvalidArgument("delta: options", ours[0], f"others: the sink sets {', '.join(sorted(_OURS.values()))}")
     return DeltaSink(path, columns, replace_where, mode, dict(options or {}), dict(properties or {}))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import uuid
 from typing import Any
+from urllib.parse import unquote
 
 from pyarrow import fs
 
-from spark_flow.errors import DamagedFile, describe
+from spark_flow.errors import DamagedFile, InvalidPath, describe
 
 
 def is_uri(path: str) -> bool:
@@ -141,5 +143,36 @@ def can_rename(storage: fs.FileSystem) -> bool:
 
 
 def for_spark(path: str) -> str:
-    """The same place for Spark, whose own default may be another storage than the local disk."""
+    """A path for Spark's writers and for Delta tables, whatever Spark's default storage is; taken literally."""
     return path if is_uri(path) else f"file://{absolute(path)}"
+
+
+def for_spark_files(path: str) -> str:
+    r"""A path for Spark's readers of files, which take it for a pattern: special characters are escaped.
+
+    >>> for_spark_files("/out/part[1]")
+    'file:///out/part\\[1\\]'
+    """
+    return re.sub(r"[\[\]{}*?\\]", r"\\\g<0>", for_spark(path))
+
+
+_MISREAD = re.compile(r"[#?\\]|%[0-9A-Fa-f]{2}")
+
+
+def for_deltalake(path: str) -> str:
+    """A Delta table's path for ``deltalake``, which parses it as a URL.
+
+    Raises:
+        InvalidPath: It holds ``#``, ``?``, a backslash, or ``%`` and two hexadecimal digits: Spark takes them
+            literally, ``deltalake`` does not, so that each would use another folder.
+    """
+    found = _MISREAD.search(path)
+    if found:
+        raise InvalidPath(path, found[0], "Delta tables are read by two libraries that disagree about it")
+    return absolute(path)
+
+
+def from_delta_log(table: str, name: str) -> str:
+    """The path of a data file as a Delta log names it: percent-encoded, below the table's folder unless absolute."""
+    plain = unquote(name)
+    return plain if is_uri(plain) or plain.startswith("/") else join(absolute(table), plain)

@@ -7,24 +7,52 @@ files are copied and the manifest is written last: it is then the truth, and a f
 
 from __future__ import annotations
 
-import re
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+import pyarrow.parquet as pq
+
 from spark_flow import fingerprint
-from spark_flow.errors import MissingInput, OutsideKey, WriteNotProved
-from spark_flow.storage import files
-from spark_flow.storage.port import ALL, Intent, Written
+from spark_flow.errors import InvalidArgument, MissingInput, NotRepresentable, WriteNotProved, describe
+from spark_flow.names import check_name
+from spark_flow.storage import files, key_rows
+from spark_flow.storage.content import Content, measured, observed
+from spark_flow.storage.port import ALL, Held, Intent, Written
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from pyarrow import fs
     from pyspark.sql import DataFrame, SparkSession
 
 MANIFEST = "_spark_flow.json"
 Format = Literal["csv", "json", "parquet"]
+
+_TIMES = {  # Spark's own formats cut to milliseconds
+    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
+    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
+}
+_WRITE: Mapping[Format, Mapping[str, str]] = {
+    # RFC 4180: quotes are doubled, and blanks at the ends belong to the text.
+    "csv": {
+        "header": "true",
+        "escape": '"',
+        "lineSep": "\n",
+        "ignoreLeadingWhiteSpace": "false",
+        "ignoreTrailingWhiteSpace": "false",
+        **_TIMES,
+    },
+    "json": _TIMES,
+    "parquet": {},
+}
+_READ: Mapping[Format, Mapping[str, str]] = {
+    # NULL is written as nothing and an empty text as "". Spark reads both as nullValue if that is empty, as it is by
+    # default; another one tells them apart.
+    "csv": {"multiLine": "true", "nullValue": "\0", "mode": "FAILFAST"},
+    "json": {"mode": "FAILFAST"},
+    "parquet": {},
+}
+_FIX = "Write Delta or Parquet, or set the format's options to something that holds these values."
 
 
 @dataclass(frozen=True)
@@ -35,6 +63,7 @@ class FolderSink:
     path: str
     partition_by: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
+    file_name: str = ""
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -44,7 +73,8 @@ class FolderSink:
     @property
     def fingerprint(self) -> str:
         """A hash of the sink's settings."""
-        return fingerprint.of((self.format, files.absolute(self.path), self.partition_by, self.options))
+        named = (self.file_name,) if self.file_name else ()
+        return fingerprint.of((self.format, files.absolute(self.path), self.partition_by, self.options, *named))
 
     def folder(self, key: str) -> str:
         """The key's folder."""
@@ -63,58 +93,121 @@ class FolderSink:
         """A key's folder can always be replaced."""
 
     def write(self, frame: DataFrame, intent: Intent) -> Written:
-        """Write beside the key's folder, then swap it in."""
+        """Write beside the key's folder, prove that a reader gets what was written, then swap the folder in.
+
+        Raises:
+            NotRepresentable: A reader would get other rows: the format cannot hold these values.
+            OtherTimeZone: The key's text is another instant than the one that it was written as.
+            OutsideKey: The frame holds rows of another key.
+            WriteNotProved: A newer revision is there, or the folder does not hold this one.
+        """
         folder = self.folder(intent.key)
-        if self.remembered(intent.app_id, intent.key) == intent.revision:
+        known = self.remembered(intent.app_id, intent.key)
+        if known == intent.revision:
             return self._written(intent, f"already written at revision {intent.revision}")
-        root = files.absolute(self.path)
-        _clear_leftovers(root, intent.key)
-        staging = files.join(root, f".spark_flow-{intent.key}-{uuid.uuid4().hex[:8]}")
+        if known > intent.revision:
+            raise WriteNotProved(folder, f"no revision above {intent.revision}", f"revision {known}")
+        # A name per key: what a killed attempt has left is found without listing the folders of all keys.
+        beside = files.join(files.absolute(self.path), f".spark_flow-{intent.key}")
+        files.remove(beside)
         try:
-            staged = self._stage(frame, staging, intent)
-            intent.mark("before_commit")
-            swap(staged, folder)
+            staged = self._stage(frame, files.join(beside, f"new-{uuid.uuid4().hex[:8]}"), intent)
+            swap(staged, folder, beside=beside, check=lambda: intent.mark("before_commit"))
         finally:
-            files.remove(staging)
+            files.remove(beside)
         intent.mark("after_commit")
         return self._written(intent, f"written at revision {intent.revision}")
 
     def _stage(self, frame: DataFrame, staging: str, intent: Intent) -> str:
-        """Write the key's folder below the staging folder, manifest included."""
-        name = self.folder(intent.key).rpartition("/")[2]
-        target = staging if self.partition_by else files.join(staging, name)
-        writer = frame.write.format(self.format).options(**self.options).partitionBy(*self.partition_by)
-        writer.mode("overwrite").save(files.for_spark(target))
-        found = [info.base_name for info in files.listing(staging) if "=" in info.base_name]
-        if set(found) - {name}:
-            raise OutsideKey(intent.node, intent.key, sorted(set(found) - {name}))
-        staged = files.join(staging, name)
-        names = _data_files(staged)
-        rows = self._read_back(frame, staged) if names else 0
-        manifest = {"app_id": intent.app_id, "revision": intent.revision, "rows": rows, "files": names}
-        how: dict[str, Any] = {"format": self.format, "options": self.options, "partition_by": self.partition_by}
-        how["schema"] = frame.schema.jsonValue()
-        files.write_json(files.join(staged, MANIFEST), manifest | how | {"spark_flow": intent.facts})
+        """Write the key's folder below the staging folder, its manifest included, and prove it."""
+        staged = files.join(staging, self.folder(intent.key).rpartition("/")[2])
+        rows = None
+        if self.partition_by:
+            rows = key_rows.of_column(frame, self.partition_by[0], intent.node, intent.key)
+            rows.check_zone(intent.node, intent.key, read_manifest(self.folder(intent.key)).get("value"))
+            frame = key_rows.only(frame, rows)
+        watched, measure = observed(frame)
+        try:
+            self._save(watched, staged)
+        except Exception as error:
+            outside = key_rows.as_outside_key(error, intent.node, intent.key)
+            if outside is None:
+                raise
+            raise outside from error
+        written = measure()
+        if self.file_name:
+            _rename_only_file(staged, self.file_name.format(key=intent.key))
+        zone = {"timeZone": rows.zone} if rows is not None and rows.zone else {}
+        how: dict[str, Any] = {"format": self.format, "partition_by": self.partition_by}
+        how |= {"options": self._with(_WRITE), "read_options": {**self._with(_WRITE), **self._with(_READ), **zone}}
+        how |= {"schema": frame.schema.jsonValue(), "value": rows.value if rows is not None else ""}
+        told = {"app_id": intent.app_id, "revision": intent.revision, "rows": written.rows, "hash": written.hash}
+        manifest = told | how | {"files": _data_files(staged), "spark_flow": intent.facts}
+        files.write_json(files.join(staged, MANIFEST), manifest)
+        self._prove(frame.sparkSession, staged, written, intent.node)
         return staged
 
-    def _read_back(self, frame: DataFrame, folder: str) -> int:
-        """Rows counted from the written files: the proof that they can be read."""
-        columns = frame.drop(*self.partition_by).schema
-        reader = frame.sparkSession.read.format(self.format).schema(columns).options(**self.options)
-        return reader.load(files.for_spark(folder)).count()
+    def _save(self, frame: DataFrame, folder: str) -> None:
+        """The key's column is in the folder's name, and not in its files."""
+        data = frame.drop(self.partition_by[0]) if self.partition_by else frame
+        data = data.repartition(1) if self.file_name else data
+        writer = data.write.format(self.format).options(**self._with(_WRITE)).partitionBy(*self.partition_by[1:])
+        writer.mode("overwrite").save(files.for_spark(folder))
+
+    def _with(self, defaults: Mapping[Format, Mapping[str, str]]) -> dict[str, str]:
+        """The format's defaults under the user's options, whose names Spark reads in any case."""
+        given = {name.lower() for name in self.options}
+        ours = {name: value for name, value in defaults[self.format].items() if name.lower() not in given}
+        if "quoteall" in given:  # then NULL is written as "", too
+            ours.pop("nullValue", None)
+        return {**ours, **self.options}
+
+    def _prove(self, spark: SparkSession, folder: str, written: Content, node: str) -> None:
+        """Compare what a reader gets with what was written: by the footers of Parquet, else by reading it."""
+        if self.format == "parquet":
+            found = _rows_in_footers(folder)
+            if found != written.rows:
+                raise WriteNotProved(folder, f"{written.rows} rows", f"{found}")
+            return
+        try:
+            back = measured(read(spark, folder))
+        except Exception as error:
+            raise NotRepresentable(node, self.format, f"{written.rows} row(s)", describe(error), _FIX) from error
+        if back != written:
+            found_ = f"{back.rows} row(s)" + " of other values" * (back.rows == written.rows)
+            raise NotRepresentable(node, self.format, f"{written.rows} row(s)", found_, _FIX)
 
     def _written(self, intent: Intent, words: str) -> Written:
         folder = self.folder(intent.key)
         manifest = read_manifest(folder)
         if manifest.get("revision") != intent.revision or lacking(folder):
-            found = f"revision {manifest.get('revision')}, {len(lacking(folder))} file(s) lacking"
+            found = f"revision {manifest.get('revision')}, {len(lacking(folder))} file(s) missing"
             raise WriteNotProved(folder, f"revision {intent.revision} with all its files", found)
         detail = {"format": self.format, "path": folder, "revision": intent.revision}
         return Written(rows=manifest["rows"], reason=words, detail=detail)
 
 
-def held(detail: Mapping[str, Any], app_id: str) -> tuple[int, int]:
-    """What a key's folder holds now of a recorded write: its revision and rows, by the manifest and its files.
+def _rename_only_file(folder: str, name: str) -> None:
+    """Give the only file that Spark wrote into a folder a name.
+
+    Raises:
+        WriteNotProved: There is not exactly one.
+    """
+    found = list(_data_files(folder))
+    if len(found) != 1:
+        raise WriteNotProved(folder, f"one file, to be named {name}", f"{len(found)}")
+    storage, inner = files.of(folder)
+    storage.move(f"{inner}/{found[0]}", f"{inner}/{name}")
+    files.remove(files.join(folder, f".{found[0]}.crc"))  # Hadoop's checksum, by the file's name
+
+
+def _rows_in_footers(folder: str) -> int:
+    storage, inner = files.of(folder)
+    return sum(pq.read_metadata(f"{inner}/{name}", filesystem=storage).num_rows for name in _data_files(folder))
+
+
+def held(detail: Mapping[str, Any], app_id: str) -> Held:
+    """What a key's folder holds now of a recorded write: by its manifest, its files' sizes and Parquet's footers.
 
     Raises:
         MissingInput: The folder or some of its files are gone, or changed in size.
@@ -124,18 +217,30 @@ def held(detail: Mapping[str, Any], app_id: str) -> tuple[int, int]:
     missing = [files.join(folder, name) for name in (lacking(folder) if manifest else [MANIFEST])]
     if missing:
         raise MissingInput(app_id, missing)
-    return int(manifest["revision"]) if manifest["app_id"] == app_id else 0, int(manifest["rows"])
+    rows = int(manifest["rows"])
+    others = sorted(set(_data_files(folder)) - set(manifest["files"]))
+    doubt = f"files that are not in its manifest: {', '.join(others[:3])}" if others else ""
+    if manifest["format"] == "parquet" and not others:
+        rows = _rows_in_footers(folder)
+    revision = int(manifest["revision"]) if manifest["app_id"] == app_id else 0
+    return Held(revision=revision, rows=rows, differs=doubt)
+
+
+def content(spark: SparkSession, detail: Mapping[str, Any]) -> tuple[str, Content]:
+    """The hash that a key's manifest holds, empty where it is older than that, and what a reader gets now."""
+    folder = str(detail["path"])
+    return str(read_manifest(folder).get("hash", "")), measured(read(spark, folder))
 
 
 def read(spark: SparkSession, folder: str) -> DataFrame:
-    """A key's folder as its manifest describes it: with the types, options and partition columns it was written by."""
+    """A key's folder as its manifest describes it: with its types, reading options and partition columns."""
     from pyspark.sql.types import StructType
 
     manifest = read_manifest(folder)
-    reader = spark.read.format(manifest["format"]).options(**manifest["options"])
+    reader = spark.read.format(manifest["format"]).options(**manifest.get("read_options", manifest["options"]))
     if manifest["partition_by"]:
         reader = reader.option("basePath", files.for_spark(folder.rpartition("/")[0]))
-    return reader.schema(StructType.fromJson(manifest["schema"])).load(files.for_spark(folder))
+    return reader.schema(StructType.fromJson(manifest["schema"])).load(files.for_spark_files(folder))
 
 
 def read_manifest(folder: str) -> dict[str, Any]:
@@ -153,38 +258,40 @@ def lacking(folder: str) -> list[str]:
     return [name for name, size in read_manifest(folder).get("files", {}).items() if present.get(name) != size]
 
 
-def swap(staged: str, folder: str) -> None:
-    """Put a staged folder in a folder's place, its old content removed."""
+def swap(staged: str, folder: str, *, beside: str, check: Callable[[], None]) -> None:
+    """Put a staged folder in a folder's place, its old content removed.
+
+    Args:
+        staged: The new folder.
+        folder: Its place.
+        beside: A hidden folder on the same storage, where the old content waits to be removed.
+        check: Called at the last moment; raises if the folder must not be replaced any more.
+    """
     storage, source = files.of(staged)
-    _, target = files.of(folder)
     if not files.can_rename(storage):
-        _copy(storage, source, target)
+        _copy(staged, folder, check)
         return
     # Two renames: for the moment between them the key is absent, never half there.
-    old = f"{target.rpartition('/')[0]}/.spark_flow-old-{uuid.uuid4().hex[:8]}"
-    if files.exists(folder):
-        storage.move(target, old)
-    storage.move(source, target)
-    files.remove(files.join(folder.rpartition("/")[0], old.rpartition("/")[2]))
+    there = files.exists(folder)
+    check()
+    if there:
+        storage.move(files.of(folder)[1], f"{files.of(beside)[1]}/old-{uuid.uuid4().hex[:8]}")
+    storage.move(source, files.of(folder)[1])
 
 
-def _copy(storage: fs.FileSystem, source: str, target: str) -> None:
+def _copy(staged: str, folder: str, check: Callable[[], None]) -> None:
     """Without a rename: the old manifest goes first, the new one comes last."""
-    if files.exists(f"{target}/{MANIFEST}"):
-        storage.delete_file(f"{target}/{MANIFEST}")
-    storage.create_dir(target, recursive=True)
-    storage.delete_dir_contents(target, missing_dir_ok=True)
-    for name in [*_data_files(source), MANIFEST]:
+    check()
+    files.remove(files.join(folder, MANIFEST))
+    files.remove(folder)
+    storage, target = files.of(folder)
+    _, source = files.of(staged)
+    for name in _data_files(staged):
         storage.create_dir(f"{target}/{name}".rpartition("/")[0], recursive=True)
         storage.copy_file(f"{source}/{name}", f"{target}/{name}")
-
-
-def _clear_leftovers(root: str, key: str) -> None:
-    """Remove what killed attempts of this key have left; not what is at work under a key that begins alike."""
-    left = re.compile(rf"\.spark_flow-{re.escape(key)}-[0-9a-f]{{8}}")
-    for info in files.listing(root):
-        if left.fullmatch(info.base_name):
-            files.remove(files.join(root, info.base_name))
+    check()
+    storage.create_dir(target, recursive=True)
+    storage.copy_file(f"{source}/{MANIFEST}", f"{target}/{MANIFEST}")
 
 
 def _data_files(folder: str) -> dict[str, int]:
@@ -203,23 +310,55 @@ def _hidden(name: str) -> bool:
     return name.rpartition("/")[2].startswith(("_", "."))
 
 
-def _make(kind: Format, path: str, partition_by: str | Sequence[str], options: Mapping[str, str] | None) -> FolderSink:
+def _make(
+    kind: Format, path: str, partition_by: str | Sequence[str], options: Mapping[str, str] | None, file_name: str
+) -> FolderSink:
     columns = (partition_by,) if isinstance(partition_by, str) else tuple(partition_by)
-    return FolderSink(kind, path, columns, dict(options or {}))
+    if file_name:
+        check_name("file_name", file_name.replace("{key}", "key"))
+        if len(columns) > 1:
+            raise InvalidArgument(f"{kind}: file_name", f"partition_by {', '.join(columns)}", "the key's column alone")
+    return FolderSink(kind, path, columns, dict(options or {}), file_name)
 
 
-def csv(path: str, *, partition_by: str | Sequence[str] = (), options: Mapping[str, str] | None = None) -> FolderSink:
-    """CSV files with a header, a folder per key, as a sink; ``options`` are those of Spark's CSV writer."""
-    return _make("csv", path, partition_by, {"header": "true", **(options or {})})
+def csv(
+    path: str,
+    *,
+    partition_by: str | Sequence[str] = (),
+    options: Mapping[str, str] | None = None,
+    file_name: str = "",
+) -> FolderSink:
+    """CSV files with a header, a folder per key, as a sink.
+
+    Texts come back as they were, with line breaks, quotes and blanks: fields are quoted as in RFC 4180, and NULL and
+    the empty text are told apart. The manifest beside the files (``_spark_flow.json``) has the options to read them by.
+
+    Args:
+        path: A folder, a path or URI; a key's files are in ``<path>/<partition column>=<key>``.
+        partition_by: The column of the key, and further partition columns.
+        options: Those of Spark's CSV writer, in place of ours.
+        file_name: Write one file of this name, as ``shop_{key}.csv``, also for a key without rows.
+    """
+    return _make("csv", path, partition_by, {"header": "true", **(options or {})}, file_name)
 
 
-def json(path: str, *, partition_by: str | Sequence[str] = (), options: Mapping[str, str] | None = None) -> FolderSink:
-    """JSON lines, a folder per key, as a sink; ``options`` are those of Spark's JSON writer."""
-    return _make("json", path, partition_by, options)
+def json(
+    path: str,
+    *,
+    partition_by: str | Sequence[str] = (),
+    options: Mapping[str, str] | None = None,
+    file_name: str = "",
+) -> FolderSink:
+    """JSON lines, a folder per key, as a sink; ``options`` are those of Spark's writer, the rest as for ``csv``."""
+    return _make("json", path, partition_by, options, file_name)
 
 
 def parquet(
-    path: str, *, partition_by: str | Sequence[str] = (), options: Mapping[str, str] | None = None
+    path: str,
+    *,
+    partition_by: str | Sequence[str] = (),
+    options: Mapping[str, str] | None = None,
+    file_name: str = "",
 ) -> FolderSink:
-    """Parquet files, a folder per key, as a sink; ``options`` are those of Spark's Parquet writer."""
-    return _make("parquet", path, partition_by, options)
+    """Parquet files, a folder per key, as a sink; ``options`` are those of Spark's writer, the rest as for ``csv``."""
+    return _make("parquet", path, partition_by, options, file_name)

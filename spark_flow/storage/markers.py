@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Le, MinLen
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
-from pyarrow import fs
 
 from spark_flow import fingerprint
 from spark_flow.completeness import Completeness
 from spark_flow.errors import InvalidMarker, MarkerTooNew, OutsideRoots, WriteNotProved, describe, some
 from spark_flow.names import check_name
-from spark_flow.storage import files, folders
+from spark_flow.storage import delta_files, files, folders
 from spark_flow.storage.delta import open_table
 
 if TYPE_CHECKING:
@@ -50,6 +49,7 @@ class MarkedTable:
         version: The Delta version that holds the key's rows.
         revision: Of a folder: what its manifest must say.
         column: The column whose value is the key; without it the table is read whole.
+        value: The key's value in that column where it is a time, in ISO 8601; an instant ends with ``Z``.
         rows: The key's rows.
     """
 
@@ -58,6 +58,7 @@ class MarkedTable:
     version: Version | None = None
     revision: Version | None = None
     column: str | None = None
+    value: str | None = None
     rows: int | None = None
 
 
@@ -348,15 +349,16 @@ def _lacking_delta(table: MarkedTable, key: str) -> str:
     if table.version is None or table.version > newest.version():  # asked first: deltalake would look for each between
         return f"version {table.version} is none of it, the newest is {newest.version()}"
     try:
-        opened = DeltaTable(files.absolute(table.path), version=table.version)
+        opened = DeltaTable(files.for_deltalake(table.path), version=table.version)
     except DeltaError as error:
         return f"version {table.version} is gone ({describe(error)})"
-    keyed = table.column is not None and table.column in opened.metadata().partition_columns
-    needed = opened.file_uris(file_pruning_predicate=[(str(table.column), "=", key)] if keyed else None)
-    storage, _ = files.of(table.path)
-    inner = [files.of(uri)[1] for uri in needed]
-    gone = [info.path for info in storage.get_file_info(inner) if info.type == fs.FileType.NotFound] if inner else []
-    return f"{len(gone)} of {len(inner)} files of version {table.version} are gone (vacuumed)" if gone else ""
+    column = table.column if table.column in opened.metadata().partition_columns else None
+    try:
+        needed = delta_files.active(opened, column or "", key, table.value or "")
+    except DeltaError as error:
+        return f"{table.value or key!r} is no value of {column} ({describe(error)})"
+    missing = delta_files.gone(table.path, needed)
+    return f"{len(missing)} of {len(needed)} files of version {table.version} are gone (vacuumed)" if missing else ""
 
 
 def as_record(marker: Marker) -> dict[str, Any]:

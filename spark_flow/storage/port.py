@@ -48,7 +48,11 @@ class Intent:
     @property
     def tag(self) -> str:
         """What proves in a table's history who wrote a commit (Delta's ``userMetadata``), as JSON."""
-        return json.dumps({"spark_flow": self.facts}, sort_keys=True)
+        return self.tagged({})
+
+    def tagged(self, more: Mapping[str, Any]) -> str:
+        """The tag with more facts."""
+        return json.dumps({"spark_flow": {**self.facts, **more}}, sort_keys=True)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -76,6 +80,25 @@ class Written:
     rows: int | None = None
     reason: str = ""
     detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """What a target holds now of a recorded write.
+
+    Attributes:
+        revision: The one that it remembers, 0 for none.
+        rows: The key's rows; ``None`` where they cannot be counted without Spark.
+        differs: Why it cannot hold what was written; empty if nothing says so.
+        unknown: Why nothing can be said of its rows without reading them by Spark; empty if nothing says so.
+        by: The engine that counted the rows by a predicate of Spark's; empty if no predicate was needed.
+    """
+
+    revision: int
+    rows: int | None
+    differs: str = ""
+    unknown: str = ""
+    by: str = ""
 
 
 class Sink(Protocol):

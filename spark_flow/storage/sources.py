@@ -146,7 +146,7 @@ def schema_of(source: Source) -> StructType:
         return cast("StructType", StructType.fromDDL(source.schema))
     check_present("schema", source)
     if source.format == "delta":
-        table = DeltaTable(source.path, version=source.version)
+        table = DeltaTable(files.for_deltalake(source.path), version=source.version)
         return StructType.fromJson(json.loads(table.schema().to_json()))
     return _peeked(source)
 

@@ -12,7 +12,6 @@ from spark_flow.clock import Clock
 from spark_flow.completeness import Completeness, together
 from spark_flow.errors import InvalidArgument, InvalidMarker, InvalidRule, SparkFlowError, UpstreamNotReady
 from spark_flow.frames import LazyFrame
-from spark_flow.names import quote_identifier
 from spark_flow.require import RULES, Require, all_succeeded
 from spark_flow.sequence.isolated_sequencer.keys import KeyMap, keys_of, same_key
 from spark_flow.sequence.isolated_sequencer.polling import (
@@ -26,6 +25,7 @@ from spark_flow.sequence.isolated_sequencer.polling import (
 )
 from spark_flow.storage import files, folders, sources
 from spark_flow.storage import markers as readiness
+from spark_flow.storage.key_rows import is_key
 from spark_flow.storage.markers import MARKERS, MarkedTable, Marker
 from spark_flow.storage.port import Intent, Written
 from spark_flow.storage.sources import Source, source
@@ -286,11 +286,9 @@ def _source_of(table: MarkedTable) -> Source:
 
 def _read(spark: SparkSession, table: MarkedTable, key: str) -> DataFrame:
     """The key's rows of a table, as its marker pins it."""
-    from pyspark.sql import functions as F
-
     if table.format == "delta":
         frame = sources.read_delta(spark, _source_of(table), int(table.version or 0))
-        return frame.where(F.col(quote_identifier(table.column)) == key) if table.column else frame
+        return frame.where(is_key(table.column, key, table.value or "")) if table.column else frame
     if table.revision is not None:
         frame = folders.read(spark, table.path)  # which lists the files: then they are those of the manifest
         replaced = readiness.replaced(table)

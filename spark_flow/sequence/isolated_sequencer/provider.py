@@ -211,7 +211,7 @@ def _tables(written: Sequence[Outcome]) -> dict[str, MarkedTable]:
     """The tables as the marker has them: by the last part of their nodes' names, where that is one table's only."""
     last = [outcome.node.rpartition("/")[2] for outcome in written]
     names = [short if last.count(short) == 1 else o.node for short, o in zip(last, written, strict=True)]
-    known = ("path", "format", "version", "revision", "column")
+    known = ("path", "format", "version", "revision", "column", "value")
     return {
         name: MarkedTable(rows=outcome.rows, **{k: outcome.detail[k] for k in known if k in outcome.detail})
         for name, outcome in zip(names, written, strict=True)

@@ -1,0 +1,134 @@
+"""Which rows are a key's: the predicate that replaces them, and the check that a frame holds no others.
+
+Delta checks ``replaceWhere`` only where the table exists already, so every write checks its own rows, in the same pass.
+A key column of type TIMESTAMP holds an instant: which one a key's text is depends on the session's time zone, so the
+session that writes resolves it once, and it is recorded.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spark_flow.errors import InvalidArgument, MissingColumns, OtherTimeZone, OutsideKey
+from spark_flow.names import quote_identifier, quote_literal
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+_MARK = "spark_flow: outside of the key: "
+_EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - its text gets a Z
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyRows:
+    """The rows of one key.
+
+    Attributes:
+        predicate: SQL that holds for them and for no other row; Spark and ``deltalake`` read it alike.
+        column: The column that holds the key; empty where a predicate of the user's tells the rows.
+        value: The key's value in that column where it is a time, in ISO 8601; an instant is in UTC and ends with ``Z``.
+        zone: The session's time zone, where the value depends on it.
+    """
+
+    predicate: str
+    column: str = ""
+    value: str = ""
+    zone: str = ""
+
+    def check_zone(self, node: str, key: str, written: object) -> None:
+        """Refuse to replace rows of another instant than those that were written for the key.
+
+        Args:
+            node: Who writes.
+            key: The key.
+            written: The value that an earlier write recorded, if there was one.
+
+        Raises:
+            OtherTimeZone: It is another one.
+        """
+        if self.zone and written and written != self.value:
+            raise OtherTimeZone(node, key, str(written), self.value, self.zone)
+
+
+def of_predicate(predicate: str) -> KeyRows:
+    """The rows that a predicate of the user's tells."""
+    return KeyRows(predicate=predicate)
+
+
+def of_column(frame: DataFrame, column: str, node: str, key: str) -> KeyRows:
+    """The rows whose column is the key, by the column's type in a frame.
+
+    Raises:
+        InvalidArgument: The key is no value of the column's type.
+        MissingColumns: The frame has no such column.
+    """
+    kind = _type_of(frame, column, node)
+    if kind not in ("timestamp", "timestamp_ntz"):
+        return KeyRows(predicate=column_is(column, key), column=column)
+    value = _resolve(frame, kind, key)
+    if not value:
+        raise InvalidArgument(f"{node}: key for column {column!r}", repr(key), f"a {kind}, as 2013-01-02T05")
+    zone = str(frame.sparkSession.conf.get("spark.sql.session.timeZone")) if kind == "timestamp" else ""
+    return KeyRows(predicate=column_is(column, key, value), column=column, value=value, zone=zone)
+
+
+def column_is(column: str, key: str, value: str = "") -> str:
+    """SQL for "the column holds the key", whose value may be a time (see ``KeyRows.value``)."""
+    return f"{quote_identifier(column)} = {f'TIMESTAMP {value!r}' if value else quote_literal(key)}"
+
+
+def is_key(column: str, key: str, value: str = "") -> Column:
+    """The same as a column; neither text is SQL."""
+    from pyspark.sql import functions as F
+
+    held = F.col(quote_identifier(column))
+    if not value:
+        return held == key
+    return held == F.lit(value).cast("timestamp" if value.endswith("Z") else "timestamp_ntz")
+
+
+def _type_of(frame: DataFrame, column: str, node: str) -> str:
+    found = [field for field in frame.schema.fields if field.name.lower() == column.lower()]
+    if not found:
+        raise MissingColumns(node, [column], frame.columns)
+    return found[0].dataType.simpleString()
+
+
+def _resolve(frame: DataFrame, kind: str, key: str) -> str:
+    """The time that a key's text is to the frame's session; empty when it is none."""
+    spark = frame.sparkSession
+    if kind == "timestamp_ntz":
+        row = spark.sql("SELECT CAST(try_cast(:key AS TIMESTAMP_NTZ) AS STRING)", args={"key": key}).first()
+        return str(row[0]).replace(" ", "T") if row is not None and row[0] is not None else ""
+    row = spark.sql("SELECT unix_micros(try_cast(:key AS TIMESTAMP))", args={"key": key}).first()
+    if row is None or row[0] is None:
+        return ""
+    return f"{(_EPOCH + dt.timedelta(microseconds=row[0])).isoformat()}Z"
+
+
+def only(frame: DataFrame, rows: KeyRows) -> DataFrame:
+    """The frame, failing in the action that meets a row outside of the key; NULL is outside.
+
+    The check costs no pass of its own, and nothing where Spark can prove it from the plan.
+    """
+    shown = [rows.column] if rows.column else _named_in(rows.predicate, frame.columns)
+    values = [
+        f"concat({quote_literal(f'{name}=')}, coalesce(CAST({quote_identifier(name)} AS STRING), 'NULL'))"
+        for name in shown
+    ]
+    message = f"concat({quote_literal(_MARK)}, concat_ws(', ', {', '.join(values) or repr('a row')}))"
+    return frame.where(f"CASE WHEN {rows.predicate} THEN CAST('true' AS BOOLEAN) ELSE raise_error({message}) END")
+
+
+def _named_in(predicate: str, columns: list[str]) -> list[str]:
+    """The columns that a predicate is about, as far as their names tell."""
+    return [name for name in columns if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", predicate, re.IGNORECASE)]
+
+
+def as_outside_key(error: BaseException, node: str, key: str) -> OutsideKey | None:
+    """The row outside of the key that Spark's error reports, ``None`` when it reports something else."""
+    found = re.search(re.escape(_MARK) + r"(.*?)(?: SQLSTATE: \w+|\n\tat |$)", str(error), re.DOTALL)
+    return OutsideKey(node, key, [found[1].strip()]) if found else None
