@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spark_flow import config as files
+from spark_flow.config.fields import texts
 from spark_flow.errors import NotRecorded
 from spark_flow.fan_in import aligned_fan_in, error_table, report_completeness, unaligned_fan_in
 from spark_flow.fan_out import (
@@ -309,15 +310,7 @@ def sink_of(model: files.SinkModel) -> Sink:
 
 def sink_at(model: files.SinkModel, path: str) -> Sink:
     """The same at another place."""
-    given: dict[str, Any] = {"options": texts(model.options), "properties": texts(model.properties)}
-    given |= {"partition_by": model.partition_by, "replace_where": model.replace_where}
-    given |= {"mode": model.mode if model.mode != "replace" else None}
-    return sink(model.format, path, **{name: value for name, value in given.items() if value})
-
-
-def texts(options: Mapping[str, Any]) -> dict[str, str]:
-    """Options as Spark takes them: booleans in lower case."""
-    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in options.items()}
+    return sink(model.format, path, **model.settings)
 
 
 def _needed(frame: LazyFrame | None) -> LazyFrame:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spark_flow import config as files
+from spark_flow.config.fields import texts
 from spark_flow.errors import NodeFailed, SparkFlowError, UsageError
 from spark_flow.fan_out import split_batch
-from spark_flow.flow import sink_of, texts
+from spark_flow.flow import sink_of
 from spark_flow.job import command_line
 from spark_flow.pipelines import Application
 from spark_flow.storage.delta import DeltaSink

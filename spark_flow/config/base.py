@@ -6,13 +6,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo
 
-from spark_flow.config.fields import option, sink_format, source_name, valid_name
+from spark_flow.config.fields import option, sink_format, source_name, table_path, valid_name
 from spark_flow.config.problems import refuse
 
 PATTERN = "<pattern>"  # a key that nobody writes: an entry's own name, moved inside for pydantic to choose by
 
 Name = Annotated[str, AfterValidator(valid_name)]
 Text = Annotated[str, Field(min_length=1)]
+TablePath = Annotated[Text, AfterValidator(table_path)]
 SourceName = Annotated[Text, AfterValidator(source_name)]
 Options = dict[str, Annotated[str | int | bool, PlainValidator(option)]]
 Format = Literal["delta", "json", "csv", "parquet"]

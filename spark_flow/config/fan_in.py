@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, ValidationInfo, field_validator
 
-from spark_flow.config.base import PATTERN, FlowModel, Model, Name, SourceName, Text
+from spark_flow.config.base import PATTERN, FlowModel, Model, Name, SourceName, TablePath, Text
 from spark_flow.config.fields import branch_names, one_or_many, references_function, rule_text, variable_name
 from spark_flow.config.problems import refuse
 
@@ -32,7 +32,7 @@ class FallbackModel(Model):
 
     run: Annotated[str | None, AfterValidator(references_function)] = None
     source: SourceName | None = None
-    error_table: Text | None = Field(None, validate_default=True)
+    error_table: TablePath | None = Field(None, validate_default=True)
 
     @field_validator("error_table")
     @classmethod
@@ -143,7 +143,7 @@ class ReportCompletenessModel(FlowModel):
     pattern: Literal["report_completeness"] = Field("report_completeness", alias=PATTERN)
     name: Name = "completeness"
     dataset: Name
-    table: Text
+    table: TablePath
     notify: Annotated[str, AfterValidator(variable_name)] | None = None
 
     def nodes(self) -> tuple[str, ...]:

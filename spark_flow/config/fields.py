@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from spark_flow.config.problems import nearest, one_of, refuse, show
 from spark_flow.config.references import is_reference, resolve
-from spark_flow.errors import ConfigError, InvalidName, InvalidRule
+from spark_flow.errors import ConfigError, InvalidName, InvalidPath, InvalidRule
 from spark_flow.names import check_name
 from spark_flow.require import RULES, parse
-from spark_flow.storage.files import absolute
+from spark_flow.storage.files import absolute, for_deltalake
 from spark_flow.storage.sinks import sink_formats
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from pydantic import ValidationInfo
 
@@ -224,3 +224,17 @@ def _known(names: Sequence[str], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             raise refuse(f"{{{name}}}", one_of(known), nearest(name, known) or "Give it in with.")
+
+
+def texts(options: Mapping[str, Any]) -> dict[str, str]:
+    """Options as Spark takes them: booleans in lower case."""
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in options.items()}
+
+
+def table_path(value: str) -> str:
+    """The path of a Delta table, which ``deltalake`` opens, too."""
+    try:
+        for_deltalake(value)
+    except InvalidPath as error:
+        raise refuse(show(value), f"no {error.found!r} in it", error.why) from error
+    return value

@@ -15,10 +15,10 @@ from pydantic import (
 )
 from typing_extensions import Self
 
-from spark_flow.config.base import Format, Model, Name, Options, Text, only_delta
+from spark_flow.config.base import Format, Model, Name, Options, TablePath, Text, only_delta
 from spark_flow.config.fan_in import AlignedFanInModel, UnalignedFanInModel
 from spark_flow.config.fan_out import ParallelSplitModel
-from spark_flow.config.fields import branch_names, references_schema
+from spark_flow.config.fields import branch_names, references_schema, table_path
 from spark_flow.config.flow import FlowEntry, walk
 from spark_flow.config.isolated import PublishModel, WaitForModel
 from spark_flow.config.lineage import LineageModel
@@ -48,6 +48,11 @@ class SourceModel(Model):
     def branch_names(self) -> tuple[str, ...]:
         """The branches, in order; none if the source has none."""
         return self.branches or ()
+
+    @field_validator("path")
+    @classmethod
+    def _deltalake_can_open_it(cls, value: str, info: ValidationInfo) -> str:
+        return table_path(value) if info.data.get("format") == "delta" else value
 
     @field_validator("branches")
     @classmethod
@@ -104,7 +109,7 @@ class JobConfig(Model):
 
     pipeline: Name
     key: Annotated[str, AfterValidator(partial(check_name, "key"))]
-    state: Text = "state"
+    state: TablePath = "state"
     output: Text = "out"
     markers: Text = MARKERS
     retention_days: Annotated[StrictInt, Field(ge=0)] = 7

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt, ValidationError, ValidationInfo, field_validator
 
-from spark_flow.config.base import Model, Name, Text
+from spark_flow.config.base import Model, Name, TablePath, Text
 from spark_flow.config.fields import variable_name
 from spark_flow.config.problems import from_pydantic, locate, refuse, show
 from spark_flow.errors import ConfigError, InvalidArgument, InvalidName, Problem, UnknownPool
@@ -63,7 +63,7 @@ class RunnerModel(Model):
     pools: Text | None = None
     pool: Name | None = None
     slots: Positive = 1
-    leases: Text | None = None
+    leases: TablePath | None = None
     lease_seconds: Annotated[float, Field(ge=1, le=86_400)] = TTL
     reprocess: Reprocess = "failed"
     first: First = "oldest"
@@ -150,7 +150,7 @@ def _pool(value: object) -> object:
 class PoolsModel(Model):
     """The file of pools that teams share: it says where slots are claimed, so that all claim them there."""
 
-    leases: Text
+    leases: TablePath
     pools: dict[Name, Annotated[PoolModel, BeforeValidator(_pool)]] = Field(min_length=1)
 
 

@@ -12,6 +12,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from typing_extensions import Self
 
 from spark_flow.config.base import PATTERN, FlowModel, Model, Name, Options, SinkFormat, SourceName, Text, only_delta
 from spark_flow.config.fields import (
@@ -21,9 +22,12 @@ from spark_flow.config.fields import (
     overlap,
     placeholders,
     references_function,
+    texts,
     version_text,
 )
-from spark_flow.config.problems import refuse, show
+from spark_flow.config.problems import Finding, findings, refuse, show
+from spark_flow.errors import InvalidArgument, InvalidName, InvalidPath
+from spark_flow.storage.sinks import sink
 
 
 class ReadModel(FlowModel):
@@ -104,6 +108,30 @@ class SinkModel(Model):
     replace_where: Text | None = None
     options: Options = Field(default_factory=dict)
     properties: Options = Field(default_factory=dict)
+    file_name: Text | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is given, as ``storage.sinks.sink`` takes it."""
+        given: dict[str, Any] = {"options": texts(self.options), "properties": texts(self.properties)}
+        given |= {"partition_by": self.partition_by, "replace_where": self.replace_where, "file_name": self.file_name}
+        given |= {"mode": self.mode if self.mode != "replace" else None}
+        return {name: value for name, value in given.items() if value}
+
+    @field_validator("file_name")
+    @classmethod
+    def _only_folders_have_it(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("format") == "delta":
+            raise refuse("file_name with format delta", "format csv, json or parquet", "Leave it out.")
+        return value
+
+    @model_validator(mode="after")
+    def _sink_can_be_made(self) -> Self:
+        wrong = [_wrong(self.format, path, self.settings) for path in (self.path, self.staging) if path]
+        found = [finding for finding in wrong if finding is not None]
+        if found:
+            raise findings(*found)
+        return self
 
     @field_validator("replace_where", "properties")
     @classmethod
@@ -129,6 +157,19 @@ class SinkModel(Model):
         if value and info.data.get("mode", "replace") != "replace":
             raise refuse(f"replace_where with mode {info.data['mode']}", "mode replace", "Leave one of them out.")
         return value
+
+
+def _wrong(format: str, path: str, settings: Mapping[str, Any]) -> Finding | None:  # noqa: A002 - Spark's own word
+    """Why a sink's own function refuses its settings, which it would do when other sinks were written."""
+    try:
+        sink(format, path, **settings)
+    except InvalidPath as error:
+        return Finding(("path",), show(path), f"no {error.found!r} in it", error.why)
+    except InvalidArgument as error:
+        return Finding((error.where.rpartition(": ")[2],), error.found, error.expected)
+    except InvalidName as error:
+        return Finding(("file_name",), show(error.value), "a file's name, as shop_{key}.csv")
+    return None
 
 
 class WriteModel(SinkModel, FlowModel):

@@ -151,6 +151,7 @@ class InvalidPath(UsageError):
     def __init__(self, path: str, found: str, why: str) -> None:
         self.path = path
         self.found = found
+        self.why = why
         super().__init__(f"path {path!r}: found {found!r}, which cannot be part of it: {why}. Choose another name.")
 
 

@@ -29,10 +29,16 @@ _NAMED = 100  # files that a record names; of more it has a digest
 _UPKEEP = ("OPTIMIZE", "REORG", "VACUUM", "SET ", "UNSET ", "ADD ", "DROP CONSTRAINT", "CHANGE ", "UPGRADE ", "CLUSTER")
 
 
-def recorded(path: str, version: int) -> dict[str, Any]:
-    """The files that a commit added, to be recorded: their number, bytes, digest and, if few, names."""
-    log = files.join(files.absolute(path), "_delta_log", f"{version:020}.json")
-    actions = [json.loads(line) for line in files.read_bytes(log).splitlines()]
+def recorded(path: str, version: int) -> dict[str, Any] | None:
+    """The files that a commit added, to be recorded: their number, bytes, digest and, if few, names.
+
+    ``None`` for an old commit that the log does not hold any more.
+    """
+    try:
+        log = files.read_bytes(files.join(files.absolute(path), "_delta_log", f"{version:020}.json"))
+    except FileNotFoundError:
+        return None
+    actions = [json.loads(line) for line in log.splitlines()]
     return _record({a["add"]["path"]: int(a["add"]["size"]) for a in actions if "add" in a})
 
 

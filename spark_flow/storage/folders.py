@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow.parquet as pq
 
 from spark_flow import fingerprint
-from spark_flow.errors import InvalidArgument, MissingInput, NotRepresentable, WriteNotProved, describe
+from spark_flow.errors import DamagedFile, InvalidArgument, MissingInput, NotRepresentable, WriteNotProved, describe
 from spark_flow.names import check_name
 from spark_flow.storage import files, key_rows
 from spark_flow.storage.content import Content, measured, observed
@@ -85,8 +85,11 @@ class FolderSink:
         return {self.folder(key): ALL}
 
     def remembered(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:  # noqa: ARG002 - the port's
-        """The revision in the manifest, 0 when there is none or its files are not all there."""
-        manifest = read_manifest(self.folder(key))
+        """The revision in the manifest, 0 when there is none, it is damaged, or its files are not all there."""
+        try:
+            manifest = read_manifest(self.folder(key))
+        except DamagedFile:
+            return 0  # so that the key's folder is written again
         return manifest["revision"] if manifest.get("app_id") == app_id and not lacking(self.folder(key)) else 0
 
     def admit(self, intent: Intent) -> None:
@@ -124,7 +127,7 @@ class FolderSink:
         rows = None
         if self.partition_by:
             rows = key_rows.of_column(frame, self.partition_by[0], intent.node, intent.key)
-            rows.check_zone(intent.node, intent.key, read_manifest(self.folder(intent.key)).get("value"))
+            rows.check_zone(intent.node, intent.key, self._written_value(intent))
             frame = key_rows.only(frame, rows)
         watched, measure = observed(frame)
         try:
@@ -146,6 +149,11 @@ class FolderSink:
         files.write_json(files.join(staged, MANIFEST), manifest)
         self._prove(frame.sparkSession, staged, written, intent.node)
         return staged
+
+    def _written_value(self, intent: Intent) -> object:
+        """The key's value as the folder that is there was written."""
+        known = self.remembered(intent.app_id, intent.key)
+        return read_manifest(self.folder(intent.key)).get("value") if known else None
 
     def _save(self, frame: DataFrame, folder: str) -> None:
         """The key's column is in the folder's name, and not in its files."""
@@ -244,12 +252,15 @@ def read(spark: SparkSession, folder: str) -> DataFrame:
 
 
 def read_manifest(folder: str) -> dict[str, Any]:
-    """A folder's manifest; empty when there is none."""
+    """A folder's manifest; empty when there is none.
+
+    Raises:
+        DamagedFile: It is empty or cut.
+    """
     try:
-        manifest = files.read_json(files.join(folder, MANIFEST))
+        return files.read_json(files.join(folder, MANIFEST), fix="Run the job for the key again: it writes the folder.")
     except FileNotFoundError:
         return {}
-    return manifest if isinstance(manifest, dict) else {}
 
 
 def lacking(folder: str) -> list[str]:
