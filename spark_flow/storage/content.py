@@ -7,6 +7,7 @@ https://spark.apache.org/docs/latest/api/sql/#xxhash64
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from spark_flow.names import quote_identifier
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import Column, DataFrame, Observation
     from pyspark.sql.types import DataType, StructType
 
 # As text in JSON, nested values keep what a hash of them would pass over: which of them is NULL, and maps.
@@ -25,6 +26,7 @@ _EXACT = {
     "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
     "timeZone": "UTC",
 }
+_PATIENCE = 60.0  # seconds; the report comes within milliseconds after the action's end
 _LOW_BITS = (1 << 28) - 1  # of each hash: their sum fits a BIGINT for 3e10 rows
 
 
@@ -45,13 +47,25 @@ def observed(frame: DataFrame) -> tuple[DataFrame, Callable[[], Content]]:
     """The frame, measured by the one action that it is used in.
 
     Returns:
-        The frame to use, and a function that gives its content once the action has ended well.
+        The frame to use, and a function that gives its content once the action has ended well. It raises
+        ``TimeoutError`` when Spark does not report: of a write that Delta dropped it never does.
     """
     from pyspark.sql import Observation
 
     observation = Observation()
     watched = frame.observe(observation, *_measures(frame.schema))
-    return watched, lambda: _content(observation.get)
+    return watched, lambda: _content(_reported(observation))
+
+
+def _reported(observation: Observation) -> Mapping[str, Any]:
+    """What was observed; by a thread, since the call itself waits for ever where the frame was not computed."""
+    found: list[Mapping[str, Any]] = []
+    waiting = threading.Thread(target=lambda: found.append(observation.get), daemon=True)
+    waiting.start()
+    waiting.join(_PATIENCE)
+    if not found:
+        raise TimeoutError(f"Spark did not report the rows of a write within {_PATIENCE:.0f} s")
+    return found[0]
 
 
 def measured(frame: DataFrame) -> Content:

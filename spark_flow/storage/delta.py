@@ -32,7 +32,7 @@ from spark_flow.storage.content import Content, measured, observed
 from spark_flow.storage.port import ALL, Held, Intent, Written
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
     from pyspark.sql.types import StructType
@@ -145,9 +145,9 @@ class DeltaSink:
             rows.check_zone(intent.node, intent.key, _tag_before(table, intent).get("value"))
         before = table.version() + 1 if table else 0
         intent.mark("before_commit")
-        content = self._commit(frame, intent, rows)
+        measure = self._commit(frame, intent, rows)
         intent.mark("after_commit")
-        return self._written(frame, intent, rows, "written at version {}", since=before, content=content)
+        return self._written(frame, intent, rows, "written at version {}", since=before, measure=measure)
 
     def _rows(self, frame: DataFrame, intent: Intent) -> KeyRows | None:
         """The key's rows; ``None`` where the sink does not replace a key's rows alone."""
@@ -157,7 +157,7 @@ class DeltaSink:
         return key_rows.of_predicate(predicate) if predicate else None
 
     @_again
-    def _commit(self, frame: DataFrame, intent: Intent, rows: KeyRows | None) -> Content:
+    def _commit(self, frame: DataFrame, intent: Intent, rows: KeyRows | None) -> Callable[[], Content]:
         watched, content = observed(key_rows.only(frame, rows) if rows is not None else frame)
         try:
             self._writer(watched, intent, rows).save(files.for_spark(self.path))
@@ -167,7 +167,7 @@ class DeltaSink:
             if known_ is None:
                 raise
             raise known_ from error
-        return content()
+        return content
 
     def _writer(self, frame: DataFrame, intent: Intent, rows: KeyRows | None) -> DataFrameWriter:
         # Options of the writer only: the session conf of the same name leaks into every other write.
@@ -192,7 +192,7 @@ class DeltaSink:
         words: str,
         *,
         since: int,
-        content: Content | None = None,
+        measure: Callable[[], Content] | None = None,
     ) -> Written:
         """Find the commit in the table's history by its tag: Delta drops a write of an old id without a word."""
         table = _open(self.path)
@@ -208,6 +208,7 @@ class DeltaSink:
         metrics = commit.get("operationMetrics", {}) if commit else {}
         # An empty write that replaces nothing is a commit without this figure.
         count = int(metrics.get("numOutputRows", 0)) if commit else None
+        content = measure() if measure is not None else None
         if content is not None and count != content.rows:
             raise WriteNotProved(self.path, f"{content.rows} rows in version {version}", f"{count}")
         detail = {
