@@ -6,14 +6,15 @@ import dataclasses
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from spark_flow import fingerprint
-from spark_flow.errors import DuplicateNode, NotRecorded
+from spark_flow.errors import DuplicateNode, InvalidArgument, NotRecorded
 from spark_flow.names import quote_literal
 from spark_flow.storage import boundaries, files, sources
 from spark_flow.storage.delta import delta
 from spark_flow.storage.port import Intent, Sink, Written, app_id, replaces
+from spark_flow.transforms.columns import is_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -142,12 +143,53 @@ class Bounded:
         return LazyFrame(self.run, self.node, self.kind, self.fingerprint, (), self.frame, completeness)
 
 
-def lazy(run: Run, frame: DataFrame | LazyFrame) -> LazyFrame:
-    """A frame as a node; one that was made outside of the run is fingerprinted by its plan."""
-    if isinstance(frame, LazyFrame):
-        return frame
-    made_of = fingerprint.of_frame(frame)
-    return LazyFrame(run, f"input-{made_of[:6]}", "source", made_of, (), lambda: frame)
+class HasFrame(Protocol):
+    """What a pattern returns that holds a frame: of a fan-in, a hand-over of one table, a choice."""
+
+    @property
+    def frame(self) -> DataFrame | LazyFrame: ...  # noqa: D102
+
+
+def held(value: Any) -> Any:
+    """The frame that a pattern's result holds; any other value as it is.
+
+    Raises:
+        InvalidArgument: It holds several, or none: it says how to name one.
+    """
+    if isinstance(value, LazyFrame) or is_frame(value):
+        return value
+    frame = getattr(value, "frame", None)
+    return frame if isinstance(frame, LazyFrame) or is_frame(frame) else value
+
+
+def lazy(run: Run, frame: DataFrame | HasFrame, of: str = "frame") -> LazyFrame:
+    """A frame as a node; one that was made outside of the run is fingerprinted by its plan.
+
+    Args:
+        run: The run.
+        frame: A frame, or a pattern's result that holds one.
+        of: What an error calls it.
+
+    Raises:
+        InvalidArgument: It is none.
+    """
+    one = held(frame)
+    if isinstance(one, LazyFrame):
+        return one
+    if not is_frame(one):
+        raise InvalidArgument(of, _kind(one), "a DataFrame, a frame of the run, or a result that has one as .frame")
+    made_of = fingerprint.of_frame(one)
+    return LazyFrame(run, f"input-{made_of[:6]}", "source", made_of, (), lambda: one)
+
+
+def _kind(value: object) -> str:
+    """What was given in place of a frame, and how to make one of it."""
+    name = type(value).__name__
+    if value is None:
+        return "nothing (is a return missing?)"
+    if isinstance(value, sources.Source):
+        return f"a {name} (read(run, name, source) makes a frame of it)"
+    return f"a function {name} (call it)" if callable(value) else f"a {name}"
 
 
 def read(run: Run, name: str, source: Source) -> LazyFrame:
@@ -293,7 +335,7 @@ class Writing:
         return "" if known == event.revision else f"its target remembers revision {known}, not {event.revision}"
 
 
-def writing(scope: Scope, name: str, frame: DataFrame | LazyFrame, sink: Sink) -> Writing:
+def writing(scope: Scope, name: str, frame: DataFrame | HasFrame, sink: Sink) -> Writing:
     """A write as a node of its run; nothing is written.
 
     Raises:
@@ -309,10 +351,10 @@ def writing(scope: Scope, name: str, frame: DataFrame | LazyFrame, sink: Sink) -
                 raise DuplicateNode(node, f"{other} writes to {taken}, which lies within {path}")
         run.targets[place] = node
     run.graph.writes[node] = replaces(sink, run.key)
-    return Writing(scope, node, lazy(run, frame), sink)
+    return Writing(scope, node, lazy(run, frame, f"{node}: frame"), sink)
 
 
-def write(scope: Scope, name: str, frame: DataFrame | LazyFrame, sink: Sink) -> Outcome:
+def write(scope: Scope, name: str, frame: DataFrame | HasFrame, sink: Sink) -> Outcome:
     """Write a frame to a sink, once: a repeated run reuses the write, a rerun replaces the key's rows.
 
     Reuse needs more than the ledger's word: the target must be there and remember the revision, else it is

@@ -138,9 +138,10 @@ class Application:
             return self._session
 
     def close(self) -> None:
-        """Stop the session, if it was made here."""
-        if self._session is not None and not self._others:
-            self._session.stop()
+        """Stop the session, if it was made here; one that is asked for afterwards is a new one."""
+        made, self._session = self._session, None
+        if made is not None and not self._others:
+            made.stop()
             self._session = None  # a run that is done once more makes another
 
 

@@ -22,7 +22,7 @@ from spark_flow.errors import (
     describe,
     reason_of,
 )
-from spark_flow.frames import Bounded, LazyFrame, lazy, read_now
+from spark_flow.frames import Bounded, LazyFrame, held, lazy, read_now
 from spark_flow.names import check_name
 from spark_flow.outcome import Outcome
 from spark_flow.side_by_side import IN_FLIGHT, OnFailure, Task, side_by_side
@@ -125,6 +125,7 @@ def declare(run: Run, name: str, inputs: Inputs, *, each: Each | None = None, re
 
 
 def _declare(run: Run, node: str, name: str, value: Input, each: Each | None, *, restart: bool) -> Branch:
+    value = held(value)
     if is_frame(value):
         value = lazy(run, value)
     if not (isinstance(value, Source | LazyFrame) or callable(value)):

@@ -9,6 +9,7 @@ import pyarrow as pa
 from spark_flow import fingerprint, notify
 from spark_flow.errors import NotNotified
 from spark_flow.fan_in.branches import FanIn
+from spark_flow.frames import held
 from spark_flow.ledger.port import now
 from spark_flow.names import check_name
 from spark_flow.storage import delta, files
@@ -67,6 +68,7 @@ def report_completeness(
         ValueError: The frame comes from no fan-in.
     """
     check_name("dataset", dataset)
+    of = of if isinstance(of, FanIn) else held(of)
     parts = (of.completeness,) if isinstance(of, FanIn) else of.completeness
     if not parts:
         raise ValueError("the frame comes from no fan-in: there is nothing that it could be incomplete of")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from spark_flow import fingerprint
 from spark_flow.errors import InvalidCondition
-from spark_flow.frames import LazyFrame
+from spark_flow.frames import LazyFrame, held
 from spark_flow.storage.sources import Source, schema_of
 from spark_flow.transforms.columns import folding, is_frame, unique_columns
 
@@ -165,6 +165,7 @@ def by_schema(
         raise InvalidCondition("by_schema", "nothing to ask", "has, types or fields")
     if fields is not None and (isinstance(fields, bool) or not isinstance(fields, int) or fields < 1):
         raise InvalidCondition("by_schema: fields", repr(fields), "a number of columns, 1 or more")
+    data = held(data)
     if not (isinstance(data, Source | LazyFrame) or is_frame(data)):
         raise InvalidCondition("by_schema", repr(data), "a frame or a source")
     has = [has] if isinstance(has, str) else list(has)
@@ -223,6 +224,7 @@ def by_data(data: LazyFrame | DataFrame, *, where: str = "", at_least: int = 1, 
     Raises:
         InvalidCondition: A number is below 1; when asked: ``where`` cannot be resolved, a column that is not there.
     """
+    data = held(data)
     if not (isinstance(data, LazyFrame) or is_frame(data)):
         raise InvalidCondition("by_data", repr(data), "a frame")
     if not isinstance(at_least, int) or not isinstance(within, int) or at_least < 1 or within < at_least:

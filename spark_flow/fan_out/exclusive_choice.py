@@ -12,12 +12,16 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from spark_flow import fingerprint
-from spark_flow.errors import InvalidCondition, NoBranches, NotExclusive
+from spark_flow.errors import InvalidArgument, InvalidCondition, NoBranches, NotExclusive
+from spark_flow.frames import LazyFrame, held
 from spark_flow.names import check_name
 from spark_flow.storage.port import Written
+from spark_flow.transforms.columns import is_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from pyspark.sql import DataFrame
 
     from spark_flow.fan_out.conditions import Answer, Condition
     from spark_flow.run import Run
@@ -38,6 +42,19 @@ class Choice(Generic[T]):
     route: str
     reason: str
     result: T | None
+
+    @property
+    def frame(self) -> DataFrame | LazyFrame:
+        """The frame that the route returned; a choice may thus be written, or go on, as a frame.
+
+        Raises:
+            InvalidArgument: It returned another thing, or none was taken, in a plan that would have to read data.
+        """
+        frame = held(self.result)
+        if isinstance(frame, LazyFrame) or is_frame(frame):
+            return frame
+        found = f"a {type(self.result).__name__} of route {self.route!r}" if self.route else self.reason
+        raise InvalidArgument("choice: frame", found, "a route that returns a frame; .result is what it returned")
 
 
 def exclusive_choice(

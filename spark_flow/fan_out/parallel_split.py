@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
-    from spark_flow.frames import Scope
+    from spark_flow.frames import HasFrame, Scope
     from spark_flow.outcome import Outcome
     from spark_flow.run import Run
     from spark_flow.sequence.local_sequencer import Transform
@@ -42,7 +42,7 @@ _LOST = "what was held is gone with the process that held it"
 
 def parallel_split(
     scope: Scope,
-    frame: DataFrame | LazyFrame,
+    frame: DataFrame | HasFrame,
     branches: Mapping[str, Branch],
     *,
     name: str = "split",
@@ -86,7 +86,7 @@ def parallel_split(
     """
     run, node = scope.run, scope.node(name)
     _check(node, name, branches, share, mode, spark or {}, max_in_flight)
-    data = lazy(run, frame)
+    data = lazy(run, frame, f"{node}: frame")
     make = functools.partial(_with_loading_time, run, data, loading_time)
     made_of = fingerprint.combine("split", data.fingerprint, loading_time)
     apart = mode == "intermediary" and not run.plan

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
+    from spark_flow.frames import HasFrame
     from spark_flow.run import Run
 
 Transform: TypeAlias = "Callable[..., DataFrame]"
@@ -68,13 +69,13 @@ def step(transform: Transform, *, name: str = "", restart: bool = False, version
 
 
 def local_sequencer(
-    run: Run, frame: DataFrame | LazyFrame, steps: Sequence[Step | Transform], *, name: str = ""
+    run: Run, frame: DataFrame | HasFrame, steps: Sequence[Step | Transform], *, name: str = ""
 ) -> LazyFrame:
     """A frame through steps, durable: what was done up to a restart boundary is not done again.
 
     Args:
         run: The run.
-        frame: What the chain starts from: of ``spark_flow.read``, another pattern, or any DataFrame.
+        frame: What the chain starts from: of ``spark_flow.read``, another pattern's result, or any DataFrame.
         steps: Functions or ``step(...)``; node names must differ within a run.
         name: A prefix for the steps' node names.
 
@@ -84,7 +85,7 @@ def local_sequencer(
     Raises:
         InvalidStep: A step is no function, has no name, or its arguments have no stable fingerprint.
     """
-    current = lazy(run, frame)
+    current = lazy(run, frame, f"{name or 'local_sequencer'}: frame")
     for one in steps:
         current = _chain(run, current, one if isinstance(one, Step) else step(one), name)
     return current
@@ -106,10 +107,13 @@ def _chain(run: Run, before: LazyFrame, step: Step, prefix: str) -> LazyFrame:
 
 
 def lazy_source(run: Run, name: str, value: Any) -> Any:
-    """An argument that is a source becomes a frame of the run; others stay as they are."""
-    from spark_flow.frames import read
+    """An argument that is a source, or a pattern's result, becomes a frame of the run; others stay as they are."""
+    from spark_flow.frames import held, read
 
-    return read(run, name, value) if isinstance(value, Source) else value
+    if isinstance(value, Source):
+        return read(run, name, value)
+    frame = held(value)
+    return frame if isinstance(frame, LazyFrame) else value
 
 
 def _apply(step: Step, before: LazyFrame) -> DataFrame:

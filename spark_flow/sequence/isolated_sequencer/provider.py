@@ -83,6 +83,7 @@ def publish(
     staged = [outcome.node for outcome in written if outcome.detail.get("staged")]
     if staged:
         return run.skip(node, "marker", f"not published: {', '.join(staged)} is kept in staging")
+    completeness = getattr(completeness, "completeness", completeness)  # of a fan-in's result as a whole
     parts = (completeness,) if isinstance(completeness, Completeness) else completeness
     parts = _recorded(written) if parts is None else tuple(parts)
     read = [reference for each in run.upstream.values() for reference in each]
