@@ -6,6 +6,7 @@
 #   MASTER=local[2] ./spark-submit.sh jobs/...      another master than local[*]
 #   SPARK_HOME=/opt/spark ./spark-submit.sh ...     a cluster's own Spark instead of the one in .venv
 #   DELTA=no ./spark-submit.sh ...                  without Delta's jars, for jobs that write no Delta table by Spark
+#   SPARK_FLOW_ARCHIVE=no ./spark-submit.sh ...     without the class-data archive that makes the JVM start sooner
 #   LINEAGE=yes ./spark-submit.sh ...               with OpenLineage's listener, for jobs with lineage.spark_events=true
 set -euo pipefail
 
@@ -13,6 +14,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 delta_wanted=${DELTA:-yes} lineage_wanted=${LINEAGE:-no}
 listener=io.openlineage:openlineage-spark_2.13:1.53.0
 opens=--add-opens=java.base/java.security=ALL-UNNAMED # what the listener reaches into
+quiet='-Xshare:auto -Xlog:cds=off -Xlog:cds+dynamic=off' # where the class-data archive is of another Java or other jars
 line=4.2 # of Spark: what the Delta library named in conf/spark-defaults.conf is built for
 
 die() { echo "spark-submit.sh: $1" >&2; exit 2; }
@@ -70,6 +72,7 @@ add_file() {
     case $key in
       '' | '#'*) ;;
       spark.sql.extensions | spark.sql.catalog.spark_catalog) [[ $delta_wanted == no ]] || add "$key=$value" ;;
+      spark.sql.execution.pythonUDF.arrow.enabled) [[ $core != *-4.2.0.jar ]] || add "$key=$value" ;;
       spark.jars.packages) [[ $own || $delta_wanted == no ]] || packages=${packages:+$packages,}$value ;;
       *) add "$key=$value" ;;
     esac
@@ -93,6 +96,7 @@ else
   [[ -x $python ]] || die "there is no $here/.venv yet: run 'make venv' in that folder."
   SPARK_HOME=$(compgen -G "$here/.venv/lib/python3*/site-packages/pyspark" | head -n 1) || die "no PySpark in $here/.venv: run 'make venv'."
   export SPARK_HOME PYSPARK_PYTHON=$python PYSPARK_DRIVER_PYTHON=$python
+  core=$(compgen -G "$SPARK_HOME/jars/spark-core_*.jar" | head -n 1) || true
 
   # Delta's jars, resolved before: asking Python each time would cost its start.
   delta=''
@@ -113,6 +117,18 @@ else
     jars=${jars:+$jars,}$jar
   fi
   : "${master:=$(of_yours spark.master || echo 'local[*]')}"
+
+  # The class-data archive of spark_flow/archive.py, in the place that it gives it: the JVM starts sooner with it.
+  build=${version##*$'\n'}
+  archive=$cache/archives/${build//[^A-Za-z0-9.]/-}$SPARK_HOME/classes.jsa
+  whole() { [[ $(wc -c < "$archive" | tr -d ' ') == "$(cat "${archive%.jsa}.size" 2> /dev/null)" ]]; }
+  current() { [[ -e $archive && ! $(find "$SPARK_HOME/jars" -newer "$archive" | head -n 1) ]] && { [[ ! -s $archive ]] || whole; }; }
+  if [[ $master != local* || ${SPARK_FLOW_ARCHIVE:-} == no ]]; then
+    archive=''
+  elif ! current && [[ -w $cache/archives ]]; then
+    "$python" -c 'from spark_flow.session import local_settings; local_settings()' || true # as a local session makes it
+  fi
+  [[ ! $archive ]] || { current && whole; } || archive=''
 fi
 [[ ! $jars ]] || ours+=(--jars "$jars")
 [[ ! $master ]] || ours+=(--master "$master")
@@ -133,9 +149,7 @@ fi
 if [[ $master == local* ]]; then
   add_file "$here/conf/spark-local.conf"
   export SPARK_LOCAL_IP=${SPARK_LOCAL_IP:-127.0.0.1}
-  # Short jobs end before the second compiler pays off. The first alone has 48 MB of room for code, which
-  # Spark fills: then nothing is compiled any more, so it gets more.
-  SPARK_SUBMIT_OPTS="-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m ${SPARK_SUBMIT_OPTS:-}"
+  [[ ! ${archive:-} ]] || SPARK_SUBMIT_OPTS="\"-XX:SharedArchiveFile=$archive\" $quiet ${SPARK_SUBMIT_OPTS:-}"
 fi
 export SPARK_SUBMIT_OPTS=${SPARK_SUBMIT_OPTS:-}
 

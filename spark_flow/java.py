@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 OLDEST_JAVA = 17
 LISTENER_VERSION = "1.53.0"
 RESOURCES = Path(__file__).parent / "jars"
+ARCHIVES = "archives"  # in the folder of Delta's jars that were fetched here: those of archive.py are kept in it
 
 
 def check_java() -> int:
@@ -50,11 +52,17 @@ def java_command() -> str:
 
 def java_version(java: str) -> int | None:
     """The major version that ``java -version`` tells; None when it does not run."""
+    return parse_java_version(java_text(java))
+
+
+@functools.cache
+def java_text(java: str) -> str:
+    """What ``java -version`` prints; empty when it does not run. Java's start is paid once."""
     try:
         answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=True)  # noqa: S603
     except (OSError, subprocess.CalledProcessError):
-        return None
-    return parse_java_version(answer.stderr + answer.stdout)
+        return ""
+    return answer.stdout + answer.stderr
 
 
 def parse_java_version(text: str) -> int | None:
@@ -138,6 +146,7 @@ def _fetch(library: Library) -> None:
     try:
         ready = work / "jars"
         _retrieve(ready, cache=work / "ivy", library=library)
+        (ready / ARCHIVES).mkdir()
         try:
             ready.rename(folder)
         except OSError:
@@ -170,9 +179,18 @@ def _ivy(ready: Path, cache: Path, library: Library) -> list[str]:
     # fmt: on
 
 
-def _spark_jar(name: str) -> Path:
+def spark_home() -> Path:
+    """The Spark that is started here: that of ``SPARK_HOME``, else of the installed PySpark."""
+    return Path(os.environ.get("SPARK_HOME") or _pyspark())
+
+
+def _pyspark() -> Path:
     spec = importlib.util.find_spec("pyspark")
-    home = Path(spec.origin).parent if spec and spec.origin else Path()
+    return Path(os.path.realpath(spec.origin)).parent if spec and spec.origin else Path()
+
+
+def _spark_jar(name: str) -> Path:
+    home = _pyspark()
     return next((home / "jars").glob(f"{name}-[0-9]*.jar"), home / "jars" / f"{name}.jar")
 
 

@@ -85,6 +85,7 @@ class Run:
         self._redo = redo
         self._journal = Journal(ledger, pipeline, key, rerun=rerun, cause=cause, redo=redo, right=right)
         self._spark = spark
+        self._session: SparkSession | None = None
         self._gate = gate
         self._observers = tuple(observers)
         self._retention = retention
@@ -220,13 +221,9 @@ class Run:
     def spark(self) -> SparkSession:
         """The run's session, made when it is first asked for."""
         with self._lock:
-            if self._spark is None:
-                from pyspark.sql import SparkSession
-
-                self._spark = SparkSession.builder.getOrCreate()
-            elif callable(self._spark):
-                self._spark = self._spark()
-            return self._spark
+            if self._session is None:
+                self._session = _session_of(self._spark)
+            return self._session
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -687,6 +684,18 @@ def recomputing(do: Callable[[], T]) -> T:
         return do()
     except LedgerOld:
         return do()
+
+
+def _session_of(spark: SparkSession | Callable[[], SparkSession] | None) -> SparkSession:
+    from spark_flow.session import warn_of_hanging_udfs
+
+    if spark is None:
+        from pyspark.sql import SparkSession
+
+        spark = SparkSession.builder.getOrCreate()
+    made = spark() if callable(spark) else spark
+    warn_of_hanging_udfs(made)
+    return made
 
 
 def _ms(began: float) -> int:

@@ -7,13 +7,16 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import os
 import signal
 import sys
 import threading
 import time
+import warnings
 from typing import TYPE_CHECKING
 
+from spark_flow import archive
 from spark_flow.errors import EnvironmentTooOld
 from spark_flow.java import LISTENER_VERSION, RESOURCES, check_java, delta_jars, listener_jars
 
@@ -46,13 +49,12 @@ LOCAL_DEFAULTS: dict[str, str] = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
-    # Short jobs end before the second compiler pays off. The first alone has 48 MB of room for
-    # code, and Spark fills it: then nothing is compiled any more, silently and slowly.
-    "spark.driver.extraJavaOptions": (
-        "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m "
-        f'"-Dlog4j2.configurationFile={(RESOURCES / "log4j2.properties").as_uri()}"'
-    ),
+    "spark.driver.extraJavaOptions": f'"-Dlog4j2.configurationFile={(RESOURCES / "log4j2.properties").as_uri()}"',
 }
+
+# Spark 4.2.0 waits for ever for a Python UDF over columnar input, such as Parquet (SPARK-58241; fixed in 4.2.1).
+HANGING = "4.2.0"
+UDF_ARROW = "spark.sql.execution.pythonUDF.arrow.enabled"
 
 
 def session(
@@ -85,18 +87,33 @@ def session(
     listener = {} if os.environ.get("SPARK_REMOTE") else listener  # it would have to be in the server
     if os.environ.get("PYSPARK_GATEWAY_PORT"):
         end_with(os.getppid())
-    if not _launched_by_others():
+    local = not _launched_by_others()
+    if local:
         check_java()
         builder = builder.master(os.environ.get("MASTER") or "local[*]")
         builder = _set(builder, local_settings(delta=delta, listener=bool(listener)))
     builder = _set(builder, {"spark.extraListeners": LISTENER, **listener} if listener else {})
     builder = _set(builder, config or {})
     try:
-        return builder.getOrCreate()
+        made = builder.getOrCreate()
     except Exception as error:
         if listener and LISTENER in str(error):
             raise _without_listener() from error
         raise
+    if local and sys.executable:
+        # UDFs run in this Python, with the packages that this process has; PYSPARK_PYTHON would hold for others too.
+        made.sparkContext.pythonExec = sys.executable
+    return made
+
+
+def warn_of_hanging_udfs(spark: SparkSession) -> None:
+    """Warn where a Python UDF over Parquet would never end: on Spark 4.2.0, in a session that is not ours."""
+    if spark.version == HANGING and spark.conf.get(UDF_ARROW, "true") == "true":
+        message = (
+            f"Spark {HANGING} hangs on a Python UDF over columnar input such as Parquet (SPARK-58241). "
+            f"Set {UDF_ARROW}=false in this session, or use Spark 4.2.1."
+        )
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
 def existing() -> SparkSession | None:
@@ -107,9 +124,11 @@ def existing() -> SparkSession | None:
     from pyspark.sql import SparkSession
 
     try:
-        return SparkSession.active()
+        found = SparkSession.active()
     except PySparkRuntimeError:
         return None
+    context = getattr(found, "_sc", None)  # Connect's session has none; it knows whether it was stopped
+    return None if context is not None and context._jsc is None else found  # noqa: SLF001
 
 
 def _set(builder: SparkSession.Builder, settings: Mapping[str, str]) -> SparkSession.Builder:
@@ -127,8 +146,16 @@ def _without_listener() -> EnvironmentTooOld:
 
 
 def local_settings(*, delta: bool = True, listener: bool = False) -> dict[str, str]:
-    """What a local session is started with; fetches jars if need be."""
+    """What a local session is started with; fetches jars, and makes the class-data archive, if need be."""
+    settings = _settings(delta=delta, listener=listener)
+    settings["spark.driver.extraJavaOptions"] += f" {archive.options(settings)}".rstrip()
+    return settings
+
+
+def _settings(*, delta: bool = True, listener: bool = False) -> dict[str, str]:
     settings, jars = dict(LOCAL_DEFAULTS), delta_jars() if delta else ()
+    if importlib.metadata.version("pyspark") == HANGING:
+        settings[UDF_ARROW] = "false"
     if delta:
         settings |= DELTA
     if listener:
@@ -169,17 +196,27 @@ def _exists(pid: int) -> bool:
 
 
 def main(argv: list[str]) -> int:
-    """``jars``: print Delta's jars as one comma list; ``jars lineage``: the listener's."""
+    """``jars``: print Delta's jars as one comma list; ``jars lineage``: the listener's; ``archive``: make it."""
     lists = {("jars",): delta_jars, ("jars", "lineage"): listener_jars}
-    if tuple(argv) not in lists:
-        print("usage: python -m spark_flow.session jars [lineage]", file=sys.stderr)  # noqa: T201
-        return 2
     try:
-        print(",".join(lists[tuple(argv)]()))  # noqa: T201
+        if argv == ["archive"]:
+            return _make_archive()
+        if tuple(argv) in lists:
+            print(",".join(lists[tuple(argv)]()))  # noqa: T201
+            return 0
     except EnvironmentTooOld as error:
         print(f"spark_flow: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
-    return 0
+    print("usage: python -m spark_flow.session jars [lineage] | archive", file=sys.stderr)  # noqa: T201
+    return 2
+
+
+def _make_archive() -> int:
+    check_java()
+    settings, made = _settings(), archive.path()
+    why = archive.make(made, settings) if made else "there is no Java"
+    print(why or made, file=sys.stderr if why else sys.stdout)
+    return 1 if why else 0
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def test_conf_files_agree_with_the_package():
     delta, spark = java._versions()
     defaults = conf("spark-defaults.conf")
     assert defaults.pop("spark.jars.packages") == f"io.delta:delta-spark_{spark}_2.13:{delta}"
-    ours = session.LOCAL_DEFAULTS | session.DELTA
+    ours = session.LOCAL_DEFAULTS | session.DELTA | {session.UDF_ARROW: "false"}
     assert {key: ours.get(key) for key in defaults} == defaults
 
 
@@ -117,6 +117,7 @@ def test_session_has_the_settings_and_is_the_active_one(spark):
     wanted = session.DELTA | {
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.unionOutputPartitioning": "false",
+        session.UDF_ARROW: "false",
     }
     assert {key: spark.conf.get(key) for key in wanted} == wanted
 

@@ -1,0 +1,161 @@
+"""A class-data archive: Spark's classes as Java has parsed and linked them, so that the next JVM starts sooner.
+
+It is made once for each Java and each Spark, by a small run that uses the usual readers and writers. It is in the
+folder of Delta's jars, below the path of the Spark that it is of::
+
+    ~/.cache/spark_flow/delta-4.4.0-spark-4.2/archives/<Java's VM and build>/<path of Spark>/classes.jsa
+
+Java checks by itself that the archive is of its own build and that no jar has changed, and starts without it if not. It
+does not check that the file is whole, and would crash: its size is in a file beside it, and compared before each use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spark_flow.java import ARCHIVES, RESOURCES, jars_folder, java_command, java_text, spark_home
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ROOM = 1_000_000_000  # bytes that must be free: an archive has a fifth of it
+TIMEOUT = 600
+QUIET = "-Xshare:auto -Xlog:cds=off -Xlog:cds+dynamic=off"
+# What our own Spark, or a configured cluster, would put before the jars or into the JVM.
+_THEIRS = (
+    *("PYSPARK_", "_PYSPARK_", "SPARK_CONF_DIR", "SPARK_SUBMIT_OPTS", "SPARK_REMOTE", "SPARK_ENV_LOADED"),
+    *("SPARK_DIST_CLASSPATH", "HADOOP_CONF_DIR", "YARN_CONF_DIR"),
+)
+
+
+def options(settings: Mapping[str, str]) -> str:
+    """Java's options that use the archive; empty where there is none.
+
+    It is made first, with one line on stderr, where this machine has fetched Delta's jars and it is not there yet.
+
+    Args:
+        settings: Of the Spark session that it is made with.
+    """
+    archive = path()
+    if archive is None or os.environ.get("SPARK_FLOW_ARCHIVE") == "no":
+        return ""
+    if not _current(archive) and (jars_folder() / ARCHIVES).is_dir():
+        make(archive, settings)
+    return f'"-XX:SharedArchiveFile={archive}" {QUIET}' if _current(archive) and _whole(archive) else ""
+
+
+def path() -> Path | None:
+    """Where the archive of this Java and this Spark is, or would be; None where there is no Java."""
+    said = java_text(java_command())
+    if not said:
+        return None
+    build = re.sub(r"[^A-Za-z0-9.]", "-", said.strip().splitlines()[-1])
+    return jars_folder() / ARCHIVES / build / str(spark_home()).lstrip("/") / "classes.jsa"
+
+
+def make(archive: Path, settings: Mapping[str, str]) -> str:
+    """Make the archive, unless another process is at it; returns why there is none, empty when it is there.
+
+    What cannot be made here is remembered by an empty file, so that it is not tried at each start.
+    """
+    try:
+        with _alone(archive.parent) as free:
+            if not free:
+                return "another process is making it"
+            if _current(archive) and _whole(archive):
+                return ""
+            if shutil.disk_usage(archive.parent).free < ROOM:
+                return f"less than {ROOM // 1_000_000} MB are free in {archive.parent}"
+            return _made(archive, settings)
+    except OSError as error:  # a read-only or full disk
+        return str(error)
+
+
+def _current(archive: Path) -> bool:
+    """Whether it, or the empty file that stands for none, is whole and newer than all jars that it is of."""
+    jars = spark_home() / "jars"
+    try:
+        made = archive.stat()
+        if made.st_size and not _whole(archive):
+            return False
+        return all(made.st_mtime >= entry.stat().st_mtime for entry in (jars, *jars.iterdir()))
+    except OSError:
+        return False
+
+
+def _whole(archive: Path) -> bool:
+    """Whether all of it is there; false as well of the empty file that says that there can be none."""
+    try:
+        return archive.with_suffix(".size").read_text() == str(archive.stat().st_size)
+    except (OSError, ValueError):
+        return False
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """Whether no other process makes an archive here; what one that was killed has left is removed."""
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "making.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        for left in folder.glob(".work-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        yield True
+
+
+def _made(archive: Path, settings: Mapping[str, str]) -> str:
+    print("spark_flow: making a class-data archive (once)", file=sys.stderr, flush=True)  # noqa: T201
+    with tempfile.TemporaryDirectory(prefix=".work-", dir=archive.parent, ignore_cleanup_errors=True) as work:
+        fresh = Path(work) / archive.name
+        why = _dump(fresh, Path(work) / "tables", settings)
+        if why:
+            archive.with_suffix(".size").unlink(missing_ok=True)
+            archive.write_bytes(b"")
+            print(f"spark_flow: no class-data archive, Spark starts as ever: {why}", file=sys.stderr)  # noqa: T201
+            return why
+        fresh.chmod(0o644)
+        with fresh.open("rb+") as written:
+            os.fsync(written.fileno())  # a file of the right size with nothing in it would crash Java
+        size = fresh.stat().st_size
+        fresh.replace(archive)
+        archive.with_suffix(".size").write_text(str(size))
+    return ""
+
+
+def _dump(fresh: Path, tables: Path, settings: Mapping[str, str]) -> str:
+    """Run the usual work in a JVM that writes its classes down at its end; returns why it did not."""
+    java = f"-XX:TieredStopAtLevel=1 -XX:ArchiveClassesAtExit={fresh}"  # a run of seconds, which one compiler suits
+    ours = {"spark.driver.extraJavaOptions": f"{settings.get('spark.driver.extraJavaOptions', '')} {java}"}
+    conf = [part for key, value in {**settings, **ours}.items() for part in ("--conf", f"{key}={value}")]
+    command = [str(spark_home() / "bin" / "spark-submit"), "--master", "local[2]", *conf]
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(_THEIRS)}
+    python = {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
+    try:
+        done = subprocess.run(  # noqa: S603
+            [*command, str(RESOURCES / "usual_work.py"), str(tables)],
+            env={**kept, **python, "SPARK_HOME": str(spark_home())},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"it took longer than {TIMEOUT} s"
+    if done.returncode == 0 and fresh.exists() and fresh.stat().st_size:
+        return ""
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if "rror" in line or "unsupported" in line]
+    return lines[0].strip() if lines else f"exit code {done.returncode}, and Java wrote none"
