@@ -143,10 +143,11 @@ def test_a_refused_one_leaves_the_age_of_boundaries_be(day, state):
     folder = f"{state}/boundaries/p/{KEY}"
     files.write_json(f"{folder}/x.json", {})
     day()
-    assert files.exists(f"{folder}/{boundaries.DONE}")
+    succeeded = f"{state}/{boundaries.SUCCEEDED}/p/{KEY}.json"
+    assert files.exists(succeeded)
     with pytest.raises(NotRecorded):
         day(redo=LOAD, lacks="clean")
-    assert files.read_json(f"{folder}/{boundaries.DONE}") == {"generation": 1}
+    assert files.read_json(succeeded) == {"generation": 1}
 
 
 def test_a_target_that_does_not_answer_spoils_nothing_that_is_kept(day, ledger, state):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
-DONE = "_succeeded.json"
+SUCCEEDED = "boundaries_succeeded"  # beside the boundaries: a file for each key, so that one listing finds the old
 
 
 def write(frame: DataFrame, state: str, intent: Intent) -> Written:
@@ -82,8 +82,9 @@ def read(
 def mark_succeeded(state: str, pipeline: str, key: str, generation: int) -> None:
     """Note that a key's generation succeeded: from now its boundaries grow old."""
     folder = files.join(files.absolute(state), "boundaries", pipeline, key)
-    if files.exists(folder) and _succeeded_generation(folder) != generation:
-        files.write_json(files.join(folder, DONE), {"generation": generation})
+    noted = _noted(state, pipeline, key)
+    if files.exists(folder) and _succeeded_generation(noted) != generation:
+        files.write_json(noted, {"generation": generation})
 
 
 def mark_begun(state: str, pipeline: str, key: str, generation: int) -> int | None:
@@ -92,32 +93,39 @@ def mark_begun(state: str, pipeline: str, key: str, generation: int) -> int | No
     Returns:
         The older one, if it had succeeded.
     """
-    folder = files.join(files.absolute(state), "boundaries", pipeline, key)
-    older = _succeeded_generation(folder)
+    noted = _noted(state, pipeline, key)
+    older = _succeeded_generation(noted)
     if older in (None, generation):
         return None
-    files.remove(files.join(folder, DONE))
+    files.remove(noted)
     return older
 
 
-def _succeeded_generation(folder: str) -> int | None:
+def _noted(state: str, pipeline: str, key: str) -> str:
+    return files.join(files.absolute(state), SUCCEEDED, pipeline, f"{key}.json")
+
+
+def _succeeded_generation(noted: str) -> int | None:
     try:
-        return int(files.read_json(files.join(folder, DONE))["generation"])
+        return int(files.read_json(noted)["generation"])
     except (FileNotFoundError, DamagedFile, KeyError, TypeError, ValueError):
         return None  # a damaged one counts as none: it is written again when the generation succeeds
 
 
 def sweep(state: str, pipeline: str, *, older_than: dt.timedelta, now: dt.datetime | None = None) -> list[str]:
-    """Remove the boundaries of runs that succeeded longer ago than ``older_than``; returns the keys."""
+    """Remove the boundaries of runs that succeeded longer ago than ``older_than``; returns the keys.
+
+    One listing, however many keys have boundaries; the rest is done for what is removed alone.
+    """
     now = now or dt.datetime.now(dt.timezone.utc)
-    root = files.join(files.absolute(state), "boundaries", pipeline)
+    root = files.absolute(state)
     swept = []
-    for info in files.listing(root):
-        folder = files.join(root, info.base_name)
-        done = [i for i in files.listing(folder) if i.base_name == DONE]
-        if done and now - done[0].mtime >= older_than:
-            files.remove(folder)
-            swept.append(info.base_name)
+    for info in files.listing(files.join(root, SUCCEEDED, pipeline)):
+        key, _, kind = info.base_name.rpartition(".")
+        if kind == "json" and now - info.mtime >= older_than:
+            files.remove(files.join(root, "boundaries", pipeline, key))
+            files.remove(files.join(root, SUCCEEDED, pipeline, info.base_name))
+            swept.append(key)
     return swept
 
 
