@@ -256,16 +256,14 @@ def _quarantine(run: Run, node: str, source: Source, bad: DataFrame) -> None:
     id_ = app_id(run.pipeline, node, run.key)
 
     def set_aside(intent: Intent) -> Written:
-        count = bad.count()
-        if not count and not sink.remembered(id_, run.key):
+        if not sink.remembered(id_, run.key) and bad.isEmpty():
             return Written(reason="no bad records")
         place = {"pipeline": run.pipeline, "key": run.key, "source": node, "revision": intent.revision}
         rows = bad.select(*[F.lit(value).alias(name) for name, value in place.items()], "*")
         written = sink.write(rows, intent)
-        return Written(
-            reason=f"{count} bad record(s) set aside in {path}",
-            detail={"quarantined": count, **written.detail},
-        )
+        count = {} if written.rows is None else {"quarantined": written.rows}  # as the table counts them
+        told = "bad records" if written.rows is None else f"{written.rows} bad record(s)"
+        return Written(reason=f"{told} set aside in {path}", detail={**count, **written.detail})
 
     run.once(
         node,

@@ -28,8 +28,8 @@ from spark_flow.ledger import DeltaLedger, Event, Kind, Ledger
 from spark_flow.names import check_name, check_node
 from spark_flow.outcome import Observer, Outcome, end_of, not_its_own_fault, outcome_of, reason_to_skip, why_not
 from spark_flow.storage import boundaries, targets
+from spark_flow.storage.failures import as_bad_records
 from spark_flow.storage.port import Intent, Written
-from spark_flow.storage.sources import as_bad_records
 from spark_flow.transforms.join import as_duplicate_keys
 
 if TYPE_CHECKING:

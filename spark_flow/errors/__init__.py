@@ -45,6 +45,7 @@
         ├── DamagedFile             a file that spark_flow wrote is empty, cut or changed
         ├── MissingInput            a file, folder or table that a source needs is not there
         ├── BadRecords              corrupt lines, missing or mistyped required columns
+        ├── HeaderMismatch          a CSV file's header names other columns, or in another order
         ├── NotADataFrame           a step or branch returned something else
         ├── FrameMismatch           frames that cannot be put together
         │   ├── MissingColumns      one lacks a column
@@ -598,6 +599,20 @@ class BadRecords(RunError):
         super().__init__(
             f"source {source!r}: bad record in {file or 'its files'}: {reason}. "
             "Mend the file, or set bad_records: quarantine to set such records aside and go on."
+        )
+
+
+class HeaderMismatch(RunError):
+    """A CSV file's header is not that of the source: Spark takes columns by position, so they would be mixed up."""
+
+    def __init__(self, source: str, file: str, found: Sequence[str], expected: Sequence[str]) -> None:
+        self.source = source
+        self.file = file
+        self.found = tuple(found)
+        self.expected = tuple(expected)
+        super().__init__(
+            f"source {source!r}: the header of {file} is {', '.join(self.found)}; expected {', '.join(self.expected)}, "
+            "in this order. Fix the file, or read files of another header as a source (or branch) of their own."
         )
 
 

@@ -27,8 +27,9 @@ from spark_flow.names import check_name
 from spark_flow.outcome import Outcome
 from spark_flow.side_by_side import IN_FLIGHT, OnFailure, Task, side_by_side
 from spark_flow.storage import boundaries
+from spark_flow.storage.failures import as_missing_input
 from spark_flow.storage.port import Intent, Written
-from spark_flow.storage.sources import Source, as_missing_input, check_present
+from spark_flow.storage.sources import Source, check_present
 from spark_flow.transforms.columns import check_frame, folding, is_frame
 from spark_flow.transforms.pipe import apply
 from spark_flow.transforms.union import common_columns, union_by_name

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -15,23 +14,21 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from spark_flow import fingerprint
-from spark_flow.errors import BadRecords, InvalidArgument, MissingInput, describe
-from spark_flow.names import quote_identifier, quote_literal
-from spark_flow.storage import files
+from spark_flow.errors import InvalidArgument, MissingInput
+from spark_flow.storage import files, records
 from spark_flow.storage.delta import open_table
+from spark_flow.storage.reading import is_true, refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
 Format = Literal["delta", "parquet", "json", "csv"]
 BadRecordPolicy = Literal["fail", "quarantine"]
 
-_CORRUPT = "_corrupt_record"
 _PEEK = 1 << 20  # bytes of a JSON file that its columns are told by
-_MARK = "spark_flow bad record"
 
 
 @dataclass(frozen=True)
@@ -87,11 +84,15 @@ def source(
     """Data to read; see ``Source``. A schema may be a DDL string, as ``"id INT NOT NULL, name STRING"``.
 
     Raises:
-        InvalidArgument: There are branches, and no ``{branch}`` in the path: each would be all of the data.
+        InvalidArgument: There are branches, and no ``{branch}`` in the path: each would be all of the data. Or settings
+            that do not go together, as ``bad_records="quarantine"`` without a schema.
     """
     if branches and "{branch}" not in path:
         raise InvalidArgument("source", f"branches, and path {path!r}", "{branch} in the path, for a branch's name")
-    return Source(format, path, schema, tuple(branches), bad_records, dict(options or {}), version)
+    quarantine, options = bad_records == "quarantine", dict(options or {})
+    for found, expected, fix in refused(format, has_schema=schema is not None, quarantine=quarantine, options=options):
+        raise InvalidArgument("source", found, f"{expected}. {fix}".rstrip("."))
+    return Source(format, path, schema, tuple(branches), bad_records, options, version)
 
 
 def check_present(name: str, source: Source) -> None:
@@ -180,14 +181,13 @@ def read_delta(spark: SparkSession, source: Source, version: int) -> DataFrame:
 def read_files(spark: SparkSession, name: str, source: Source) -> DataFrame:
     """A source of files; a bad record fails the action that meets it (``bad_records: fail``)."""
     places = [files.for_spark(path) for path in source.paths]
-    reader = spark.read.format(source.format).options(**source.options)
     if source.schema is None:
-        return reader.load(places)
-    schema = _columns(source)
+        return _unjudged(spark, source, places)
     if source.format == "parquet":
-        return reader.schema(schema).load(places)
-    frame = reader.schema(schema).option("mode", "FAILFAST").load(places)
-    return _require(frame, name, _required(schema))
+        schema = columns_of(source)
+        frame = spark.read.format(source.format).options(**source.options).schema(schema).load(places)
+        return records.require(frame, name, schema)
+    return records.accept(_parsed(spark, source), name)
 
 
 def split_bad_records(spark: SparkSession, source: Source) -> tuple[DataFrame, DataFrame]:
@@ -195,114 +195,34 @@ def split_bad_records(spark: SparkSession, source: Source) -> tuple[DataFrame, D
 
     Returns:
         The good frame with the schema's columns, and a frame ``file: string, record: string, reason: string``.
-
-    All columns are parsed, used or not: both frames must agree on what a bad record is.
     """
-    from pyspark.sql import functions as F
-
-    schema = _columns(source)
-    parsed = _parsed(spark, source, schema)
-    missing = [F.when(F.col(f"row.{quote_identifier(c)}").isNull(), F.lit(c)) for c in _required(schema)]
-    columns = F.concat_ws(", ", *missing)
-    malformed = F.col(f"row.{_CORRUPT}").isNotNull() | F.col("row").isNull()
-    judged = parsed.withColumn(
-        "reason",
-        F.when(malformed, _malformed_reason(source))
-        .when(columns != "", F.concat(F.lit("missing or null: "), columns))
-        .otherwise(F.lit(None).cast("string")),
-    )
-    good = judged.where(F.col("reason").isNull()).select(*[F.col(f"row.{quote_identifier(c)}") for c in schema.names])
-    bad = judged.where(F.col("reason").isNotNull()).select("file", "record", "reason")
-    return good, bad
+    return records.split(_parsed(spark, source))
 
 
-def _parsed(spark: SparkSession, source: Source, schema: StructType) -> DataFrame:
-    """Columns ``file``, ``record`` (the text) and ``row`` (a struct of the schema and the corrupt record)."""
-    from pyspark.sql import functions as F
-    from pyspark.sql.types import StringType, StructType
-
-    wide = StructType([*schema.fields]).add(_CORRUPT, StringType())
-    places = [files.for_spark(path) for path in source.paths]
-    options = {**source.options, "mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT}
-    file = F.col("_metadata.file_path").alias("file")
-    if source.format == "json":
-        lines = spark.read.text(places).where(F.trim("value") != "")
-        return lines.select(file, F.col("value").alias("record"), F.from_json("value", wide, options).alias("row"))
-    # CSV needs its reader: a header, or a line break within quotes, is not seen from a single line.
-    rows = spark.read.schema(wide).options(**options).option("columnPruning", "false").csv(places)
-    row = F.struct(*[F.col(quote_identifier(name)) for name in wide.names])
-    record = F.coalesce(F.col(_CORRUPT), F.to_csv(F.struct(*[F.col(quote_identifier(n)) for n in schema.names])))
-    return rows.select(file, record.alias("record"), row.alias("row"))
+def _parsed(spark: SparkSession, source: Source) -> records.Parsed:
+    parse = records.parse_csv if source.format == "csv" else records.parse_json
+    return parse(spark, [files.for_spark(path) for path in source.paths], columns_of(source), source.options)
 
 
-def _malformed_reason(source: Source) -> Column:
-    from pyspark.sql import functions as F
-
-    wrong_type = F.lit("a value does not fit its column's type")
-    if source.format == "csv":
-        return F.lit("the number of values or a value's type does not fit the schema")
-    return F.when(F.try_parse_json("record").isNull(), F.lit("not valid JSON")).otherwise(wrong_type)
-
-
-def _require(frame: DataFrame, name: str, columns: Sequence[str]) -> DataFrame:
-    """The frame, failing where a required column is null: a reader fills a missing one with null."""
-    if not columns:
+def _unjudged(spark: SparkSession, source: Source, places: Sequence[str]) -> DataFrame:
+    """Files as Spark reads them; those of CSV must all have one header, since Spark takes columns by position."""
+    reader = spark.read.format(source.format).options(**source.options)
+    if source.format != "csv" or not is_true(source.options, "header"):
+        return reader.load(list(places))
+    frame = reader.option("enforceSchema", "false").load(list(places))
+    if not _made_up(frame.columns):
         return frame
-    # As one text: built of Column objects it would take 0.1 s of calls to the JVM, for each branch of a fan-in.
-    null = {column: f"{quote_identifier(column)} IS NULL" for column in columns}
-    missing = ", ".join(f"IF({test}, {quote_literal(column)}, NULL)" for column, test in null.items())
-    file, begin = "_metadata.file_path", quote_literal(f"{_MARK} [{name}] [")
-    message = f"concat({begin}, {file}, '] missing or null: ', concat_ws(', ', {missing}))"
-    wrong = " OR ".join(null.values())
-    return frame.where(f"CASE WHEN {wrong} THEN raise_error({message}) ELSE CAST('true' AS BOOLEAN) END")
+    # A header with a blank or a name twice: Spark gives names of its own, which its check then misses in the file.
+    return reader.option("enforceSchema", "true").load(list(places))
 
 
-def as_missing_input(name: str, error: BaseException) -> MissingInput | None:
-    """The missing file, folder or table that an error tells of, ``None`` when it tells of something else."""
-    if isinstance(error, MissingInput):
-        return error
-    if isinstance(error, FileNotFoundError):
-        return MissingInput(name, [str(error.filename or error)])
-    found = re.search(r"\[(PATH_NOT_FOUND|DELTA_PATH_DOES_NOT_EXIST|DELTA_TABLE_NOT_FOUND)\]([^\n]*)", str(error))
-    if not found:
-        return None
-    place = re.search(r"[\w+.-]+:/\S+?(?=[.,;]?(?:\s|$))", found[2])
-    return MissingInput(name, [place[0] if place else found[2].strip()])
+def _made_up(names: Sequence[str]) -> bool:
+    """Whether names are Spark's own, ``_c1`` or ``id0`` and ``id2``."""
+    plain = [name.removesuffix(str(at)) for at, name in enumerate(names) if name.endswith(str(at))]
+    return "_c" in plain or len(set(plain)) < len(plain)
 
 
-def as_bad_records(error: BaseException, sources: Mapping[str, Source], node: str = "") -> BadRecords | None:
-    """The bad record that Spark's error tells of, ``None`` when it tells of something else.
-
-    Args:
-        error: What the action raised.
-        sources: The sources that were read, by name, to find the one whose file it is.
-        node: The node whose action raised, to be named where no source has the file.
-    """
-    text = str(error)
-    ours = re.search(re.escape(_MARK) + r" \[(.*?)\] \[(.*?)\] ([^\n]*)", text)
-    if ours:
-        return BadRecords(ours[1], ours[2], ours[3].split(" SQLSTATE:")[0].strip())
-    if "MALFORMED_RECORD_IN_PARSING" not in text and "MALFORMED_CSV_RECORD" not in text:
-        return None
-    file = re.search(r"(?:file|s3a?|gs|abfss?|hdfs)://?[^\s'\"]+?\.\w+(?=[\s.,'\"]|$)", text)
-    place = file[0] if file else ""
-    causes = re.findall(r"^Caused by: [\w.$]+: (.*)$", text, re.MULTILINE)
-    return BadRecords(_name_of(place, sources, node), place, causes[-1] if causes else describe(error))
-
-
-def _name_of(file: str, sources: Mapping[str, Source], node: str) -> str:
-    inner = file.split(":", 1)[-1].lstrip("/")
-    for name, source in sources.items():
-        if any(f"{inner}/".startswith(path.split(":", 1)[-1].strip("/") + "/") for path in source.paths):
-            return name
-    return node if node in sources or not sources else ", ".join(sources)
-
-
-def _required(schema: StructType) -> list[str]:
-    return [f.name for f in schema.fields if not f.nullable]
-
-
-def _columns(source: Source) -> StructType:
+def columns_of(source: Source) -> StructType:
     """The schema; a DDL string is parsed by the session, so not before there is one."""
     from pyspark.sql.types import StructType
 

@@ -1,0 +1,64 @@
+"""Options of Spark's readers: what they say, and which of them go with a schema by which records are judged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_OURS = ("mode", "columnNameOfCorruptRecord", "singleVariantColumn")
+_WIDE = ("UTF-16", "UTF-16BE", "UTF-16LE", "UTF-32")
+_ENCODINGS = ("UTF-8", "US-ASCII", "ISO-8859-1", *_WIDE)  # what Spark's function decode knows
+
+
+def given(options: Mapping[str, str], *names: str) -> str:
+    """An option's value under any of its names, whose case does not count; empty when it is not given."""
+    known = {name.lower(): str(value) for name, value in options.items()}
+    return next((known[name.lower()] for name in names if name.lower() in known), "")
+
+
+def is_true(options: Mapping[str, str], name: str) -> bool:
+    """Whether an option is set to true."""
+    return given(options, name).lower() == "true"
+
+
+def encoding(options: Mapping[str, str]) -> str:
+    """The encoding of text files, as Java writes it."""
+    return given(options, "encoding", "charset").upper() or "UTF-8"
+
+
+def refused(
+    kind: str, *, has_schema: bool, quarantine: bool, options: Mapping[str, str]
+) -> Iterator[tuple[str, str, str]]:
+    """What is wrong with a source's settings: found, expected, what to do.
+
+    >>> list(refused("csv", has_schema=False, quarantine=True, options={}))
+    [('bad_records without schema', 'a schema', 'Bad is what is not by the schema: give schema.')]
+    """
+    if kind == "delta" and has_schema:
+        yield "schema with format delta", "no schema", "Leave it out: a Delta table has its own."
+    if quarantine and kind in {"delta", "parquet"}:
+        yield f"bad_records with format {kind}", "format json or csv", "Leave it out."
+    if quarantine and not has_schema and kind in {"json", "csv"}:
+        yield "bad_records without schema", "a schema", "Bad is what is not by the schema: give schema."
+    if kind == "csv" and is_true(options, "header") and is_true(options, "enforceSchema"):
+        fix = "Leave it out: it would take the columns by position, whatever the header says."
+        yield "option enforceSchema: true with a header", "columns that are matched with the header", fix
+    if kind in {"json", "csv"} and has_schema:
+        yield from _judged(kind, options)
+
+
+def _judged(kind: str, options: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    for name in _OURS:
+        if given(options, name):
+            fix = "Leave it out: bad_records says what becomes of records that are not by the schema."
+            yield f"option {name} with a schema", f"no option {name}", fix
+    if kind != "json":
+        return
+    found = encoding(options)
+    if found not in _ENCODINGS:
+        fix = "Convert the files, or leave schema out: then Spark reads them without a check."
+        yield f"option encoding: {found} with a schema", f"one of: {', '.join(_ENCODINGS)}", fix
+    if found in _WIDE and not (given(options, "lineSep") or is_true(options, "multiLine")):
+        yield f"option encoding: {found} without lineSep", "lineSep, or multiLine: true", "Give what ends a line."
