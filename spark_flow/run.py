@@ -514,11 +514,17 @@ class Run:
         if not_its_own_fault(kind, error):
             outcome = Outcome(node=node, kind=kind, state="skipped", reason=why_not(error), **known)
         else:
-            outcome = Outcome(node=node, kind=kind, state="failed", error=describe(error), **known)
-            if not self.plan and not self.keeps(node):  # what is recorded of a kept node holds
-                self._journal.record([self._event_of(outcome)])
+            self.note_failure(node, kind, error, **known)
+            return failure
         self._end(outcome)
         return failure
+
+    def note_failure(self, node: str, kind: Kind, error: BaseException, **known: Any) -> None:
+        """Record that a node failed; also by an error that what it reads has recorded before."""
+        outcome = Outcome(node=node, kind=kind, state="failed", error=describe(error), **known)
+        if not self.plan and not self.keeps(node):  # what is recorded of a kept node holds
+            self._journal.record([self._event_of(outcome)])
+        self._end(outcome)
 
     def skip(self, node: str, kind: Kind, reason: str, fingerprint: str = "") -> Outcome:
         """Note that a node has nothing to do, or cannot do it now; recorded when the run ends."""

@@ -289,6 +289,7 @@ def test_a_cut_file_fails_its_branch_alone(spark, state, put, tmp_path, policy):
         sf.write(run, "out", gathered.frame, sf.parquet(str(tmp_path / "out")))
     assert (gathered.completeness.arrived, list(gathered.completeness.failed)) == (("05",), ["06"])
     assert states(run)["hours/06"] == "failed"
+    assert run.outcome("hours/06").error
 
 
 WHOLE = st.integers(0, 9).map(lambda number: json.dumps({"id": number, "name": "x"}))

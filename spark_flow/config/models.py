@@ -32,6 +32,7 @@ from spark_flow.require import parse
 from spark_flow.sequence.isolated_sequencer.keys import keys_of, parse_keys
 from spark_flow.storage.files import is_uri
 from spark_flow.storage.markers import MARKERS
+from spark_flow.storage.reading import OWN_SCHEMA, refused
 
 
 class SourceModel(Model):
@@ -42,7 +43,7 @@ class SourceModel(Model):
     branches: Annotated[tuple[str, ...] | None, BeforeValidator(branch_names)] = Field(None, validate_default=True)
     schema_: Annotated[Text | None, AfterValidator(references_schema)] = Field(None, alias="schema")
     bad_records: Literal["fail", "quarantine"] | None = None
-    options: Options = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict, validate_default=True)
     version: Annotated[StrictInt, Field(ge=0)] | None = None
 
     def branch_names(self) -> tuple[str, ...]:
@@ -66,6 +67,13 @@ class SourceModel(Model):
             )
         return value
 
+    @field_validator("schema_")
+    @classmethod
+    def _a_table_has_its_own(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("format") == "delta":
+            raise refuse(*OWN_SCHEMA)
+        return value
+
     @field_validator("bad_records")
     @classmethod
     def _bad_records_need_a_schema(cls, value: object, info: ValidationInfo) -> object:
@@ -73,6 +81,15 @@ class SourceModel(Model):
             raise refuse(f"bad_records with format {info.data['format']}", "format json or csv", "Leave it out.")
         if value is not None and info.data.get("schema_", "") is None:
             raise refuse("bad_records without schema", "a schema", "Bad is what is not by the schema: give schema.")
+        return value
+
+    @field_validator("options")
+    @classmethod
+    def _options_go_with_the_rest(cls, value: dict[str, Any], info: ValidationInfo) -> object:
+        has_schema = info.data.get("schema_") is not None
+        given = {name: str(each) for name, each in value.items()}
+        for problem in refused(info.data.get("format", ""), has_schema=has_schema, quarantine=False, options=given):
+            raise refuse(*problem)
         return value
 
     @field_validator("version")

@@ -24,7 +24,7 @@ from spark_flow.errors import (
 )
 from spark_flow.frames import Bounded, LazyFrame, held, lazy, read_now
 from spark_flow.names import check_name
-from spark_flow.outcome import Outcome
+from spark_flow.outcome import Outcome, not_its_own_fault
 from spark_flow.side_by_side import IN_FLIGHT, OnFailure, Task, side_by_side
 from spark_flow.storage import boundaries
 from spark_flow.storage.failures import as_missing_input
@@ -207,8 +207,16 @@ def settle(
     for branch in branches:
         result = results[branch.name]
         if isinstance(result, Exception) and run.outcome(branch.node) is None:  # what it is made of told its error
-            run.skip(branch.node, "branch", describe(result), branch.fingerprint)
+            _note(run, branch, result)
     return by_result({branch.name: results[branch.name] for branch in branches}, _slowest(times))
+
+
+def _note(run: Run, branch: Branch, error: Exception) -> None:
+    """What becomes of a branch by an error that what it is made of has recorded: its own source's is its failure."""
+    if branch.source is None or not_its_own_fault("branch", error):
+        run.skip(branch.node, "branch", describe(error), branch.fingerprint)
+    else:
+        run.note_failure(branch.node, "branch", error, fingerprint=branch.fingerprint)
 
 
 def by_result(results: Mapping[str, Outcome | Exception], slowest: str = "") -> Ended:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+OWN_SCHEMA = ("schema with format delta", "no schema", "Leave it out: a Delta table has its own.")
+
 _OURS = ("mode", "columnNameOfCorruptRecord", "singleVariantColumn")
 _WIDE = ("UTF-16", "UTF-16BE", "UTF-16LE", "UTF-32")
 _ENCODINGS = ("UTF-8", "US-ASCII", "ISO-8859-1", *_WIDE)  # what Spark's function decode knows
@@ -31,13 +33,11 @@ def encoding(options: Mapping[str, str]) -> str:
 def refused(
     kind: str, *, has_schema: bool, quarantine: bool, options: Mapping[str, str]
 ) -> Iterator[tuple[str, str, str]]:
-    """What is wrong with a source's settings: found, expected, what to do.
+    """What is wrong with a source's settings: found, expected, what to do; ``OWN_SCHEMA`` apart.
 
     >>> list(refused("csv", has_schema=False, quarantine=True, options={}))
     [('bad_records without schema', 'a schema', 'Bad is what is not by the schema: give schema.')]
     """
-    if kind == "delta" and has_schema:
-        yield "schema with format delta", "no schema", "Leave it out: a Delta table has its own."
     if quarantine and kind in {"delta", "parquet"}:
         yield f"bad_records with format {kind}", "format json or csv", "Leave it out."
     if quarantine and not has_schema and kind in {"json", "csv"}:

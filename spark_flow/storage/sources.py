@@ -17,7 +17,7 @@ from spark_flow import fingerprint
 from spark_flow.errors import InvalidArgument, MissingInput
 from spark_flow.storage import files, records
 from spark_flow.storage.delta import open_table
-from spark_flow.storage.reading import is_true, refused
+from spark_flow.storage.reading import OWN_SCHEMA, is_true, refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,7 +90,9 @@ def source(
     if branches and "{branch}" not in path:
         raise InvalidArgument("source", f"branches, and path {path!r}", "{branch} in the path, for a branch's name")
     quarantine, options = bad_records == "quarantine", dict(options or {})
-    for found, expected, fix in refused(format, has_schema=schema is not None, quarantine=quarantine, options=options):
+    wrong = [OWN_SCHEMA] if format == "delta" and schema is not None else []
+    wrong += refused(format, has_schema=schema is not None, quarantine=quarantine, options=options)
+    for found, expected, fix in wrong:
         raise InvalidArgument("source", found, f"{expected}. {fix}".rstrip("."))
     return Source(format, path, schema, tuple(branches), bad_records, options, version)
 
