@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spark_flow import config as files
-from spark_flow.errors import NotAllArrived, NothingToDo, NotNow, SparkFlowError, UsageError
+from spark_flow.errors import InvalidArgument, NotAllArrived, NothingToDo, NotNow, SparkFlowError, UsageError
 from spark_flow.orchestration.work import Order
 from spark_flow.pipelines import Application, Asked, alone, other_file, run_file
 from spark_flow.run import recomputing
@@ -130,9 +130,9 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
         plan: Annotated[bool, typer.Option("--plan", help="Show what would run or be reused; run no action.")] = False,
         rerun: Annotated[bool, typer.Option("--rerun", help="Do all of it anew and replace the key's rows.")] = False,
         start: Annotated[
-            str,
+            str | None,
             typer.Option("--from", help="Do this node and all after it anew; keep what is before it.", metavar="NODE"),
-        ] = "",
+        ] = None,
         only: Annotated[
             list[str] | None,
             typer.Option(
@@ -152,12 +152,13 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
             config=config,
             overrides=tuple(overrides or ()),
             rerun=rerun,
-            start=start,
+            start=start or "",
             only=tuple(only or ()),
             observers=tuple(observers),
         )
         try:
             check_summary(summary_json)
+            check_given("--from", start)
             run = _run(asked, plan=plan, cause=cause, summary=summary_json)
         except SparkFlowError as error:
             write_refused(summary_json, error, {"key": asked.key, "nodes": []})
@@ -183,6 +184,16 @@ def _run(asked: Asked, *, plan: bool, cause: str, summary: Path | None) -> Run:
     with alone(config, lambda words: say(f"waiting: {words}")) as order:
         mine = dataclasses.replace(order, cause=cause)
         return recomputing(lambda: run_file(asked, config, mine, application, **how))
+
+
+def check_given(option: str, node: str | None) -> None:
+    """Refuse an option that is given, and empty: all would be done, where a part was meant.
+
+    Raises:
+        InvalidArgument: See above.
+    """
+    if node == "":
+        raise InvalidArgument(option, "nothing", "a node's name, or leave the option out")
 
 
 def said(error: SparkFlowError) -> str:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from spark_flow import config as files
 from spark_flow.errors import InvalidArgument, SparkFlowError
-from spark_flow.job import command_line, said, with_parameters
+from spark_flow.job import check_given, command_line, said, with_parameters
 from spark_flow.orchestration.concurrent_runner import MAX_ACTIVE_RUNS, ConcurrentRunner
 from spark_flow.orchestration.requests import Request, request
 from spark_flow.orchestration.single_runner import SingleRunner
@@ -79,11 +79,11 @@ def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callabl
             str, typer.Option(help="Of keys that were run before: none, failed, or all. Default: runner.reprocess.")
         ] = "",
         start: Annotated[
-            str,
+            str | None,
             typer.Option(
                 "--from", help="Of each key do this node and all after it anew, keep the rest.", metavar="NODE"
             ),
-        ] = "",
+        ] = None,
         only: Annotated[
             list[str] | None,
             typer.Option(help="Of each key do this node alone anew. May be repeated.", metavar="NODE"),
@@ -99,7 +99,7 @@ def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callabl
             job=(job or _job_of(runner, config)).resolve(),
             config=config,
             overrides=tuple(word for word in words or () if "=" in word),
-            start=start,
+            start=start or "",
             only=tuple(only or ()),
             observers=tuple(observers),
         )
@@ -107,6 +107,8 @@ def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callabl
             asked = dataclasses.replace(asked, overrides=(*asked.overrides, f"runner.reprocess={reprocess}"))
         try:
             check_summary(summary_json)
+            check_given("--from", start)
+            _check_words(words or (), job)
             return _run(_Call(kind, asked, keys, cause, summary_json, show), plan=plan)
         except SparkFlowError as error:
             write_refused(summary_json, error, {"keys": []})
@@ -114,6 +116,18 @@ def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callabl
             return error.exit_code
 
     return command
+
+
+def _check_words(words: Sequence[str], job: Path | None) -> None:
+    """Refuse what would run more, or other, than is meant.
+
+    Raises:
+        InvalidArgument: KEYS are given, and empty, as of a variable that is not set; or there is no such job.
+    """
+    if any(not word.strip() for word in words):
+        raise InvalidArgument("KEYS", "nothing", "keys, as 2013-01-01..2013-01-04, or leave them out for all")
+    if job is not None and not job.is_file():
+        raise InvalidArgument("--job", f"no such file: {job}", "the job whose file it is")
 
 
 def _job_of(runner: Path, config: Path) -> Path:
@@ -138,6 +152,7 @@ def _run(call: _Call, *, plan: bool) -> int:
         raise InvalidArgument("key", "key=…", "the keys by themselves, as 2013-01-01..2013-01-04")
     config = asked.of(re.split(r"\.\.|,", call.keys)[0].strip() or _STAND_IN).load(any_key=True)
     redo = files.redo(config, start=asked.start, only=asked.only)  # what is wrong with it is told before anything runs
+    config.runner.keys_of.keys(call.keys)  # refused before a state folder is made
     if warning := other_file(asked, config):
         say(warning, err=True)
     application = Application(config.pipeline, shared=True)

@@ -21,6 +21,13 @@ class JoinModel(Model):
     clash: Literal["refuse", "prefix"] = "refuse"
     allow_duplicates: StrictBool = False
 
+    @field_validator("using")
+    @classmethod
+    def _by_something(cls, value: Columns | dict[str, Columns]) -> Columns | dict[str, Columns]:
+        if not value or (isinstance(value, dict) and not all(value.values())):
+            raise refuse("no column", "the columns to join by")
+        return value
+
     @property
     def arguments(self) -> dict[str, Any]:
         """As ``join_all`` takes them."""

@@ -1,14 +1,18 @@
 """The fan-out patterns, as entries of a flow."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
-from pydantic import BeforeValidator, Field, StrictInt, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, StrictInt, ValidationInfo, field_validator, model_validator
+from typing_extensions import Self
 
 from spark_flow.config.base import PATTERN, FlowModel, Model, Name, Options, SourceName, Text
 from spark_flow.config.fields import date_text, one_or_many
 from spark_flow.config.problems import nearest, one_of, refuse, show
 from spark_flow.config.sequence import SinkModel, StepModel
+from spark_flow.errors import InvalidCondition
+from spark_flow.fan_out.conditions import Condition, by_date, by_schema
+from spark_flow.storage.sources import source
 
 
 def _unfold_step(value: Any) -> Any:
@@ -76,11 +80,37 @@ class ByParameter(Model):
         return value
 
 
+class _Asks(Protocol):
+    @property
+    def condition(self) -> Condition: ...
+
+
+Asks = TypeVar("Asks", bound=_Asks)
+
+
+def _asked(model: Asks) -> Asks:
+    """The model, if its condition can be asked: else that is found out after other nodes were done."""
+    try:
+        _ = model.condition
+    except InvalidCondition as error:
+        raise refuse(error.found, error.expected) from error
+    return model
+
+
 class ByDate(Model):
     """The run's key: ``since`` a day, ``before`` a day, or both."""
 
     since: Annotated[str, BeforeValidator(date_text)] = ""
     before: Annotated[str, BeforeValidator(date_text)] = ""
+
+    @property
+    def condition(self) -> Condition:
+        """As a choice asks it."""
+        return by_date(since=self.since, before=self.before)
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        return _asked(self)
 
 
 class ByShare(Model):
@@ -98,6 +128,15 @@ class BySchema(Model):
     types: dict[str, Text] = Field(default_factory=dict)
     fields: Annotated[StrictInt, Field(ge=1)] | None = None
 
+    @property
+    def condition(self) -> Condition:
+        """As a choice asks it, of whatever data."""
+        return by_schema(source("json", "any"), **self.model_dump(exclude={"source"}))
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        return _asked(self)
+
 
 class ByData(Model):
     """Rows of the frame so far, bounded."""
@@ -105,6 +144,14 @@ class ByData(Model):
     where: str = ""
     at_least: Annotated[StrictInt, Field(ge=1)] = 1
     within: Annotated[StrictInt, Field(ge=1)] = 100_000
+
+    @field_validator("within")
+    @classmethod
+    def _holds_as_many(cls, value: int, info: ValidationInfo) -> int:
+        least = info.data.get("at_least", 1)
+        if value < least:
+            raise refuse(f"{value}, with at_least {least}", "no less than at_least")
+        return value
 
 
 class WhenModel(Model):

@@ -6,6 +6,7 @@ To add one: write a ``FlowModel`` whose ``pattern`` is its name in the file, and
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -81,6 +82,10 @@ class RouteModel(Model):
         return flow
 
 
+def _asks_date(route: RouteModel) -> bool:
+    return route.when is not None and route.when.by_date is not None
+
+
 class ExclusiveChoiceModel(FlowModel):
     """Of several routes exactly one is taken; the frame goes on as the route leaves it."""
 
@@ -114,6 +119,11 @@ class ExclusiveChoiceModel(FlowModel):
         if without or not routes:
             found = f"route {without[0]} without a condition" if without else "no route"
             raise refuse(found, "a condition (when) for each route but the default")
+        dated = {name: route.when.by_date.condition.span for name, route in routes.items() if _asks_date(route)}
+        for (one, first), (other, second) in combinations(dated.items(), 2):
+            if first and second and first[0] < second[1] and second[0] < first[1]:
+                both = f"{one} and {other} both hold on {max(first[0], second[0])}"
+                raise refuse(both, "date ranges that do not overlap")
         return value
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from spark_flow.config.fan_in import NESTED
@@ -53,6 +53,9 @@ def load(
     """
     config = _read(path)
     problems = [problem for item in overrides if (problem := override(config, item))]
+    keys = list(dict.fromkeys(item.partition("=")[2] for item in overrides if item.startswith("key=")))
+    if len(keys) > 1:
+        problems.append(Problem("key", " and ".join(f"key={key}" for key in keys), "one key; the runners take several"))
     written = as_written(config)
     roots = {name: JobConfig.model_fields[name].default for name in _ROOTS} | {"markers": "${output}/markers"}
     config.update({name: value for name, value in roots.items() if name not in written})
@@ -125,6 +128,9 @@ def _read(path: str | Path) -> DictConfig:
         raise _unreadable(path, "", f"bytes that are not UTF-8 at {error.start}", "a YAML file in UTF-8") from error
     except yaml.YAMLError as error:
         raise _not_yaml(path, error) from error
+    except KeyValidationError as error:
+        found = str(error).splitlines()[0]
+        raise _unreadable(path, "", found, "text as each key", "Quote it, or give the key that is missing.") from error
     except OmegaConfBaseException as error:
         found = str(error).splitlines()[0]
         raise _unreadable(path, error.full_key or "", found, "${name} of this file") from error

@@ -129,7 +129,7 @@ class JobConfig(Model):
     state: TablePath = "state"
     output: Text = "out"
     markers: Text = MARKERS
-    retention_days: Annotated[StrictInt, Field(ge=0)] = 7
+    retention_days: Annotated[StrictInt, Field(ge=0, le=36_500)] = 7
     vars: dict[str, Any] = Field(default_factory=dict)
     parameters: dict[Name, ParameterModel] = Field(default_factory=dict)
     lineage: LineageModel | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +22,10 @@ _EXPECTED = {
     "string_type": "text",
     "string_too_short": "text that is not empty",
     "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a number that is finite",
     "bool_type": "true or false",
     "dict_type": "a mapping",
     "mapping_type": "a mapping",
@@ -28,6 +33,13 @@ _EXPECTED = {
     "tuple_type": "a list",
     "list_type": "a list",
     "invalid_key": "text as a key",
+}
+_LIMITS = {
+    "greater_than_equal": "{ge} or more",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "{le} or less",
+    "less_than": "less than {lt}",
+    "too_short": "at least {min_length}",
 }
 
 
@@ -79,7 +91,7 @@ def show(value: object) -> str:
 def from_pydantic(detail: Mapping[str, Any], valid: Sequence[str]) -> list[Finding]:
     """The findings of one of pydantic's error details; ``valid`` are the keys allowed at its place."""
     kind, context = detail["type"], detail.get("ctx", {})
-    loc = tuple(part for part in detail["loc"] if part != "[key]")
+    loc = tuple(part for part in detail["loc"] if not _is_pydantics(part))
     if kind == "spark_flow":
         return [one._replace(loc=loc + one.loc) for one in context["findings"]]
     if kind == "extra_forbidden":
@@ -88,9 +100,22 @@ def from_pydantic(detail: Mapping[str, Any], valid: Sequence[str]) -> list[Findi
     if kind == "literal_error":
         choices = [choice.strip("'") for choice in context["expected"].replace(" or ", ", ").split(", ")]
         return [Finding(loc, found, one_of(choices), nearest(detail["input"], choices))]
-    if kind == "greater_than_equal":
-        return [Finding(loc, found, f"{context['ge']} or more")]
-    return [Finding(loc, found, _EXPECTED.get(kind, detail["msg"]))]
+    if kind in _LIMITS:
+        return [Finding(loc, found, _LIMITS[kind].format(**context))]
+    return [Finding(loc, found, _EXPECTED.get(kind, detail["msg"]), _quote(kind, detail["input"]))]
+
+
+def _is_pydantics(part: str | int) -> bool:
+    """Whether a part of a place is no part of the file: a key as such, or one of several types that are tried."""
+    return isinstance(part, str) and (part == "[key]" or re.match(r"[a-z-]+\[.*\]$", part) is not None)
+
+
+def _quote(kind: str, value: object) -> str:
+    """What to do about a text that YAML takes for another thing."""
+    if kind not in ("string_type", "invalid_key") or not isinstance(value, bool | int | float):
+        return ""
+    also = ": YAML reads a bare yes, no, on and off so" if isinstance(value, bool) else ""
+    return f"Quote it{also}."
 
 
 def locate(one: Finding, raw: object) -> Problem:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt, ValidationError, ValidationInfo, field_validator
 
 from spark_flow.config.base import Model, Name, TablePath, Text
@@ -71,6 +73,28 @@ class RunnerModel(Model):
     shared_state: tuple[Text, ...] = ()
     straggler: StragglerModel = StragglerModel()
 
+    @field_validator("calendar")
+    @classmethod
+    def _a_list_is_one(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        try:
+            _calendar(value, None, None)
+        except InvalidArgument as error:
+            raise refuse(show(value) if value else "an empty list", error.expected) from error
+        except InvalidName as error:
+            raise refuse(show(error.value), "keys of letters, digits, '.', '_' or '-'") from error
+        return value
+
+    @field_validator("start_date")
+    @classmethod
+    def _is_a_first_key(cls, value: str | None, info: ValidationInfo) -> str | None:
+        calendar = info.data.get("calendar")
+        if value is not None and isinstance(calendar, str):
+            try:
+                _calendar(calendar, value, None)
+            except InvalidArgument as error:
+                raise refuse(error.found, error.expected) from error
+        return value
+
     @field_validator("end_date")
     @classmethod
     def _the_calendar_is_one(cls, value: str | None, info: ValidationInfo) -> str | None:
@@ -79,8 +103,6 @@ class RunnerModel(Model):
                 _calendar(info.data["calendar"], info.data["start_date"], value)
             except InvalidArgument as error:
                 raise refuse(error.found, error.expected) from error
-            except InvalidName as error:
-                raise refuse(show(error.value), "keys of letters, digits, '.', '_' or '-'") from error
         return value
 
     @field_validator("depends_on_past")
@@ -161,9 +183,11 @@ def load_pools(path: str) -> PoolsModel:
         ConfigError: It cannot be read, or is none; with all that is wrong.
     """
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(path, [Problem("file", str(error).splitlines()[0], "a YAML file of pools")]) from error
+        # By OmegaConf, as jobs' files are read: PyYAML alone takes the last of two keys of one name.
+        raw = OmegaConf.to_container(OmegaConf.create(Path(path).read_text(encoding="utf-8-sig")), resolve=False)
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        found = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(path, [Problem("file", found, "a YAML file of pools")]) from error
     if not isinstance(raw, dict):
         raise ConfigError(path, [Problem("file", show(raw), "a mapping of leases and pools")])
     try:

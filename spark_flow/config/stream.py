@@ -1,12 +1,13 @@
 """A stream's YAML file: one source, several Delta tables."""
 
+import itertools
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ValidationInfo, field_validator
 
 from spark_flow.config.base import Model, Name, Text
 from spark_flow.config.fan_out import SplitSinkModel
-from spark_flow.config.fields import references_function
+from spark_flow.config.fields import overlap, references_function
 from spark_flow.config.models import SourceModel
 from spark_flow.config.problems import refuse, show
 
@@ -45,4 +46,7 @@ class StreamConfig(Model):
             odd += [f"step.{key.rstrip('_')}" for key in sorted(unused)]
             if odd:
                 raise refuse(f"sink {name} with {odd[0]}", "none: batches are appended", "Leave it out.")
+        for one, other in itertools.combinations(value, 2):
+            if overlap(value[one].path, value[other].path):
+                raise refuse(f"{value[other].path!r} of {other}", f"a path apart from {value[one].path!r} of {one}")
         return value

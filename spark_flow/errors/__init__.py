@@ -271,6 +271,7 @@ class InvalidCondition(UsageError):
     def __init__(self, condition: str, found: str, expected: str) -> None:
         self.condition = condition
         self.found = found
+        self.expected = expected
         super().__init__(f"{condition}: found {found}, expected {expected}.")
 
 

@@ -78,6 +78,8 @@ class DeltaLedger:
         except TableNotFoundError:
             if not create:
                 return None
+        except (DeltaError, OSError) as error:
+            raise StateNotWritable(self._path, describe(error)) from error
         try:
             return _create(self._path)
         except (DeltaError, OSError) as error:

@@ -79,6 +79,8 @@ class Calendar:
         first, dots, last = (side.strip() for side in part.partition(".."))
         if not dots:
             return self._between(part, first, first)
+        if not first or not last:
+            raise InvalidArgument(f"keys {part}", "a range without an end", "both, as 2013-01-01..2013-01-04")
         return self._between(part, first, last)
 
     def _between(self, what: str, first: str, last: str) -> tuple[str, ...]:
@@ -188,6 +190,8 @@ def _moment(every: Every, key: str) -> dt.datetime:
         at = dt.datetime.strptime(key, _FORMATS[every])  # noqa: DTZ007 - a key is a name, of no zone
     except (ValueError, TypeError) as error:
         raise InvalidArgument("key", repr(key), _EXAMPLES[every]) from error
+    if at < _ORIGIN:
+        raise InvalidArgument("key", repr(key), f"{_EXAMPLES[every]}, of the year 1000 or later")
     written = at.strftime(_FORMATS[every])
     if written != key:  # 2013-1-2 is the same day by another name
         raise InvalidArgument("key", repr(key), f"{_EXAMPLES[every]}: {written}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spark_flow import fingerprint
-from spark_flow.errors import DamagedFile
+from spark_flow.errors import DamagedFile, StateNotWritable, describe
 from spark_flow.storage import files
 
 if TYPE_CHECKING:
@@ -34,15 +34,27 @@ def request(state: str, pipeline: str, *words: str) -> Iterator[Request]:
 
     The same words again, after a kill or a failure, are the same request: keys that it has done are reused. After it
     was done to its end they are a new one.
+
+    Raises:
+        StateNotWritable: The state folder cannot be read or written.
     """
     made_of = fingerprint.combine(*words)[:12]
     path = files.join(files.absolute(state), "requests", pipeline, f"{made_of}.json")
     try:
-        cause = str(files.read_json(path)["cause"])
-    except (FileNotFoundError, DamagedFile, KeyError):  # a damaged one is a new request: it does more, never less
-        cause = f"{' '.join(word for word in words if word)}@{dt.datetime.now(dt.timezone.utc):%Y-%m-%dT%H:%M:%S.%f}"
-        files.write_json(path, {"cause": cause})
+        cause = _cause(path, words)
+    except OSError as error:
+        raise StateNotWritable(state, describe(error)) from error
     asked = Request(cause)
     yield asked
     if asked.done:
         files.remove(path)
+
+
+def _cause(path: str, words: tuple[str, ...]) -> str:
+    """The cause of a request that was begun and not done, or of a new one."""
+    try:
+        return str(files.read_json(path)["cause"])
+    except (FileNotFoundError, DamagedFile, KeyError):  # a damaged one is a new request: it does more, never less
+        cause = f"{' '.join(word for word in words if word)}@{dt.datetime.now(dt.timezone.utc):%Y-%m-%dT%H:%M:%S.%f}"
+        files.write_json(path, {"cause": cause})
+        return cause
