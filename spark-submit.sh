@@ -118,7 +118,7 @@ else
   fi
   : "${master:=$(of_yours spark.master || echo 'local[*]')}"
 
-  # The class-data archive of spark_flow/archive.py, in the place that it gives it: the JVM starts sooner with it.
+  # The class-data archive of spark_flow/archive.py: the JVM starts sooner with it. It is made where the jars were fetched.
   build=${version##*$'\n'}
   archive=$cache/archives/${build//[^A-Za-z0-9.]/-}$SPARK_HOME/classes.jsa
   whole() { [[ $(wc -c < "$archive" | tr -d ' ') == "$(cat "${archive%.jsa}.size" 2> /dev/null)" ]]; }
@@ -126,7 +126,7 @@ else
   if [[ $master != local* || ${SPARK_FLOW_ARCHIVE:-} == no ]]; then
     archive=''
   elif ! current && [[ -w $cache/archives ]]; then
-    "$python" -c 'from spark_flow.session import local_settings; local_settings()' || true # as a local session makes it
+    "$python" -c 'from spark_flow.session import make_archive; make_archive()' || true
   fi
   [[ ! $archive ]] || { current && whole; } || archive=''
 fi

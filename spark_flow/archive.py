@@ -36,19 +36,11 @@ _THEIRS = (
 )
 
 
-def options(settings: Mapping[str, str]) -> str:
-    """Java's options that use the archive; empty where there is none.
-
-    It is made first, with one line on stderr, where this machine has fetched Delta's jars and it is not there yet.
-
-    Args:
-        settings: Of the Spark session that it is made with.
-    """
+def options() -> str:
+    """Java's options that use the archive; empty where there is none that can be used."""
     archive = path()
     if archive is None or os.environ.get("SPARK_FLOW_ARCHIVE") == "no":
         return ""
-    if not _current(archive) and (jars_folder() / ARCHIVES).is_dir():
-        make(archive, settings)
     return f'"-XX:SharedArchiveFile={archive}" {QUIET}' if _current(archive) and _whole(archive) else ""
 
 

@@ -146,9 +146,9 @@ def _without_listener() -> EnvironmentTooOld:
 
 
 def local_settings(*, delta: bool = True, listener: bool = False) -> dict[str, str]:
-    """What a local session is started with; fetches jars, and makes the class-data archive, if need be."""
+    """What a local session is started with; fetches jars if need be, and uses the class-data archive if it is there."""
     settings = _settings(delta=delta, listener=listener)
-    settings["spark.driver.extraJavaOptions"] += f" {archive.options(settings)}".rstrip()
+    settings["spark.driver.extraJavaOptions"] += f" {archive.options()}".rstrip()
     return settings
 
 
@@ -200,7 +200,9 @@ def main(argv: list[str]) -> int:
     lists = {("jars",): delta_jars, ("jars", "lineage"): listener_jars}
     try:
         if argv == ["archive"]:
-            return _make_archive()
+            why = make_archive()
+            print(why or archive.path(), file=sys.stderr if why else sys.stdout)
+            return 1 if why else 0
         if tuple(argv) in lists:
             print(",".join(lists[tuple(argv)]()))  # noqa: T201
             return 0
@@ -211,12 +213,15 @@ def main(argv: list[str]) -> int:
     return 2
 
 
-def _make_archive() -> int:
+def make_archive() -> str:
+    """Make the class-data archive that ``archive.path`` names; returns why there is none, empty when it is there.
+
+    Raises:
+        EnvironmentTooOld: Java or Delta's jars are not there and cannot be fetched.
+    """
     check_java()
     settings, made = _settings(), archive.path()
-    why = archive.make(made, settings) if made else "there is no Java"
-    print(why or made, file=sys.stderr if why else sys.stdout)
-    return 1 if why else 0
+    return archive.make(made, settings) if made else "Java does not run"
 
 
 if __name__ == "__main__":

@@ -48,71 +48,74 @@ def put(file, text):
     file.chmod(0o755)
 
 
+def made_and_used():
+    return archive.make(archive.path(), {}), archive.options()
+
+
 def runs():
     counted = java.spark_home() / "bin" / "runs"
     return len(counted.read_text().splitlines()) if counted.exists() else 0
 
 
 def test_it_is_made_once_with_one_line_and_used(made, capfd):
-    assert [f'"-XX:SharedArchiveFile={made}"' in archive.options({}) for _ in range(2)] == [True, True]
+    used = f'"-XX:SharedArchiveFile={made}" {archive.QUIET}'
+    assert archive.options() == ""
+    assert [made_and_used(), made_and_used()] == [("", used), ("", used)]
     assert runs() == 1
     assert capfd.readouterr().err == "spark_flow: making a class-data archive (once)\n"
     assert sorted(path.name for path in made.parent.iterdir()) == ["classes.jsa", "classes.size", "making.lock"]
 
 
 def test_a_changed_jar_and_a_cut_archive_have_it_made_again(made):
-    archive.options({})
-    (java.spark_home() / "jars" / "another.jar").touch()
-    os.utime(java.spark_home() / "jars", (time.time() + 5, time.time() + 5))
-    archive.options({})
+    made_and_used()
+    os.utime(java.spark_home() / "jars" / "spark-core.jar", (time.time() + 5, time.time() + 5))
+    assert archive.options() == ""
+    archive.make(made, {})
     assert runs() == 2
-    os.utime(java.spark_home() / "jars", (1, 1))
+    os.utime(java.spark_home() / "jars" / "spark-core.jar", (1, 1))
     os.truncate(made, 3)  # Java would crash
-    assert archive.options({})
+    assert archive.options() == ""
+    assert made_and_used()[1]
     assert runs() == 3
 
 
 def test_another_java_has_an_archive_of_its_own(made, monkeypatch, tmp_path):
-    archive.options({})
+    made_and_used()
     (tmp_path / "java21" / "bin").mkdir(parents=True)
     put(tmp_path / "java21" / "bin" / "java", f"#!/bin/sh\n{VERSION.replace('17.0.1+8', '21.0.1+9')}\n")
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "java21"))
-    assert str(made) not in archive.options({})
+    assert archive.options() == ""
+    assert str(made) not in made_and_used()[1]
     assert runs() == 2
 
 
 @pytest.mark.parametrize("dump", ["exit 1", ": > /dev/null", ': > "${word#*=}"'], ids=["fails", "writes none", "empty"])
-def test_what_cannot_be_made_is_said_and_tried_once(made, capfd, dump):
+def test_what_cannot_be_made_is_said_and_not_used(made, capfd, dump):
     put(java.spark_home() / "bin" / "spark-submit", SUBMIT.replace("DUMP", dump))
-    assert [archive.options({}), archive.options({})] == ["", ""]
-    assert runs() == 1
+    why, used = made_and_used()
+    assert (bool(why), used) == (True, "")
     assert len(capfd.readouterr().err.splitlines()) == 2
+    assert (made.read_bytes(), [path.name for path in made.parent.glob(".work-*")]) == (b"", [])
 
 
 def test_nothing_is_made_or_said_where_it_cannot_be_kept_or_another_makes_it(made, monkeypatch, capfd):
     made.parent.mkdir(parents=True)
     with (made.parent / "making.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert archive.options({}) == ""
+        assert made_and_used()[1] == ""
     monkeypatch.setattr(archive, "ROOM", 10**18)  # a full disk
-    assert archive.options({}) == ""
+    assert made_and_used()[1] == ""
+    monkeypatch.setattr(archive, "ROOM", 0)
     (made.parent / "making.lock").unlink()
     made.parent.rmdir()
     made.parent.touch()  # a folder that cannot be made: as on a read-only disk, also for root
-    assert archive.options({}) == ""
+    assert made_and_used()[1] == ""
     assert (runs(), capfd.readouterr().err) == (0, "")
-
-
-def test_only_a_machine_that_fetched_jars_makes_one_unasked(made):
-    (java.jars_folder() / java.ARCHIVES).rmdir()
-    assert (archive.options({}), runs()) == ("", 0)
-    assert archive.make(made, {}) == ""
-    assert archive.options({})
 
 
 def test_it_can_be_switched_off(made, monkeypatch):
     monkeypatch.setenv("SPARK_FLOW_ARCHIVE", "no")
-    assert (archive.options({}), runs()) == ("", 0)
+    assert made_and_used() == ("", "")
 
 
 @pytest.mark.process
