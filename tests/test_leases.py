@@ -15,7 +15,7 @@ import pytest
 
 from spark_flow.clock import Clock
 from spark_flow.errors import Busy, LeaseLost, OtherLimit, QueueFull, StateDamaged
-from spark_flow.ledger import DeltaRegister, MemoryRegister
+from spark_flow.ledger import DeltaRegister, Event, MemoryRegister
 from spark_flow.orchestration.claims import Claim, Holder, Pool
 from spark_flow.orchestration.leases import Leases, Place, Rights, free, has_gone, hold, this_process
 
@@ -430,3 +430,42 @@ def test_all_pools_of_a_folder_are_listed(tmp_path):
         ("pools/etl", 1),
     ]
     assert leases.all()[0].read() == Pool()
+
+
+# --- clocks that were ahead ----------------------------------------------------------------------------------------
+
+AHEAD = 5 * 365 * 86_400
+
+
+@pytest.mark.parametrize("busy", ["exit", "queue", "wait"])
+def test_a_dead_claim_of_a_clock_that_was_ahead_is_taken_over_after_its_ttl(memory, time_, busy):
+    time_.jump = AHEAD
+    foreign(memory, time_, ttl=60)
+    time_.jump = 0
+    with hold(memory, "p", "k", limit=1, busy=busy, queue=0 if busy == "queue" else 100, clock=time_.clock) as lease:
+        assert time_.passed <= 62
+    assert len(lease.took_over) == 1
+
+
+def test_a_live_claim_of_a_clock_that_is_ahead_is_not_taken(memory, time_):
+    time_.jump = AHEAD
+    foreign(memory, time_, ttl=60)
+    ahead = time_.clock.now().timestamp()
+    time_.jump = 0
+    time_.plans.append((19, lambda: memory.change(lambda pool: pool.renew("f", ahead))))
+    with pytest.raises(Busy), hold(memory, "p", "k", limit=1, busy="exit", clock=time_.clock):
+        pass
+    assert time_.passed == pytest.approx(20)
+
+
+def test_a_pool_that_was_lost_after_a_clock_was_ahead_gives_tokens_that_the_ledger_takes(memory, time_, memory_ledger):
+    event = Event(pipeline="p", key="k", generation=1, attempt=1, seq=1, node="n", kind="step", state="succeeded")
+    time_.jump = AHEAD
+    with hold(memory, "p", "k", clock=time_.clock) as lease:
+        memory_ledger.append([event], lease.fence)
+    time_.jump, anew = 0, Place("pools/x", MemoryRegister())
+    above = memory_ledger.token(lease.fence.name)
+    assert above == lease.claim.token
+    with hold(anew, "p", "k", clock=time_.clock, above=above) as later:
+        memory_ledger.append([event], later.fence)
+        assert later.claim.token == anew.read().token == above + 1

@@ -41,5 +41,10 @@ class MemoryLedger:
             events = [e for e in self._events if pipeline in (None, e.pipeline) and key in (None, e.key)]
         return sorted(events, key=lambda e: (e.pipeline, e.key, *e.order))
 
+    def token(self, name: str) -> int:
+        """The highest token of a fence."""
+        with self._lock:
+            return self._fences.get(name, 0)
+
     def maintain(self) -> None:
         """A list stays fast by itself."""

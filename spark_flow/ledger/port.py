@@ -93,5 +93,8 @@ class Ledger(Protocol):
     def read(self, pipeline: str | None = None, key: str | None = None) -> list[Event]:
         """The events of a pipeline and key (``None``: of all), by ``Event.order`` within a key."""
 
+    def token(self, name: str) -> int:
+        """The highest token that events were added under by a fence of this name; 0 for none."""
+
     def maintain(self) -> None:
         """Keep appends fast; called at the end of a run. Loses no event."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
+import zlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
@@ -140,6 +141,8 @@ class DeltaRegister:
         try:
             document = json.loads(text)
             found, content = document["format"], document["content"]
+            if "crc" in document and document["crc"] != _checksum(content):
+                raise self._damaged("a document that was changed")
         except (KeyError, ValueError, TypeError) as error:
             raise self._damaged("a commit that is no register's") from error
         if not isinstance(found, int) or found > FORMAT:
@@ -158,7 +161,8 @@ class DeltaRegister:
         """
         if self._table is None:
             raise StateNotWritable(self._path, "there is no register here")
-        told = {FIELD: json.dumps({"format": FORMAT, "content": content})}
+        plain = json.loads(json.dumps(content))
+        told = {FIELD: json.dumps({"format": FORMAT, "content": plain, "crc": _checksum(plain)})}
         one = CommitProperties(told, max_commit_retries=0, app_transactions=[Transaction(_ID, version + 1)])
         with self._lock:
             if self._table.version() != version:
@@ -179,3 +183,7 @@ class DeltaRegister:
             return self._table is not None and DeltaTable(self._path).version() > version
         except (DeltaError, OSError):
             return False
+
+
+def _checksum(content: Any) -> str:
+    return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"

@@ -189,6 +189,19 @@ class Pool:
             return self
         return _changed(self, dataclasses.replace(claim, beat=claim.beat + 1, expires=now + claim.ttl))
 
+    def lift(self, id_: str, above: int) -> Pool:
+        """A lease under a token above one that was given before, by a pool that was lost or by a clock that was ahead.
+
+        Args:
+            id_: The claim's.
+            above: The other token.
+        """
+        claim = self.find(id_)
+        if claim is None or not 0 < claim.token <= above:
+            return self
+        token = max(self.token, above) + 1
+        return _changed(dataclasses.replace(self, token=token), dataclasses.replace(claim, token=token))
+
     def release(self, id_: str, now: float) -> Pool:
         """A claim's end by its holder; who waits for it is served."""
         left = tuple(claim for claim in self.claims if claim.id != id_)

@@ -5,7 +5,8 @@ taken over by those who wait. A claim is dead if
 
 - its process was on this machine and has gone: told at once; or
 - it was not renewed for as long as its ``ttl``, by the monotonic clock of one who has watched it; or
-- by the time of day it has expired, and one who watches sees no renewal although one was due.
+- by the time of day it has expired, and one who watches sees no renewal although one was due. A claim that expires
+  later than any of this clock would was written by one that was ahead: it is watched for its whole ``ttl``.
 
 No two clocks are compared alone: they differ and jump. Who is taken over by mistake, or was only stopped and wakes up,
 is kept out by its fencing token (``spark_flow.ledger.Fence``), and cannot write a revision that was written.
@@ -39,6 +40,7 @@ OnBusy = Literal["wait", "queue", "exit"]
 TTL = 60.0
 QUEUE = 100
 RENEWALS = 3  # in each ttl
+_AHEAD = 2  # ttls from now: what expires later was written by a clock that is, or was, ahead of this one
 _LOOKS = (0.02, 0.3)  # seconds between two looks at a pool: the first pause, and the longest of who is next
 _LOOKS_LATER = (5, 5.0)  # as many before one make its longest pause twice as long, up to so many seconds
 _AGAIN = (0.01, 2.0)  # seconds before a change that was overtaken is made again: the first pause, and the longest
@@ -258,6 +260,7 @@ def hold(
     busy: OnBusy = "wait",
     queue: int = QUEUE,
     ttl: float = TTL,
+    above: int = 0,
     tell: Callable[[str], None] = lambda _: None,
     clock: Clock | None = None,
     holder: Holder | None = None,
@@ -273,6 +276,7 @@ def hold(
         busy: ``wait``; ``queue``: wait, but only if fewer than ``queue`` do; ``exit``: do not wait.
         queue: See there.
         ttl: Seconds after which a process that was stopped or cut off may be taken over.
+        above: The highest token that the ledger knows of the unit: the lease's is higher, whatever became of the pool.
         tell: Told what it waits for, whenever that changes.
         clock: Time; by default the machine's.
         holder: The process; by default this one.
@@ -293,7 +297,7 @@ def hold(
         limit=limit,
         ttl=ttl,
     )
-    waiter = _Waiter(place, claim, clock or Clock(), tell)
+    waiter = _Waiter(place, claim, clock or Clock(), tell, above)
     try:
         lease = waiter.wait(busy, queue)
         with lease.renewed():
@@ -313,6 +317,7 @@ class _Waiter:
     claim: Claim
     clock: Clock
     tell: Callable[[str], None]
+    above: int = 0
     took: list[str] = field(default_factory=list)
     _seen: dict[str, tuple[int, float]] = field(default_factory=dict)
     _told: str = ""
@@ -327,6 +332,9 @@ class _Waiter:
             if mine is None:  # taken for dead while this process was stopped: from the end again
                 seen = _times(self.clock)
                 pool = self._ask(busy, queue)
+                continue
+            if 0 < mine.token <= self.above:
+                pool = self.place.change(lambda pool: pool.lift(self.claim.id, self.above))
                 continue
             if mine.token:
                 return Lease(self.place, mine, self.took, self.clock, seen)
@@ -375,13 +383,30 @@ class _Waiter:
         return silent
 
     def _overdue(self) -> dict[Claim, str]:
-        """Claims that have expired by the time of day, and of which no renewal is seen while one is due."""
-        late = [claim for claim in self.place.read().claims if _seconds(self.clock) > claim.expires]
-        if not late:
+        """Claims that look dead by the time of day, and of which no renewal is seen while one is due."""
+        left = self._suspects()
+        if not left:
             return {}
-        self._tell_once(f"waits to see whether {', '.join(map(str, late))} is renewed")
-        self.clock.sleep(1.5 * max(claim.ttl for claim in late) / RENEWALS)
-        return {claim: f"expired {_seconds(self.clock) - claim.expires:.0f} s ago" for claim in late}
+        self._tell_once(f"waits to see whether {', '.join(map(str, left))} is renewed")
+        waited, longest = 0.0, max(left.values())
+        while left and waited < longest:
+            pause = min(longest - waited, *(claim.ttl / RENEWALS for claim in left))
+            self.clock.sleep(pause)
+            waited += pause
+            there = set(self.place.read().claims)  # one that was renewed is another value
+            left = {claim: span for claim, span in left.items() if claim in there}
+            longest = max(left.values(), default=0.0)
+        return dict.fromkeys(left, f"not renewed for {waited:.0f} s")
+
+    def _suspects(self) -> dict[Claim, float]:
+        """Claims whose expiry is past, or further ahead than clocks differ; and how long each is to be watched."""
+        now, found = _seconds(self.clock), {}
+        for claim in self.place.read().claims:
+            if now > claim.expires:
+                found[claim] = 1.5 * claim.ttl / RENEWALS
+            elif claim.expires > now + _AHEAD * claim.ttl:
+                found[claim] = claim.ttl
+        return found
 
     def _take(self, why: Mapping[Claim, str]) -> bool:
         """End dead claims, if they are still as they were seen; whether one was ended by this."""

@@ -147,7 +147,8 @@ class Pipeline:
         with contextlib.ExitStack() as stack:
             place = Leases(self.leases).of_pipeline(self.name)
             # Always the pipeline's first: in one order, so that no two wait for each other.
-            leases = [stack.enter_context(hold(place, self.name, key, limit=limit, **how))]
+            above = self.ledger.token(f"{self.name}/{key}")
+            leases = [stack.enter_context(hold(place, self.name, key, limit=limit, above=above, **how))]
             if self.slots is not None:
                 pool, more = Leases(self.slots.leases).of_pool(self.slots.pool), self.slots.slots
                 how["slots"] = more

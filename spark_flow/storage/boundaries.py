@@ -8,9 +8,10 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.dataset as ds
 
-from spark_flow.errors import DamagedFile, WriteNotProved
+from spark_flow.errors import DamagedFile, WriteNotProved, describe
 from spark_flow.storage import files
 from spark_flow.storage.port import Intent, Written
 
@@ -39,21 +40,31 @@ def write(frame: DataFrame, state: str, intent: Intent) -> Written:
     if not files.exists(files.join(folder, "_SUCCESS")):
         raise WriteNotProved(folder, "a finished Parquet folder (_SUCCESS)", "none")
     storage, inner = files.of(folder)
-    rows = ds.dataset(inner, filesystem=storage, format="parquet").count_rows() if sizes else 0
-    detail = {"path": relative, "files": len(sizes), "bytes": sum(sizes), "schema": frame.schema.jsonValue()}
+    try:
+        rows = ds.dataset(inner, filesystem=storage, format="parquet").count_rows() if sizes else 0
+    except (pa.ArrowException, OSError) as error:
+        raise WriteNotProved(folder, "Parquet files that can be read", describe(error)) from error
+    detail = {"path": relative, "files": len(sizes), "bytes": sum(sizes.values()), "schema": frame.schema.jsonValue()}
+    detail["checksum"] = files.checksum(folder, list(sizes))
     return Written(rows=rows, reason="boundary written", detail=detail)
 
 
 def lack(state: str, detail: Mapping[str, Any]) -> str:
-    """Why a recorded boundary cannot be used; empty when it can."""
+    """Why a recorded boundary cannot be used; empty when it can.
+
+    Its files are read once for their checksum, which a boundary of an earlier version does not have.
+    """
     if "path" not in detail:
         return "it was held in memory, not as a boundary"
     folder = files.join(files.absolute(state), detail["path"])
     sizes = _sizes(folder)
     if not files.exists(folder):
         return "its boundary was removed"
-    if (len(sizes), sum(sizes)) != (detail["files"], detail["bytes"]):
-        return f"its boundary was changed: {len(sizes)} files of {sum(sizes)} bytes"
+    found = len(sizes), sum(sizes.values())
+    if found != (detail["files"], detail["bytes"]):
+        return f"its boundary was changed: {found[0]} files of {found[1]} bytes"
+    if "checksum" in detail and files.checksum(folder, list(sizes)) != detail["checksum"]:
+        return "its boundary was changed: another content of the same size"
     return ""
 
 
@@ -129,5 +140,7 @@ def sweep(state: str, pipeline: str, *, older_than: dt.timedelta, now: dt.dateti
     return swept
 
 
-def _sizes(folder: str) -> list[int]:
-    return [i.size for i in files.listing(folder, recursive=True) if i.base_name.endswith(".parquet")]
+def _sizes(folder: str) -> dict[str, int]:
+    """The files of a boundary by their names, with their sizes."""
+    found = (i for i in files.listing(folder, recursive=True) if i.base_name.endswith(".parquet"))
+    return {i.base_name: i.size for i in found}

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
 import uuid
-from typing import Any
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from pyarrow import ArrowInvalid, fs
 
 from spark_flow.errors import DamagedFile, InvalidPath, describe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def is_uri(path: str) -> bool:
@@ -144,6 +150,22 @@ def read_json(path: str, *, fix: str = "") -> dict[str, Any]:
 def write_json(path: str, content: object) -> None:
     """Write a JSON file so that a reader sees all of it or none."""
     write_bytes(path, json.dumps(content, indent=1, sort_keys=True, default=str).encode())
+
+
+def checksum(folder: str, names: Sequence[str]) -> str:
+    """A checksum of files: their names below a folder, sizes and contents; four at once, each read as a stream."""
+    with ThreadPoolExecutor(4) as pool:
+        sums = list(pool.map(_checksum, [join(folder, name) for name in names]))
+    return hashlib.blake2b(repr(sorted(zip(names, sums, strict=True))).encode(), digest_size=8).hexdigest()
+
+
+def _checksum(path: str) -> tuple[int, int]:
+    storage, inner = of(path)
+    size = crc = 0
+    with storage.open_input_stream(inner) as stream:
+        while block := stream.read(1 << 20):
+            size, crc = size + len(block), zlib.crc32(block, crc)
+    return size, crc
 
 
 def can_rename(storage: fs.FileSystem) -> bool:

@@ -12,6 +12,7 @@ import datetime as dt  # noqa: TC003 - pydantic reads the annotations when a mar
 import functools
 import json
 import os
+import zlib
 from collections.abc import Mapping, Sequence  # noqa: TC003
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -123,6 +124,7 @@ class Marker:
         run: The provider's run, an id.
         reason: Why it failed or was skipped.
         at: When it was written, by the provider's clock: for people; nothing is decided by it.
+        checksum: Of all else, by which a file that was damaged is noticed; empty where a tool writes none.
     """
 
     format: int = FORMAT
@@ -139,6 +141,7 @@ class Marker:
     run: str = ""
     reason: str = ""
     at: dt.datetime | None = None
+    checksum: str = ""
 
     @property
     def partial(self) -> tuple[Completeness, ...]:
@@ -210,6 +213,7 @@ def write(root: str, marker: Marker) -> str:
         raise WriteNotProved(path, f"no marker above revision {marker.revision}", f"revision {known.revision}")
     if known is not None and known.revision == marker.revision and known.content != marker.content:
         raise WriteNotProved(path, f"revision {marker.revision} with what it pins", "it with another content")
+    marker = dataclasses.replace(marker, checksum=_checksum(marker))
     files.write_bytes(path, _adapter().dump_json(marker, indent=1))
     there = known_at(path)
     if there is None or (there.revision, there.content) != (marker.revision, marker.content):
@@ -267,11 +271,19 @@ def read(path: str) -> Marker:
         place = ".".join(map(str, first["loc"]))
         given = "" if first["type"] == "missing" else f" {repr(first['input'])[:80]}"
         raise InvalidMarker(path, f"{place}{given}", first["msg"]) from error
+    if marker.checksum not in ("", _checksum(marker)):
+        expected = f"checksum {_checksum(marker)}, or none where the file was edited on purpose"
+        raise InvalidMarker(path, f"checksum {marker.checksum}", expected)
     *_, dataset, file = path.split("/")
     if (marker.dataset, f"{marker.key}.json") != (dataset, file):
         found = f"dataset {marker.dataset!r} and key {marker.key!r}"
         raise InvalidMarker(path, found, f"those of its place, {dataset!r} and {file.removesuffix('.json')!r}")
     return marker
+
+
+def _checksum(marker: Marker) -> str:
+    facts = _adapter().dump_python(dataclasses.replace(marker, checksum=""), mode="json")
+    return f"{zlib.crc32(json.dumps(facts, sort_keys=True).encode()):08x}"
 
 
 def _check_format(path: str, raw: object) -> None:

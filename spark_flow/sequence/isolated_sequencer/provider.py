@@ -127,6 +127,7 @@ def _mark(run: Run, node: str, root: str, marker: Marker, success: Sequence[str]
 
     # The tables' versions and revisions are among it; the generation, which a later one may keep, tells nothing more.
     content = dataclasses.asdict(dataclasses.replace(marker, run="", generation=0))
+    del content["checksum"]  # of the file
     return run.once(
         node,
         write,
