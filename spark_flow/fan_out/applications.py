@@ -10,6 +10,7 @@ import dataclasses
 import os
 import pickle
 import sys
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,8 @@ def settle_apart(
     )
     folder = files.join(handover(run), intent.node)
     try:
-        files.write_bytes(files.join(folder, WORK), cloudpickle.dumps(work))  # type: ignore[no-untyped-call]
+        content = cloudpickle.dumps(work)  # type: ignore[no-untyped-call]
+        files.write_bytes(files.join(folder, WORK), zlib.crc32(content).to_bytes(4, "big") + content)
         intent.mark("before_commit")
         said = _submit(run.spark, folder, f"{run.pipeline} {run.key} {intent.node}", settings)
         report = _report(folder)
@@ -145,19 +147,37 @@ def _report(folder: str) -> dict[str, Any]:
 def main(folder: str, parent: int) -> int:
     """Do the work that a parent left in a folder, and leave a report there; returns the exit code."""
     end_with(parent)
-    work: Work = pickle.loads(files.read_bytes(files.join(folder, WORK)))  # noqa: S301 - of our own state folder
-    spark = session(work.intent.node)
-    for key, value in work.conf.items():
-        if key not in work.settings and spark.conf.isModifiable(key):
-            spark.conf.set(key, value)
     try:
-        report = _do(spark, work)
+        report = _perform(_work(folder))
     except Exception as error:
         report = {"error": describe(error)}
-    finally:
-        spark.stop()
     files.write_json(files.join(folder, REPORT), report)
     return 1 if "error" in report else 0
+
+
+def _work(folder: str) -> Work:
+    """What the parent has left.
+
+    Raises:
+        DamagedFile: It is not what was written.
+    """
+    path = files.join(folder, WORK)
+    content = files.read_bytes(path)
+    if zlib.crc32(content[4:]).to_bytes(4, "big") != content[:4] or len(content) <= 4:  # noqa: PLR2004 - the checksum
+        raise DamagedFile(path, f"{len(content)} bytes of another content", "Run the same command again.")
+    work: Work = pickle.loads(content[4:])  # noqa: S301 - of our own state folder
+    return work
+
+
+def _perform(work: Work) -> dict[str, Any]:
+    spark = session(work.intent.node)
+    try:
+        for key, value in work.conf.items():
+            if key not in work.settings and spark.conf.isModifiable(key):
+                spark.conf.set(key, value)
+        return _do(spark, work)
+    finally:
+        spark.stop()
 
 
 def _do(spark: SparkSession, work: Work) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from spark_flow.errors import StateDamaged, StateNotWritable, StateTooNew, describe
+from spark_flow.ledger import damage
 from spark_flow.storage import files
 
 if TYPE_CHECKING:
@@ -80,7 +81,10 @@ class DeltaRegister:
         self._lock = threading.Lock()
         self._known: tuple[int, str | None] | None = None  # the version that was read last, and its document
         try:
+            damage.check_log(self._path)  # Delta would pass over an empty commit, and a token be given again
             self._table = self._open(create=create)
+        except StateDamaged as damaged:
+            raise self._damaged(f"{damaged.found} ({damaged.path})") from damaged
         except (DeltaError, OSError) as error:
             raise self._damaged(describe(error)) from error
 
