@@ -242,7 +242,7 @@ def test_a_damaged_note_that_a_generation_succeeded_counts_as_none(tmp_path, how
     state = str(tmp_path)
     (tmp_path / "boundaries" / "p" / "k").mkdir(parents=True)
     boundaries.mark_succeeded(state, "p", "k", 1)
-    damage(tmp_path / "boundaries" / "p" / "k" / boundaries.DONE, how)
+    damage(Path(boundaries._noted(state, "p", "k")), how)
     assert boundaries.mark_begun(state, "p", "k", 2) is None
     boundaries.mark_succeeded(state, "p", "k", 2)
     assert boundaries.mark_begun(state, "p", "k", 3) == 2

@@ -147,7 +147,8 @@ def _broken(path: str, table: DeltaTable | None) -> tuple[str, str] | None:
         check_log(path)
     except StateDamaged as damaged:
         return damaged.path, damaged.found
-    looked_at = ((file, _unreadable(file)) for file in [*log, *(table.file_uris() if table is not None else [])])
+    data = [files.from_delta_log(path, uri) for uri in (table.file_uris() if table is not None else [])]
+    looked_at = ((file, _unreadable(file)) for file in [*log, *data])
     return next(((file, found) for file, found in looked_at if found), None)
 
 
