@@ -178,7 +178,7 @@ def test_a_damaged_format_file_can_be_written_by_hand(state):
 # --- leases --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("how", HOW[:-1])  # a flipped bit: the next test
 def test_a_damaged_register_is_named_and_can_be_removed(tmp_path, how):
     path = tmp_path / "r"
     register = DeltaRegister(str(path))
