@@ -46,6 +46,8 @@ def backfill(
 ) -> Mapping[tuple[str, str, str], Result]:
     """Make keys anew in order, one after another; a key whose provider could not be made anew is left alone.
 
+    What goes wrong with one key, storage that does not answer as well, is reported and stops no other.
+
     Killed and repeated it goes on: what was made anew is not stale any more, and what was begun is gone on with.
 
     Args:
@@ -59,19 +61,32 @@ def backfill(
     """
     results: dict[tuple[str, str, str], Result] = {}
     for one in keys:
-        name = f"{one.pipeline} {one.key}"
-        now = _find(one, again())
-        if now is None:
-            results[one.place] = "succeeded"  # by another's backfill meanwhile
-        elif now.hops > 1 or not now.command:
-            tell(f"{name}: left alone, {NO_COMMAND if not now.command else 'its provider was not made anew'}")
-            results[one.place] = "left alone"
-        else:
-            tell(f"{name}: {now.reason}")
-            wrong = _run(now, launcher) or ("it is stale still" if _find(one, again()) else "")
-            tell(f"{name}: {wrong or 'made anew'}")
-            results[one.place] = "failed" if wrong else "succeeded"
+        results[one.place] = _guarded(one, again, launcher, tell)
     return results
+
+
+def _guarded(
+    one: StaleKey, again: Callable[[], Sequence[StaleKey]], launcher: str, tell: Callable[[str], None]
+) -> Result:
+    try:
+        return _anew(one, again, launcher, tell)
+    except Exception as error:
+        tell(f"{one.pipeline} {one.key}: failed: {describe(error)}")
+        return "failed"
+
+
+def _anew(one: StaleKey, again: Callable[[], Sequence[StaleKey]], launcher: str, tell: Callable[[str], None]) -> Result:
+    name = f"{one.pipeline} {one.key}"
+    now = _find(one, again())
+    if now is None:
+        return "succeeded"  # by another's backfill meanwhile
+    if now.hops > 1 or not now.command:
+        tell(f"{name}: left alone, {NO_COMMAND if not now.command else 'its provider was not made anew'}")
+        return "left alone"
+    tell(f"{name}: {now.reason}")
+    wrong = _run(now, launcher) or ("it is stale still" if _find(one, again()) else "")
+    tell(f"{name}: {wrong or 'made anew'}")
+    return "failed" if wrong else "succeeded"
 
 
 def _find(one: StaleKey, among: Sequence[StaleKey]) -> StaleKey | None:

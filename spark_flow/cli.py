@@ -131,7 +131,7 @@ def backfill(
             say(f"{one.pipeline} {one.key}: {one.reason}\n  {backfills.shown(one, launcher)}")
         say(f"would make {len(found)} key(s) anew")
         return
-    results = backfills.backfill(found, lambda: _stale(state), launcher=launcher, tell=say)
+    results = backfills.backfill(found, lambda: find_stale(_read(state)), launcher=launcher, tell=say)
     counts = Counter(results.values())
     say(", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing is stale")
     if set(results.values()) - {"succeeded"}:
@@ -193,6 +193,10 @@ def _places(state: str, folder: str) -> list[Place]:
 
 def _stale(states: Sequence[str]) -> list[StaleKey]:
     return find_stale({state: _events(state) for state in states})
+
+
+def _read(states: Sequence[str]) -> dict[str, list[Event]]:
+    return {state: DeltaLedger(state, create=False).read() for state in states}
 
 
 def _print_stale(found: Sequence[StaleKey]) -> None:

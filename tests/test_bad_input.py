@@ -92,7 +92,6 @@ def test_a_slip_in_a_file_is_told_with_its_place(run, text, words):
         (["key=k", "--from", ""], "--from: found nothing"),
         (["key=k", "--only", ""], "--only: found ''"),
         (["key=k", "--from", "out", "--only", "out"], "one of --from, --only and --rerun"),
-        (["key=k", "state=foo://x"], "foo"),
         (["key=k", "--show", "-1"], "--show"),
         (["key=k", "--config", "."], "Is a directory"),
     ],
@@ -118,9 +117,9 @@ def test_a_slip_on_a_runners_command_line_is_told(run, kind, words, said):
     assert (code, said in told) == (2, True), told
 
 
-@pytest.mark.parametrize("place", ["job.yaml", "job.yaml/x"])
+@pytest.mark.parametrize("place", ["job.yaml", "job.yaml/x", "foo://x/y"])
 @pytest.mark.parametrize("words", [[], ["--reprocess", "all"], ["--plan"]])
-def test_a_state_folder_that_is_a_file_is_told(run, place, words):
+def test_a_state_folder_that_cannot_be_one_is_told(run, place, words):
     for kind in ("single", "concurrent"):
         code, told = run(RUNNER, f"state={place}", *words, kind=kind)
         assert (code, "is not writable" in told) == (1, True), told

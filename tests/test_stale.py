@@ -323,6 +323,25 @@ def test_a_command_that_cannot_be_started_does_not_stop_the_others(teams, launch
     assert list(backfill(teams.stale(), teams.stale, launcher=launcher, tell=print).values()) == ["failed"] * 2
 
 
+@pytest.mark.parametrize("launcher", ["true", "a 'quote that does not end"])
+def test_what_goes_wrong_with_one_key_of_a_backfill_stops_no_other(teams, launcher):
+    command = {"job": "j", "config": "c", "overrides": [], "cwd": "."}
+    teams.land()
+    for report in ("a", "b", "c"):
+        teams.consume("hours", report, command=command)
+    teams.land(2, rerun=True)
+    looks, told = [], []
+
+    def again():
+        looks.append(1)
+        if len(looks) == 1:  # of the first key alone
+            raise OSError("Input/output error")
+        return teams.stale()
+
+    results = backfill(teams.stale(), again, launcher=launcher, tell=told.append)
+    assert (list(results.values()), "Input/output error" in told[0]) == (["failed"] * 3, True)
+
+
 def test_the_same_backfill_is_a_retry_and_newer_data_another_cause(teams):
     teams.land()
     teams.consume("hours", "days", command={"job": "j", "config": "c", "overrides": ["a b=c"], "cwd": "/x y"})

@@ -149,7 +149,7 @@ def main(folder: str, parent: int) -> int:
     end_with(parent)
     try:
         report = _perform(_work(folder))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a transform may call sys.exit
         report = {"error": describe(error)}
     files.write_json(files.join(folder, REPORT), report)
     return 1 if "error" in report else 0

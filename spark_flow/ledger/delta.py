@@ -214,7 +214,7 @@ def check_format(state: str, *, create: bool) -> None:
         found = None
     except DamagedFile as damaged:
         raise StateDamaged(path, damaged.found, "the state folder's format", fix) from damaged
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a URI of no storage that is known is a ValueError
         raise StateNotWritable(state, describe(error)) from error
     if found is None:
         if create:

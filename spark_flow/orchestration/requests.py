@@ -42,7 +42,7 @@ def request(state: str, pipeline: str, *words: str) -> Iterator[Request]:
     path = files.join(files.absolute(state), "requests", pipeline, f"{made_of}.json")
     try:
         cause = _cause(path, words)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a URI of no storage that is known is a ValueError
         raise StateNotWritable(state, describe(error)) from error
     asked = Request(cause)
     yield asked

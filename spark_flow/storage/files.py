@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from pyarrow import ArrowInvalid, fs
+from pyarrow import fs
 
 from spark_flow.errors import DamagedFile, InvalidPath, describe
 
@@ -40,18 +40,9 @@ def join(*parts: str) -> str:
 
 
 def of(path: str) -> tuple[fs.FileSystem, str]:
-    """The storage of a path or URI, and the path within it.
-
-    Raises:
-        InvalidPath: The URI is of no storage that is known.
-    """
-    if not is_uri(path):
-        return fs.LocalFileSystem(), absolute(path)
-    try:
-        storage, inner = fs.FileSystem.from_uri(path)
-    except ArrowInvalid as error:
-        raise InvalidPath(path, path.partition("://")[0], describe(error)) from error
-    return storage, str(inner)
+    """The storage of a path or URI, and the path within it."""
+    storage, inner = fs.FileSystem.from_uri(path) if is_uri(path) else (fs.LocalFileSystem(), absolute(path))
+    return storage, inner
 
 
 def exists(path: str) -> bool:
