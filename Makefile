@@ -37,6 +37,8 @@ format: $(STAMP) ## mend what ruff can mend
 	@$(BIN)/ruff format .
 
 bench: $(STAMP) java ## what durability, an event, a fan-in, a split and the runners cost (benchmarks/README.md)
+	@$(BIN)/python benchmarks/speed.py
+	@$(BIN)/python benchmarks/proofs.py
 	@$(BIN)/python benchmarks/daily_flights.py
 	@$(BIN)/python benchmarks/ledger.py
 	@$(BIN)/python benchmarks/fan_in.py

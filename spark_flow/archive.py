@@ -72,13 +72,11 @@ def make(archive: Path, settings: Mapping[str, str]) -> str:
 
 
 def _current(archive: Path) -> bool:
-    """Whether it, or the empty file that stands for none, is whole and newer than all jars that it is of."""
+    """Whether it, or the empty file that stands for none, is newer than all jars that it is of."""
     jars = spark_home() / "jars"
     try:
-        made = archive.stat()
-        if made.st_size and not _whole(archive):
-            return False
-        return all(made.st_mtime >= entry.stat().st_mtime for entry in (jars, *jars.iterdir()))
+        made = archive.stat().st_mtime
+        return all(made >= entry.stat().st_mtime for entry in (jars, *jars.iterdir()))
     except OSError:
         return False
 
