@@ -235,8 +235,8 @@ def test_the_first_write_takes_no_row_of_another_key(make, spark, tmp_path, date
 
 def test_the_first_write_of_a_predicate_takes_no_other_row(spark, tmp_path):
     """The totals of a CUBE are rows whose key is NULL."""
-    sink = sf.delta(str(tmp_path / "t"), replace_where="day = '2013-01-02' AND `the shop` > 0")
-    frame = spark.sql("SELECT '2013-01-02' AS day, 1 AS `the shop`, 2 AS n").cube("day", "the shop").agg(F.sum("n"))
+    sink = sf.delta(str(tmp_path / "t"), replace_where="day = '2013-01-02' AND `the-shop` > 0")
+    frame = spark.sql("SELECT '2013-01-02' AS day, 1 AS `the-shop`, 2 AS n").cube("day", "the-shop").agg(F.sum("n"))
     with pytest.raises(OutsideKey) as refused:
         sink.write(frame.withColumnRenamed("sum(n)", "n"), intent(1))
     assert "NULL" in refused.value.found[0]

@@ -6,7 +6,8 @@ import pytest
 from conftest import rows
 
 import spark_flow as sf
-from spark_flow.errors import InvalidArgument, NodeFailed, OtherTimeZone
+from spark_flow.errors import InvalidArgument, OtherTimeZone
+from spark_flow.ledger import DeltaLedger
 from spark_flow.storage.delta import read_rows
 from spark_flow.verify import verify
 
@@ -51,7 +52,7 @@ def consume(spark, folder, name="c"):
 def test_an_hour_is_consumed_verified_and_shown(make, spark, tmp_path, kind):
     outcome, _ = provide(spark, tmp_path, make, kind=kind)
     assert consume(spark, tmp_path) == [("2013-01-02 05:00:00", 1)]
-    events = sf.DeltaLedger(str(tmp_path / "state")).read("p", KEY)
+    events = DeltaLedger(str(tmp_path / "state")).read("p", KEY)
     assert [finding.state for finding in verify(events)] == ["ok"]
     assert [finding.state for finding in verify(events, deep=spark)] == ["ok"]
     if outcome.detail["format"] == "delta":

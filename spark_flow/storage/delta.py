@@ -422,7 +422,7 @@ def delta(
 
     Raises:
         InvalidArgument: An option that is the sink's own, or ``replace_where`` with another mode.
-        InvalidPath: The path holds ``#``, ``?``, a backslash, or ``%`` and two hexadecimal digits.
+        InvalidPath: The path holds ``#``, ``?``, a bracket, a backslash, or ``%`` and two hexadecimal digits.
     """
     columns = (partition_by,) if isinstance(partition_by, str) else tuple(partition_by)
     files.for_deltalake(path)

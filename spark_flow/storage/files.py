@@ -178,15 +178,15 @@ def for_spark_files(path: str) -> str:
     return re.sub(r"[\[\]{}*?\\]", r"\\\g<0>", for_spark(path))
 
 
-_MISREAD = re.compile(r"[#?\\]|%[0-9A-Fa-f]{2}")
+_MISREAD = re.compile(r"[#?\\\[\]]|%[0-9A-Fa-f]{2}")
 
 
 def for_deltalake(path: str) -> str:
     """A Delta table's path for ``deltalake``, which parses it as a URL.
 
     Raises:
-        InvalidPath: It holds ``#``, ``?``, a backslash, or ``%`` and two hexadecimal digits: Spark takes them
-            literally, ``deltalake`` does not, so that each would use another folder.
+        InvalidPath: It holds ``#``, ``?``, a bracket, a backslash, or ``%`` and two hexadecimal digits: Spark takes
+            them literally, ``deltalake`` does not, so that each would use another folder.
     """
     found = _MISREAD.search(path)
     if found:

@@ -99,11 +99,12 @@ def _type_of(frame: DataFrame, column: str, node: str) -> str:
 
 def _resolve(frame: DataFrame, kind: str, key: str) -> str:
     """The time that a key's text is to the frame's session; empty when it is none."""
-    spark = frame.sparkSession
+    # Not by spark.sql's args: with Delta's extension they are not bound.
+    spark, text = frame.sparkSession, quote_literal(key)
     if kind == "timestamp_ntz":
-        row = spark.sql("SELECT CAST(try_cast(:key AS TIMESTAMP_NTZ) AS STRING)", args={"key": key}).first()
+        row = spark.sql(f"SELECT CAST(try_cast({text} AS TIMESTAMP_NTZ) AS STRING)").first()
         return str(row[0]).replace(" ", "T") if row is not None and row[0] is not None else ""
-    row = spark.sql("SELECT unix_micros(try_cast(:key AS TIMESTAMP))", args={"key": key}).first()
+    row = spark.sql(f"SELECT unix_micros(try_cast({text} AS TIMESTAMP))").first()
     if row is None or row[0] is None:
         return ""
     return f"{(_EPOCH + dt.timedelta(microseconds=row[0])).isoformat()}Z"
