@@ -24,17 +24,26 @@ def words(one: StaleKey, launcher: str = "") -> list[str]:
     It names as its cause what is newer: the same backfill again is a retry, and what has come meanwhile another cause.
     """
     command = one.command
-    if not command:
+    if _unknown(one):
         return []
     cause = f"backfill@{fingerprint.combine([read.reason for read in one.reads])[:12]}"
     program = [command["job"], "--config", command["config"], *command["overrides"], "--cause", cause]
     return [*submit.launcher(command["job"], launcher), *program]
 
 
+def _unknown(one: StaleKey) -> str:
+    """Why a key's command cannot be repeated; empty when it can."""
+    if not one.command:
+        return NO_COMMAND
+    held = ", ".join(one.command.get("withheld", ()))
+    fix = "rerun it yourself; given as ${oc.env:NAME} it is recorded, and what the variable holds is not"
+    return f"its command is not recorded, as {held} holds a secret: {fix}" if held else ""
+
+
 def shown(one: StaleKey, launcher: str = "") -> str:
     """The command as it may be typed."""
     given = words(one, launcher)
-    return f"cd {shlex.quote(one.command['cwd'])} && {shlex.join(given)}" if given else NO_COMMAND
+    return f"cd {shlex.quote(one.command['cwd'])} && {shlex.join(given)}" if given else _unknown(one)
 
 
 def backfill(
@@ -80,8 +89,8 @@ def _anew(one: StaleKey, again: Callable[[], Sequence[StaleKey]], launcher: str,
     now = _find(one, again())
     if now is None:
         return "succeeded"  # by another's backfill meanwhile
-    if now.hops > 1 or not now.command:
-        tell(f"{name}: left alone, {NO_COMMAND if not now.command else 'its provider was not made anew'}")
+    if now.hops > 1 or _unknown(now):
+        tell(f"{name}: left alone, {_unknown(now) or 'its provider was not made anew'}")
         return "left alone"
     tell(f"{name}: {now.reason}")
     wrong = _run(now, launcher) or ("it is stale still" if _find(one, again()) else "")

@@ -2,7 +2,8 @@
 
 The bug to fear is the reuse of a stale boundary, so a function's fingerprint also covers what it calls and
 reads in the user's own modules: helper functions, classes and constants. Comments, docstrings and layout do
-not count. Installed packages do not either: pin them, or pass ``version=``.
+not count. Installed packages do not either: pin them, or pass ``version=``. Nor do credentials: what has the name of
+one (``spark_flow.secrets``), the user and password of an address, and what ``${oc.env:NAME}`` stands for.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from spark_flow.errors import InvalidStep
+from spark_flow.secrets import arguments_shown, is_secret, without_credentials
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -154,7 +156,7 @@ class _Canonical:
 
     def of(self, value: Any) -> Any:
         if isinstance(value, _PLAIN):
-            return [type(value).__name__, repr(value)]
+            return [type(value).__name__, repr(without_credentials(value) if isinstance(value, str) else value)]
         own = _own_fingerprint(value)
         if own is not None:
             return ["fingerprint", own]
@@ -174,13 +176,17 @@ class _Canonical:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return [
                 type(value).__qualname__,
-                [self.of(getattr(value, f.name)) for f in dataclasses.fields(value)],
+                [self._named(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)],
             ]
         return None
 
+    def _named(self, name: str, value: Any) -> Any:
+        """What code or an object has under a name: a credential is none of what it is made of, and may change."""
+        return ["secret"] if isinstance(value, str | bytes) and is_secret(name) else self.of(value)
+
     def _code(self, value: Any) -> list[Any] | None:
         if isinstance(value, functools.partial):
-            return ["partial", self.of(value.func), self.of(value.args), self.of(value.keywords)]
+            return ["partial", self.of(value.func), self.of(value.args), self.of(arguments_shown(value.keywords))]
         if isinstance(value, types.MethodType):
             return ["method", self.of(value.__func__), self.of(value.__self__)]
         if isinstance(value, types.FunctionType):
@@ -210,10 +216,10 @@ class _Canonical:
             return name
         self._seen.add(id(function))
         if not _is_users(function):  # an installed package's factory still tells its functions apart by closure
-            return [*name, [[free, self._lenient(value)] for free, value in _closure(function)]]
+            return [*name, [[free, self._lenient(free, value)] for free, value in _closure(function)]]
         changed = _changed_by(function)
-        uses = [[name, self._lenient(used)] for name, used in sorted(_uses(function).items()) if name not in changed]
-        defaults = [self.of(function.__defaults__ or ()), self.of(function.__kwdefaults__ or {})]
+        uses = [[use, self._lenient(use, used)] for use, used in sorted(_uses(function).items()) if use not in changed]
+        defaults = [self.of(function.__defaults__ or ()), self.of(arguments_shown(function.__kwdefaults__ or {}))]
         return ["function", _text(function), defaults, uses]
 
     def _class(self, cls: type) -> list[Any]:
@@ -221,10 +227,10 @@ class _Canonical:
             return ["class", cls.__module__, cls.__qualname__]
         return ["class", _text(cls)]
 
-    def _lenient(self, used: object) -> Any:
+    def _lenient(self, name: str, used: object) -> Any:
         """What a function reads from its module: an object without content there (a logger) is no fault."""
         try:
-            return self.of(used)
+            return self._named(name, used)
         except InvalidStep:
             return ["object", type(used).__qualname__]
 

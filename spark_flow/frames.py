@@ -204,6 +204,7 @@ def read(run: Run, name: str, source: Source) -> LazyFrame:
     """
     node = run.node(name)
     run.graph.sources[node] = source
+    run.secrets.learn_from(source.options)
     return LazyFrame(run, node, "source", source.fingerprint, (), lambda: read_now(run, node, source))
 
 

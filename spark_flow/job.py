@@ -15,6 +15,7 @@ from spark_flow.errors import InvalidArgument, NotAllArrived, NothingToDo, NotNo
 from spark_flow.orchestration.work import Order
 from spark_flow.pipelines import Application, Asked, alone, other_file, run_file
 from spark_flow.run import recomputing
+from spark_flow.secrets import scrub
 from spark_flow.view.progress import Progress
 from spark_flow.view.summary import check_summary, write_refused
 from spark_flow.view.tables import print_rows
@@ -161,8 +162,9 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
             check_given("--from", start)
             run = _run(asked, plan=plan, cause=cause, summary=summary_json)
         except SparkFlowError as error:
+            scrub(error, asked.secrets)
             write_refused(summary_json, error, {"key": asked.key, "nodes": []})
-            say(f"{said(error)}: {error}", err=True)
+            say(asked.secrets(f"{said(error)}: {error}"), err=True)
             done = isinstance(error, NotAllArrived) and not error.asked
             return 0 if done else error.exit_code
         if show:

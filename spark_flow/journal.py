@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from spark_flow.errors import Fenced, LeaseLost
 from spark_flow.ledger import Event, Fence, Kind, Ledger
 from spark_flow.ledger.port import now
+from spark_flow.secrets import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -61,10 +62,12 @@ class Journal:
         cause: str = "",
         redo: Redo | None = None,
         right: Right | None = None,
+        redactor: Redactor | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.key = key
         self.right = right
+        self._redactor = redactor or Redactor()
         self._ledger = ledger
         self._lock = threading.RLock()
         self._events = ledger.read(pipeline, key)
@@ -158,11 +161,15 @@ class Journal:
         return not self._opening
 
     def event(self, node: str, kind: Kind, state: Any, **fields: Any) -> Event:
-        """A new event of this attempt; not recorded yet."""
+        """A new event of this attempt, without secrets; not recorded yet."""
         with self._lock:
             self._seq += 1
             place: dict[str, Any] = {"generation": self.generation, "attempt": self.attempt, "seq": self._seq}
-        return Event(pipeline=self.pipeline, key=self.key, node=node, kind=kind, state=state, **place, **fields)
+        texts = {name: self._redactor(fields[name]) for name in ("reason", "error") if name in fields}
+        told: dict[str, Any] = place | fields | texts
+        if "detail" in fields:
+            told["detail"] = self._redactor.facts(fields["detail"])
+        return Event(pipeline=self.pipeline, key=self.key, node=node, kind=kind, state=state, **told)
 
     def check(self) -> None:
         """Whether the run may go on.

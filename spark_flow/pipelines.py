@@ -8,9 +8,8 @@ import datetime as dt
 import functools
 import logging
 import os
-import re
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from spark_flow.lineage import follow
 from spark_flow.orchestration.past import Gate
 from spark_flow.orchestration.work import Order, Pipeline
 from spark_flow.run import Run, recomputing
+from spark_flow.secrets import Redactor, redact, scrub
 from spark_flow.session import existing, session
 from spark_flow.storage.files import join
 from spark_flow.view.summary import write_summary
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 _LOOKED_AT = 20  # runs of a pipeline among which one is looked for that says from which file it was
 _log = logging.getLogger("spark_flow")
-_SECRET = re.compile(r"[^=]*(passw|secret|token|credential|api_?key|access_?key)|.*://[^/@]+:[^/@]+@", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +54,7 @@ class Asked:
         start: Do this node and all after it anew.
         only: Do these nodes, or branches, alone.
         observers: Told of each run's progress.
+        secrets: What is not to be recorded or shown; the file is read before it is known.
     """
 
     job: Path
@@ -64,6 +64,7 @@ class Asked:
     start: str = ""
     only: tuple[str, ...] = ()
     observers: tuple[Observer, ...] = ()
+    secrets: Redactor = field(default_factory=Redactor, compare=False, repr=False)
 
     def of(self, key: str) -> Asked:
         """The same for one key."""
@@ -84,17 +85,23 @@ class Asked:
             ConfigError: With all that is wrong.
             InvalidArgument: Jobs start each other in a circle.
         """
+        named = dict(override.partition("=")[::2] for override in self.overrides)
+        self.secrets.learn_from(named)
         config = files.load(self.config, self.overrides, beside=self.job.parent, any_key=any_key)
+        self.secrets.learn(config.secrets)
         _check_triggers(config, self.job, any_key=any_key)
         return config
 
     @property
     def command(self) -> dict[str, object]:
-        """How to run this again, for ``backfill``; nothing where it seems to hold a secret, which no ledger should."""
-        if any(_SECRET.match(override) for override in self.overrides):
-            return {}
+        """How to run this again, for ``backfill``.
+
+        Where an override holds a secret there is no command that could be repeated: its name is recorded alone. One
+        that is given as ``${oc.env:NAME}`` is recorded as it is.
+        """
         place = {"job": str(self.job), "config": str(self.config.absolute()), "cwd": str(Path.cwd())}
-        return {**place, "overrides": list(self.overrides)}
+        held = [one.partition("=")[0] for one in self.overrides if redact(one) != one or self.secrets.knows(one)]
+        return {**place, "withheld": held} if held else {**place, "overrides": list(self.overrides)}
 
 
 def other_file(asked: Asked, config: files.JobConfig) -> str:
@@ -284,10 +291,13 @@ def run_file(
         gate=order.gate,
         observers=[*([progress] if progress else []), *asked.observers],
         retention=dt.timedelta(days=config.retention_days),
+        secrets=asked.secrets,
     )
     lineage: Lineage | None = None
 
     def finish(_: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            scrub(error, asked.secrets)
         if lineage is not None:
             lineage.finish(error)  # after the session's end, which is an event of Spark's as well
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import threading
 import time
@@ -27,6 +28,7 @@ from spark_flow.journal import Journal, Right
 from spark_flow.ledger import DeltaLedger, Event, Kind, Ledger
 from spark_flow.names import check_name, check_node
 from spark_flow.outcome import Observer, Outcome, end_of, not_its_own_fault, outcome_of, reason_to_skip, why_not
+from spark_flow.secrets import Redactor, scrub
 from spark_flow.storage import boundaries, targets
 from spark_flow.storage.failures import as_bad_records
 from spark_flow.storage.port import Intent, Written
@@ -70,6 +72,7 @@ class Run:
         redo: Callable[[str], bool] | None = None,
         observers: Sequence[Observer],
         retention: dt.timedelta,
+        secrets: Redactor | None = None,
     ) -> None:
         self.pipeline = check_name("pipeline", pipeline)
         self.key = check_name("key", key)
@@ -83,7 +86,9 @@ class Run:
         self.upstream: dict[str, tuple[Reference, ...]] = {}
         self._measured: dict[str, Completeness] = {}
         self._redo = redo
-        self._journal = Journal(ledger, pipeline, key, rerun=rerun, cause=cause, redo=redo, right=right)
+        self.secrets = secrets or Redactor()
+        how: dict[str, Any] = {"rerun": rerun, "cause": cause, "redo": redo, "right": right}
+        self._journal = Journal(ledger, pipeline, key, redactor=self.secrets, **how)
         self._spark = spark
         self._session: SparkSession | None = None
         self._gate = gate
@@ -120,6 +125,7 @@ class Run:
         gate: Callable[[str], None] = lambda _: None,
         observers: Sequence[Observer] = (),
         retention: dt.timedelta = RETENTION,
+        secrets: Redactor | Sequence[str] = (),
     ) -> Run:
         """Open a run: a retry of the key's generation, or with ``rerun`` the next one.
 
@@ -144,6 +150,7 @@ class Run:
             gate: Called with a node before it is done, not if it is reused: waits, or raises, until it may be done.
             observers: Called as nodes go on.
             retention: How long the boundaries of a succeeded run are kept.
+            secrets: Values that are not to be recorded or shown, besides those that have the name or the look of one.
 
         Raises:
             Fenced, LeaseLost: The lease is lost already.
@@ -160,6 +167,7 @@ class Run:
         ledger = ledger if ledger is not None else DeltaLedger(state, create=not plan)
         options: dict[str, Any] = {"state": state, "spark": spark, "rerun": rerun, "plan": plan, "only": only}
         options |= {"cause": cause, "redo": redo, "right": lease, "gate": gate}
+        options["secrets"] = secrets if isinstance(secrets, Redactor) else Redactor(secrets)
         run = cls(pipeline, key, ledger=ledger, observers=observers, retention=retention, **options)
         run._ask_targets()
         if not plan:
@@ -509,7 +517,9 @@ class Run:
             if any(error is earlier for earlier in self._failures):
                 return error
             outside = isinstance(error, Exception) and not isinstance(error, SparkFlowError)
+            scrub(error, self.secrets)
             failure = NodeFailed(node, error) if outside else error
+            scrub(failure, self.secrets)
             self._failures.append(failure)
         if not_its_own_fault(kind, error):
             outcome = Outcome(node=node, kind=kind, state="skipped", reason=why_not(error), **known)
@@ -532,7 +542,7 @@ class Run:
 
     def waiting(self, node: str, kind: Kind, reason: str) -> None:
         """Tell observers what a node waits for."""
-        self._tell("waiting", node, Outcome(node=node, kind=kind, state="waiting", reason=reason))
+        self._tell("waiting", node, Outcome(node=node, kind=kind, state="waiting", reason=self.secrets(reason)))
 
     def plan_to(self, node: str, kind: Kind, reason: str, fingerprint: str = "") -> Outcome:
         """Note in a plan that a node would run."""
@@ -663,9 +673,9 @@ class Run:
             "generation": self.generation,
             "attempt": self.attempt,
         }
-        parts = [part.facts for part in self.completeness]
+        parts = self.secrets.facts([part.facts for part in self.completeness])
         completeness = {"completeness": parts} if parts else {}
-        unusual = {"warnings": list(self.warnings)} if self.warnings else {}
+        unusual = {"warnings": self.secrets.facts(list(self.warnings))} if self.warnings else {}
         return {**place, "state": state, **completeness, **unusual, "nodes": [o.summary for o in outcomes]}
 
     def _event_of(self, outcome: Outcome) -> Event:
@@ -674,6 +684,7 @@ class Run:
         return self._journal.event(outcome.node, outcome.kind, outcome.state, **fields)
 
     def _end(self, outcome: Outcome) -> Outcome:
+        outcome = dataclasses.replace(outcome, reason=self.secrets(outcome.reason), error=self.secrets(outcome.error))
         with self._lock:
             self._outcomes[outcome.node] = outcome
         self._tell("ended", outcome.node, outcome)

@@ -20,6 +20,7 @@ from spark_flow.orchestration.concurrent_runner import MAX_ACTIVE_RUNS, Concurre
 from spark_flow.orchestration.requests import Request, request
 from spark_flow.orchestration.single_runner import SingleRunner
 from spark_flow.pipelines import Application, Asked, other_file, pipeline_of, submitted
+from spark_flow.secrets import scrub
 from spark_flow.view.progress import COLOURS, Progress
 from spark_flow.view.summary import check_summary, write_refused, write_summary
 from spark_flow.view.tables import print_rows, runs, wide_console
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from spark_flow.orchestration.plan import Planned
     from spark_flow.orchestration.work import Pipeline, Summary
     from spark_flow.outcome import Observer
+    from spark_flow.secrets import Redactor
 
 Kind = Literal["single", "concurrent"]
 
@@ -111,8 +113,9 @@ def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callabl
             _check_words(words or (), job)
             return _run(_Call(kind, asked, keys, cause, summary_json, show), plan=plan)
         except SparkFlowError as error:
+            scrub(error, asked.secrets)
             write_refused(summary_json, error, {"keys": []})
-            say(f"{said(error)}: {error}", err=True)
+            say(asked.secrets(f"{said(error)}: {error}"), err=True)
             return error.exit_code
 
     return command
@@ -162,7 +165,7 @@ def _run(call: _Call, *, plan: bool) -> int:
             _print_plan(runner.plan(call.keys))
             return 0
         summary = runner.run(call.keys)
-        _finish(summary, call.summary)  # before anything else that may fail: the keys are done
+        _finish(summary, call.summary, asked.secrets)  # before anything else that may fail: the keys are done
         wanted.done = summary.exit_code == 0
         if call.show:
             _show(runner.pipeline, summary, call.show)
@@ -193,7 +196,8 @@ def _runner(
 ) -> SingleRunner | ConcurrentRunner:
     model = config.runner
     how: dict[str, Any] = {"on_busy": model.on_busy, "queue": model.queue, "straggler": model.straggler.straggler}
-    how |= {"reprocess": "all" if anew else model.reprocess, "cause": cause, "tell": say}
+    how |= {"reprocess": "all" if anew else model.reprocess, "cause": cause}
+    how |= {"tell": lambda words: say(call.asked.secrets(words))}
     depends = model.depends_on_past
     if call.kind == "single":
         if not isinstance(depends, bool):
@@ -227,20 +231,20 @@ def _print_plan(planned: Sequence[Planned]) -> None:
     wide_console().print(table)
 
 
-def _finish(summary: Summary, path: Path | None) -> None:
+def _finish(summary: Summary, path: Path | None, secrets: Redactor) -> None:
     """Write what became of all down, and say it."""
     try:
-        write_summary(path, summary.facts)
+        write_summary(path, secrets.facts(summary.facts))
     finally:
-        _print_results(summary)
+        _print_results(summary, secrets)
 
 
-def _print_results(summary: Summary) -> None:
+def _print_results(summary: Summary, secrets: Redactor) -> None:
     table = Table("key", "state", "seconds", "reason", box=None)
     for result in summary.results:
         took = f"{result.seconds:.1f}" if result.seconds else ""
         colour = COLOURS.get(result.state, "blue")
-        table.add_row(cell(result.key), Text(result.state, colour), took, cell(result.reason))
+        table.add_row(cell(result.key), Text(result.state, colour), took, cell(secrets(result.reason)))
     console = wide_console()
     console.print(table)
     counts = ", ".join(f"{count} {state}" for state, count in summary.counts.items())

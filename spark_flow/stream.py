@@ -15,6 +15,7 @@ from spark_flow.fan_out import split_batch
 from spark_flow.flow import sink_of
 from spark_flow.job import command_line
 from spark_flow.pipelines import Application
+from spark_flow.secrets import redact, resolved
 from spark_flow.storage.delta import DeltaSink
 from spark_flow.storage.files import for_spark
 from spark_flow.transforms import sql
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None, *, job: str) -> int:
         try:
             _run(files.load_stream(config, overrides or [], beside=path.parent), path.parent)
         except SparkFlowError as error:
-            say(f"{'usage' if isinstance(error, UsageError) else 'failed'}: {error}", err=True)
+            say(f"{'usage' if isinstance(error, UsageError) else 'failed'}: {redact(str(error))}", err=True)
             return error.exit_code
         return 0
 
@@ -93,7 +94,7 @@ def _start(spark: SparkSession, config: files.StreamConfig, beside: Path, raised
 
 
 def _source(spark: SparkSession, model: files.SourceModel, beside: Path) -> DataFrame:
-    reader = spark.readStream.format(model.format).options(**texts(model.options))
+    reader = spark.readStream.format(model.format).options(**resolved(texts(model.options)))
     if model.schema_ is not None:
         schema = files.resolve(model.schema_, beside=beside) if files.is_reference(model.schema_) else model.schema_
         reader = reader.schema(schema)  # type: ignore[arg-type]

@@ -11,9 +11,13 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 
 from spark_flow.config.problems import nearest
 from spark_flow.errors import Problem
+from spark_flow.secrets import escaped, variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+
+_FREE = ("options", "overrides", "properties", "spark", "vars", "with")  # what these hold is handed on as it is
 
 
 def as_written(config: Any) -> Any:
@@ -22,10 +26,32 @@ def as_written(config: Any) -> Any:
 
 
 def plain(config: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
-    """The config as plain values, and what could not be resolved (left as it was written)."""
+    """The config as plain values, and what could not be resolved (left as it was written).
+
+    In options and arguments ``${oc.env:NAME}`` stays as it is (``secrets.resolved``), also where another name leads to
+    it; that the variable is set is looked at.
+    """
     walk = _Walk(names=tuple(_names(config)))
     value: dict[str, Any] = walk.container(config, "", ())
-    return value, walk.problems
+    late = _Walk(names=walk.names)
+    return _late(value, late.container(DictConfig(_escaped(as_written(config))), "", ()), free=False), walk.problems
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _escaped(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_escaped(each) for each in value]
+    return escaped(value) if isinstance(value, str) else value
+
+
+def _late(value: Any, unresolved: Any, *, free: bool) -> Any:
+    """The values, and in places that are free to hold anything those with references to the environment."""
+    if isinstance(value, dict) and isinstance(unresolved, dict):
+        return {key: _late(each, unresolved.get(key), free=free or key in _FREE) for key, each in value.items()}
+    if isinstance(value, list) and isinstance(unresolved, list):
+        return [_late(each, other, free=free) for each, other in zip(value, unresolved, strict=True)]
+    return unresolved if free and isinstance(unresolved, str) and variables(unresolved) else value
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from spark_flow.config.models import JobConfig, ParameterModel, SourceModel
 from spark_flow.config.overrides import TEXT_KEYS, override
 from spark_flow.config.problems import from_pydantic, locate
 from spark_flow.config.runner import RunnerModel, StragglerModel
+from spark_flow.config.secret_values import secret_values, without_secrets
 from spark_flow.config.stream import StreamConfig
 from spark_flow.config.whole import flow_findings
 from spark_flow.errors import ConfigError, Problem
@@ -70,9 +71,10 @@ def load(
     job, wrong = _validate(raw, beside, any_key=any_key)
     places = {problem.path for problem in problems}
     problems += [problem for problem in wrong if problem.path not in places]
+    known = secret_values(written, raw)
     if job is None or problems:
-        raise ConfigError(str(path), problems)
-    return job
+        raise ConfigError(str(path), without_secrets(problems, known))
+    return job.knowing(known)
 
 
 def load_stream(path: str | Path, overrides: Sequence[str] = (), *, beside: Path | None = None) -> StreamConfig:
@@ -92,9 +94,10 @@ def load_stream(path: str | Path, overrides: Sequence[str] = (), *, beside: Path
     except ValidationError as error:
         details = error.errors(include_url=False)
         found = [one for detail in details for one in from_pydantic(detail, _stream_keys(detail["loc"]))]
-        raise ConfigError(str(path), [*problems, *(locate(one, raw) for one in found)]) from None
+        problems += [locate(one, raw) for one in found]
+        raise ConfigError(str(path), without_secrets(problems, secret_values(written, raw))) from None
     if problems:
-        raise ConfigError(str(path), problems)
+        raise ConfigError(str(path), without_secrets(problems, secret_values(written, raw)))
     return stream
 
 

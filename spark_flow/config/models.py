@@ -1,6 +1,6 @@
 """A job's YAML file as a whole, and its sources; the entries of its flow are in ``flow.py``."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -8,6 +8,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PrivateAttr,
     StrictInt,
     ValidationInfo,
     field_validator,
@@ -136,6 +137,18 @@ class JobConfig(Model):
     runner: RunnerModel = RunnerModel()
     sources: dict[Name, SourceModel] = Field(default_factory=dict)
     flow: tuple[FlowEntry, ...]
+
+    _secrets: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The values of the file, and of the environment that it refers to, that are not to be recorded or shown."""
+        return self._secrets
+
+    def knowing(self, secrets: Iterable[str]) -> Self:
+        """The same file, with the values that are not to be recorded or shown."""
+        self._secrets = tuple(secrets)
+        return self
 
     @model_validator(mode="after")
     def _is_whole(self, info: ValidationInfo) -> Self:

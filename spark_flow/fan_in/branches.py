@@ -239,7 +239,7 @@ def completeness_of(run: Run, node: str, branches: Sequence[Branch], ended: Ende
         node=node,
         expected=tuple(branch.name for branch in branches),
         arrived=tuple(branch.name for branch in branches if branch.name not in lacking),
-        failed={name: reason_of(error) for name, error in ended.failed.items()},
+        failed={name: run.secrets(reason_of(error)) for name, error in ended.failed.items()},
         absent={name: why for name, why in absent.items() if name not in ended.failed},
     )
 

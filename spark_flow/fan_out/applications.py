@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from spark_flow import fingerprint, submit
 from spark_flow.errors import ApplicationFailed, DamagedFile, describe
 from spark_flow.frames import Bounded, LazyFrame
+from spark_flow.secrets import resolved
 from spark_flow.session import end_with, session
 from spark_flow.storage import boundaries, files
 from spark_flow.storage.port import Intent, Written
@@ -127,7 +128,9 @@ def _submit(spark: SparkSession, folder: str, name: str, settings: Mapping[str, 
     """Run this module under spark-submit; returns how it ended, in words."""
     master = str(spark.conf.get("spark.master", "local[*]"))
     program = [__file__, folder, str(os.getpid())]
-    return submit.last_words(submit.run(submit.command(program, name=name, master=master, conf=settings)))
+    return submit.last_words(
+        submit.run(submit.command(program, name=name, master=master, conf=resolved(dict(settings))))
+    )
 
 
 def _report(folder: str) -> dict[str, Any]:
@@ -184,7 +187,7 @@ def _do(spark: SparkSession, work: Work) -> dict[str, Any]:
     frame = boundaries.read(spark, work.state, [work.shared])
     if work.transform is not None:
         frames = {name: boundaries.read(spark, work.state, [detail]) for name, detail in work.frames.items()}
-        frame = work.transform(frame, **work.arguments, **frames)
+        frame = work.transform(frame, **resolved(work.arguments), **frames)
     written = work.sink.write(frame, work.intent)
     application = str(spark.conf.get("spark.app.id"))
     settings = {name: spark.conf.get(name, None) for name in work.settings}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from spark_flow.errors import describe
+from spark_flow.secrets import redact
 from spark_flow.storage import files
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _words(error: BaseException) -> str:
         return f"the service answered {answer.status_code}"
     if type(error).__module__.partition(".")[0] in ("requests", "urllib3"):
         return type(error).__name__
-    return describe(error)
+    return redact(describe(error))
 
 
 def sender(target: Target) -> Send:

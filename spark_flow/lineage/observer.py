@@ -127,14 +127,18 @@ class Lineage:
         if not file.exists():
             raise LookupError("Spark's own are missing: the session was there before the run, without the listener")
         for line in file.read_text(encoding="utf-8").splitlines():
-            self._delivery.put(functools.partial(json.loads, line))
+            self._delivery.put(functools.partial(self._without_secrets, line))
+
+    def _without_secrets(self, line: str) -> Any:
+        """An event of Spark's: its plans and settings may quote an address."""
+        return self._run.secrets.facts(json.loads(line))
 
     def _end(self, error: BaseException | None) -> None:
         done = [outcome for outcome in self._run.outcomes if outcome.state in _DONE]
         how = {
             "inputs": [data for outcome in done for data in inputs_of(self._run, outcome.node)],
             "outputs": [data for outcome in done if (data := output_of(outcome))],
-            "error": describe(error) if error else "",
+            "error": self._run.secrets(describe(error)) if error else "",
             "completeness": self._run.completeness,
         }
         self._emit(self._place, _state_of(error), now(), **how)

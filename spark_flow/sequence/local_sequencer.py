@@ -14,6 +14,7 @@ from spark_flow import fingerprint
 from spark_flow.completeness import together
 from spark_flow.errors import InvalidStep
 from spark_flow.frames import Bounded, LazyFrame, lazy
+from spark_flow.secrets import arguments_shown, resolved
 from spark_flow.storage.sources import Source
 from spark_flow.transforms.pipe import apply
 
@@ -40,9 +41,12 @@ class Step:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the function's source, what it uses of the user's modules, its plain arguments and version."""
+        """A hash of the function's source, what it uses of the user's modules, its arguments and version.
+
+        Frames have fingerprints of their own; a credential among the arguments does not count.
+        """
         plain = {name: value for name, value in self.arguments.items() if not isinstance(value, LazyFrame)}
-        return fingerprint.of((self.transform, plain, self.version), name=self.name)
+        return fingerprint.of((self.transform, arguments_shown(plain), self.version), name=self.name)
 
 
 def step(transform: Transform, *, name: str = "", restart: bool = False, version: str = "", **arguments: Any) -> Step:
@@ -94,6 +98,7 @@ def local_sequencer(
 def _chain(run: Run, before: LazyFrame, step: Step, prefix: str) -> LazyFrame:
     node = run.node(f"{prefix}/{step.name}" if prefix else step.name)
     arguments = {k: lazy_source(run, k, v) for k, v in step.arguments.items()}
+    run.secrets.learn_from(arguments)
     step = Step(step.transform, step.name, arguments, step.restart, step.version)
     frames = {k: v for k, v in arguments.items() if isinstance(v, LazyFrame)}
     inputs = (before, *frames.values())
@@ -117,7 +122,7 @@ def lazy_source(run: Run, name: str, value: Any) -> Any:
 
 
 def _apply(step: Step, before: LazyFrame) -> DataFrame:
-    arguments = {k: v.frame if isinstance(v, LazyFrame) else v for k, v in step.arguments.items()}
+    arguments = {k: v.frame if isinstance(v, LazyFrame) else resolved(v) for k, v in step.arguments.items()}
     return apply(step.transform, before.frame, name=step.name, **arguments)
 
 

@@ -24,7 +24,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from spark_flow import fingerprint
+from spark_flow import fingerprint, secrets
 from spark_flow.errors import CannotReplace, ConstraintViolated, InvalidArgument, MissingInput, WriteNotProved
 from spark_flow.names import quote_identifier
 from spark_flow.storage import delta_files, files, key_rows
@@ -91,7 +91,14 @@ class DeltaSink:
     def fingerprint(self) -> str:
         """A hash of the sink's settings."""
         return fingerprint.of(
-            (self.format, files.absolute(self.path), self.partition_by, self.replace_where, self.mode, self.options)
+            (
+                self.format,
+                files.absolute(self.path),
+                self.partition_by,
+                self.replace_where,
+                self.mode,
+                secrets.shown(self.options),
+            )
         )
 
     def predicate(self, key: str) -> str | None:
@@ -182,7 +189,8 @@ class DeltaSink:
             **({"replaceWhere": rows.predicate} if rows is not None else {}),
         }
         mode = "overwrite" if rows is not None or self.mode == "overwrite" else "append"
-        return frame.write.format("delta").options(**options).mode(mode).partitionBy(*self.partition_by)
+        writer = frame.write.format("delta").options(**secrets.resolved(options))
+        return writer.mode(mode).partitionBy(*self.partition_by)
 
     def _written(
         self,
@@ -256,7 +264,11 @@ def _shown(value: str, kind: str) -> str:
 
 def append(frame: DataFrame, sink: DeltaSink, options: Mapping[str, str]) -> None:
     """Append a frame to a sink's table under options of the caller's own, its transaction id among them."""
-    kept = {"delta.setTransactionRetentionDuration": RETENTION, **options, **sink.properties, **sink.options}
+    kept = {
+        "delta.setTransactionRetentionDuration": RETENTION,
+        **options,
+        **secrets.resolved({**sink.properties, **sink.options}),
+    }
     writer = frame.write.format("delta").options(**kept).mode("append").partitionBy(*sink.partition_by)
     _again(writer.save)(files.for_spark(sink.path))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow.parquet as pq
 
-from spark_flow import fingerprint
+from spark_flow import fingerprint, secrets
 from spark_flow.errors import DamagedFile, InvalidArgument, MissingInput, NotRepresentable, WriteNotProved, describe
 from spark_flow.names import check_name
 from spark_flow.storage import files, key_rows
@@ -74,7 +74,8 @@ class FolderSink:
     def fingerprint(self) -> str:
         """A hash of the sink's settings."""
         named = (self.file_name,) if self.file_name else ()
-        return fingerprint.of((self.format, files.absolute(self.path), self.partition_by, self.options, *named))
+        options = secrets.shown(self.options)
+        return fingerprint.of((self.format, files.absolute(self.path), self.partition_by, options, *named))
 
     def folder(self, key: str) -> str:
         """The key's folder."""
@@ -142,7 +143,8 @@ class FolderSink:
             _rename_only_file(staged, self.file_name.format(key=intent.key))
         zone = {"timeZone": rows.zone} if rows is not None and rows.zone else {}
         how: dict[str, Any] = {"format": self.format, "partition_by": self.partition_by}
-        how |= {"options": self._with(_WRITE), "read_options": {**self._with(_WRITE), **self._with(_READ), **zone}}
+        write, read = secrets.shown(self._with(_WRITE)), secrets.shown(self._with(_READ))
+        how |= {"options": write, "read_options": {**write, **read, **zone}}
         how |= {"schema": frame.schema.jsonValue(), "value": rows.value if rows is not None else ""}
         told = {"app_id": intent.app_id, "revision": intent.revision, "rows": written.rows, "hash": written.hash}
         manifest = told | how | {"files": _data_files(staged), "spark_flow": intent.facts}
@@ -159,7 +161,8 @@ class FolderSink:
         """The key's column is in the folder's name, and not in its files."""
         data = frame.drop(self.partition_by[0]) if self.partition_by else frame
         data = data.repartition(1) if self.file_name else data
-        writer = data.write.format(self.format).options(**self._with(_WRITE)).partitionBy(*self.partition_by[1:])
+        options = secrets.resolved(self._with(_WRITE))
+        writer = data.write.format(self.format).options(**options).partitionBy(*self.partition_by[1:])
         writer.mode("overwrite").save(files.for_spark(folder))
 
     def _with(self, defaults: Mapping[Format, Mapping[str, str]]) -> dict[str, str]:
@@ -245,7 +248,8 @@ def read(spark: SparkSession, folder: str) -> DataFrame:
     from pyspark.sql.types import StructType
 
     manifest = read_manifest(folder)
-    reader = spark.read.format(manifest["format"]).options(**manifest.get("read_options", manifest["options"]))
+    options = secrets.resolved(manifest.get("read_options", manifest["options"]))
+    reader = spark.read.format(manifest["format"]).options(**options)
     if manifest["partition_by"]:
         reader = reader.option("basePath", files.for_spark(folder.rpartition("/")[0]))
     return reader.schema(StructType.fromJson(manifest["schema"])).load(files.for_spark_files(folder))

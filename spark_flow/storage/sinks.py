@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from spark_flow import secrets
 from spark_flow.errors import UnknownFormat
 from spark_flow.storage import folders
 from spark_flow.storage.delta import delta
@@ -43,7 +44,7 @@ def sink(format: str, path: str, **settings: Any) -> Sink:  # noqa: A002 - Spark
     if format in FORMATS:
         return FORMATS[format](path, **settings)
     for found in entry_points(group=GROUP, name=format):
-        made: Sink = found.load()(path, **settings)
+        made: Sink = found.load()(path, **secrets.resolved(settings))  # it knows nothing of our references
         return made
     raise UnknownFormat(format, sink_formats())
 

@@ -13,7 +13,7 @@ import pyarrow.json as pa_json
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from spark_flow import fingerprint
+from spark_flow import fingerprint, secrets
 from spark_flow.errors import InvalidArgument, MissingInput
 from spark_flow.storage import files, records
 from spark_flow.storage.delta import open_table
@@ -42,7 +42,7 @@ class Source:
         branches: The folders that must all be there.
         bad_records: ``fail`` the node that meets a record which is not by the schema, or set it aside in
             ``<state>/quarantine/<pipeline>`` (JSON and CSV).
-        options: Options of Spark's reader.
+        options: Options of Spark's reader. ``${oc.env:NAME}`` in one is looked up when the source is read.
         version: A Delta table's version; ``None`` pins the one that the generation's first read finds.
     """
 
@@ -56,9 +56,15 @@ class Source:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the source's settings; not of its data, which a retry takes as it is."""
+        """A hash of the source's settings; not of credentials, nor of its data, which a retry takes as it is."""
         schema = self.schema if self.schema is None or isinstance(self.schema, str) else self.schema.json()
-        return fingerprint.of((self.format, self.paths, schema, self.bad_records, self.options, self.version))
+        options = secrets.shown(self.options)
+        return fingerprint.of((self.format, self.paths, schema, self.bad_records, options, self.version))
+
+    @property
+    def read_options(self) -> dict[str, str]:
+        """The options with what ``${oc.env:NAME}`` in them stands for now; for Spark alone, and recorded nowhere."""
+        return dict(secrets.resolved(dict(self.options)))
 
     def branch(self, name: str) -> Source:
         """The same source with one branch alone."""
@@ -167,7 +173,7 @@ def _peeked(source: Source) -> StructType:
     with storage.open_input_stream(data[0]) as stream:
         if source.format == "csv":  # of a CSV file Spark reads text; without a header it counts the columns
             names = pa_csv.open_csv(stream).schema.names
-            header = source.options.get("header", "false").lower() == "true"
+            header = source.read_options.get("header", "false").lower() == "true"
             names = names if header else [f"_c{at}" for at in range(len(names))]
             return StructType([StructField(name, StringType()) for name in names])
         lines = stream.read(_PEEK)
@@ -176,7 +182,7 @@ def _peeked(source: Source) -> StructType:
 
 def read_delta(spark: SparkSession, source: Source, version: int) -> DataFrame:
     """A Delta source as it was at a version."""
-    reader = spark.read.format("delta").options(**source.options).option("versionAsOf", version)
+    reader = spark.read.format("delta").options(**source.read_options).option("versionAsOf", version)
     return reader.load(files.for_spark(source.path))
 
 
@@ -187,7 +193,7 @@ def read_files(spark: SparkSession, name: str, source: Source) -> DataFrame:
         return _unjudged(spark, source, places)
     if source.format == "parquet":
         schema = columns_of(source)
-        frame = spark.read.format(source.format).options(**source.options).schema(schema).load(places)
+        frame = spark.read.format(source.format).options(**source.read_options).schema(schema).load(places)
         return records.require(frame, name, schema)
     return records.accept(_parsed(spark, source), name)
 
@@ -203,13 +209,13 @@ def split_bad_records(spark: SparkSession, source: Source) -> tuple[DataFrame, D
 
 def _parsed(spark: SparkSession, source: Source) -> records.Parsed:
     parse = records.parse_csv if source.format == "csv" else records.parse_json
-    return parse(spark, [files.for_spark(path) for path in source.paths], columns_of(source), source.options)
+    return parse(spark, [files.for_spark(path) for path in source.paths], columns_of(source), source.read_options)
 
 
 def _unjudged(spark: SparkSession, source: Source, places: Sequence[str]) -> DataFrame:
     """Files as Spark reads them; those of CSV must all have one header, since Spark takes columns by position."""
-    reader = spark.read.format(source.format).options(**source.options)
-    if source.format != "csv" or not is_true(source.options, "header"):
+    reader = spark.read.format(source.format).options(**source.read_options)
+    if source.format != "csv" or not is_true(source.read_options, "header"):
         return reader.load(list(places))
     frame = reader.option("enforceSchema", "false").load(list(places))
     if not _made_up(frame.columns):

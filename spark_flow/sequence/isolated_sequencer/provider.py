@@ -98,7 +98,7 @@ def publish(
         made_of=read,
         pipeline=run.pipeline,
         run=run.run_id,
-        reason=reason,
+        reason=run.secrets(reason),
     )
     success = [_success_of(table, run.key) for table in marker.tables.values()] if success_file else []
     return _mark(run, node, markers, marker, success)

@@ -16,6 +16,7 @@ import yaml
 
 from spark_flow import fingerprint, submit
 from spark_flow.errors import InvalidArgument, TriggeredFailed, TriggeredWaits, UnknownJob, describe
+from spark_flow.secrets import redact
 from spark_flow.storage.port import Intent, Written
 
 if TYPE_CHECKING:
@@ -145,7 +146,8 @@ def trigger(
         return run.skip(node, "trigger", f"not started: {', '.join(staged)} is kept in staging")
     wrote = sorted([o.node, o.revision] for o in run.outcomes if o.kind in ("sink", "marker"))
     cause = fingerprint.combine(run.generation, wrote)[:12]  # not how it is started: a folder that moved is no new data
-    made_of = fingerprint.combine(wrote, to_start.job, to_start.config, to_start.overrides, wait, list(allow))
+    told = [redact(override) for override in to_start.overrides]
+    made_of = fingerprint.combine(wrote, to_start.job, to_start.config, told, wait, list(allow))
     child = _Child(run, node, to_start, tuple(allow))
 
     def start(intent: Intent) -> Written:
