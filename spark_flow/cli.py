@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from spark_flow import backfill as backfills
-from spark_flow.errors import SparkFlowError
+from spark_flow.errors import SparkFlowError, describe
 from spark_flow.ledger import DeltaLedger, Event
 from spark_flow.orchestration.leases import Leases, Place, free
 from spark_flow.session import session
@@ -186,9 +186,9 @@ def _pools(places: Sequence[Place]) -> dict[str, Pool]:
 def _places(state: str, folder: str) -> list[Place]:
     try:
         return Leases(folder or files.join(state, "leases")).all()
-    except SparkFlowError as error:
-        say(f"failed: {error}", err=True)
-        raise typer.Exit(error.exit_code) from error
+    except (SparkFlowError, OSError, ValueError) as error:  # a URI of no storage that is known is a ValueError
+        say(f"failed: {describe(error)}", err=True)
+        raise typer.Exit(getattr(error, "exit_code", 1)) from error
 
 
 def _stale(states: Sequence[str]) -> list[StaleKey]:

@@ -1,8 +1,10 @@
 """Small slips in a file or on a command line: each ends with its exit code and one message, and no work is done."""
 
 import pytest
+from typer.testing import CliRunner
 
 from spark_flow import job, runners, stream
+from spark_flow.cli import app
 from spark_flow.config.runner import load_pools
 from spark_flow.errors import ConfigError
 
@@ -134,3 +136,8 @@ def test_two_pools_of_one_name_are_refused(tmp_path):
     (tmp_path / "pools.yaml").write_text("leases: x\npools:\n  etl: 1\n  etl: 20\n")
     with pytest.raises(ConfigError, match="duplicate key etl"):
         load_pools(str(tmp_path / "pools.yaml"))
+
+
+def test_leases_in_a_storage_that_is_none_are_told():
+    told = CliRunner().invoke(app, ["leases", "--leases", "foo://x"])
+    assert (told.exit_code, "Unrecognized filesystem type" in told.stderr) == (1, True)
