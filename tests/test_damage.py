@@ -126,6 +126,19 @@ def test_a_commit_that_was_cut_after_its_first_line_is_noticed(recorded, tmp_pat
     assert damaged.value.path == str(file)
 
 
+def test_a_commit_whose_statistics_were_changed_is_noticed(recorded, tmp_path):
+    """It is whole JSON; Delta would pass over the event, because by the statistics its file holds another key."""
+    state = tmp_path / "state"
+    shutil.copytree(recorded, state)
+    file = LEDGER["commit"](state)
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(rb"\"key\":\"k\"", rb"\"key\":\"a\""))
+    assert file.read_bytes() != whole
+    with pytest.raises(StateDamaged) as damaged:
+        DeltaLedger(str(state)).read("p", "k")
+    assert damaged.value.path == str(file)
+
+
 def test_a_ledger_of_the_version_before_is_read(state):
     """Its rows and commits have no checksum."""
     ledger = DeltaLedger(state)

@@ -1,5 +1,8 @@
 """Rows that are replaced without Spark: the guards of a sink, and a commit that conflicts with one of its id."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
@@ -63,6 +66,21 @@ def test_the_same_revision_by_two_is_there_once(table, first):
         put(table, 1, "before")
     put(table, 2, "mine", mark=at_commit(lambda: put(table, 2, "theirs")))
     assert rows(table) == [("k", "theirs")]
+
+
+def test_of_many_who_make_the_table_at_once_one_does(tmp_path):
+    for number in range(8):
+        table = str(tmp_path / f"t{number}")
+        start = threading.Barrier(3)
+
+        def write(table=table, start=start):
+            start.wait()
+            put(table, 1, "once")
+
+        with ThreadPoolExecutor(3) as pool:
+            for done in [pool.submit(write) for _ in range(3)]:
+                done.result()
+        assert rows(table) == [("k", "once")]
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["table made", "table there"])
