@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from spark_flow.errors import MissingInput, describe
-from spark_flow.storage import delta, folders
+from spark_flow.storage import delta, key_folder
 from spark_flow.storage.port import app_id
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def verify(events: Iterable[Event], *, deep: SparkSession | None = None) -> list
 
 
 def _check(event: Event, deep: SparkSession | None) -> Finding:
-    of = delta if event.detail["format"] == "delta" else folders
+    of = delta if event.detail["format"] == "delta" else key_folder
     recorded = event.detail.get("quarantined", event.rows)
     place = {"pipeline": event.pipeline, "key": event.key, "node": event.node, "path": event.detail["path"]}
     finding = functools.partial(Finding, recorded=recorded, **place)

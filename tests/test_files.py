@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from spark_flow.errors import DamagedFile
-from spark_flow.storage import files, folders
+from spark_flow.storage import files, folders, key_folder
 
 
 def make(folder, revision, **content):
@@ -15,7 +15,21 @@ def make(folder, revision, **content):
     for name, text in content.items():
         (folder / f"{name}.csv").write_text(text)
     sizes = {f"{name}.csv": len(text) for name, text in content.items()}
-    files.write_json(str(folder / folders.MANIFEST), {"revision": revision, "files": sizes, "rows": 1, "app_id": "a"})
+    files.write_json(
+        str(folder / key_folder.MANIFEST), {"revision": revision, "files": sizes, "rows": 1, "app_id": "a"}
+    )
+
+
+def swap(tmp_path, staged, folder):
+    """The points at which it is asked whether the folder may still be replaced."""
+    (tmp_path / "beside").mkdir()
+    asked = []
+    folders.swap(staged, folder, beside=str(tmp_path / "beside"), check=lambda: asked.append(dict(read(folder))))
+    return asked
+
+
+def read(folder):
+    return key_folder.read_manifest(folder)
 
 
 @pytest.mark.parametrize("rename", [True, False], ids=["rename", "object store"])
@@ -23,20 +37,23 @@ def test_the_new_folder_stands_in_the_place_of_the_old(tmp_path, monkeypatch, re
     monkeypatch.setattr(files, "can_rename", lambda _: rename)
     make(tmp_path / "t" / "key=a", 1, old="1")
     make(tmp_path / "t" / ".staging" / "key=a", 2, new="22")
-    folders.swap(str(tmp_path / "t" / ".staging" / "key=a"), str(tmp_path / "t" / "key=a"))
+    asked = swap(tmp_path, str(tmp_path / "t" / ".staging" / "key=a"), str(tmp_path / "t" / "key=a"))
+    assert [one.get("revision") for one in asked] == (
+        [1] if rename else [1, None]
+    )  # before it is gone, before it is there
     found = {p.name for p in (tmp_path / "t" / "key=a").iterdir()}
-    assert found == {"new.csv", folders.MANIFEST}
-    assert folders.read_manifest(str(tmp_path / "t" / "key=a"))["revision"] == 2
+    assert found == {"new.csv", key_folder.MANIFEST}
+    assert key_folder.read_manifest(str(tmp_path / "t" / "key=a"))["revision"] == 2
 
 
 def test_without_a_rename_the_manifest_is_written_last(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "can_rename", lambda _: False)
     make(tmp_path / "t" / "key=a", 1, old="1")
     make(tmp_path / "s" / "key=a", 2, new="22", other="3")
-    (tmp_path / "s" / "key=a" / folders.MANIFEST).unlink()  # the copy ends here, as by a kill
+    (tmp_path / "s" / "key=a" / key_folder.MANIFEST).unlink()  # the copy ends here, as by a kill
     with pytest.raises(FileNotFoundError):
-        folders.swap(str(tmp_path / "s" / "key=a"), str(tmp_path / "t" / "key=a"))
-    assert folders.read_manifest(str(tmp_path / "t" / "key=a")) == {}
+        swap(tmp_path, str(tmp_path / "s" / "key=a"), str(tmp_path / "t" / "key=a"))
+    assert key_folder.read_manifest(str(tmp_path / "t" / "key=a")) == {}
 
 
 @pytest.mark.parametrize("path", ["a/b", "/a/b", "file:/a/b"])

@@ -10,7 +10,7 @@ from pyspark.sql.types import StructType
 
 import spark_flow as sf
 from spark_flow.errors import NotRepresentable
-from spark_flow.storage import folders
+from spark_flow.storage import key_folder
 
 pytestmark = pytest.mark.spark
 KEY = "2013-01-02"
@@ -88,7 +88,7 @@ def test_what_was_written_is_what_every_reader_gets(make, spark, tmp_path_factor
 
 def plain_reader(spark, folder):
     """As somebody who knows Spark and the manifest, and not spark_flow."""
-    with open(f"{folder}/{folders.MANIFEST}") as file:  # noqa: PTH123
+    with open(f"{folder}/{key_folder.MANIFEST}") as file:  # noqa: PTH123
         manifest = json.load(file)
     reader = spark.read.format(manifest["format"]).options(**manifest["read_options"])
     schema = StructType.fromJson(manifest["schema"])

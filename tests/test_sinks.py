@@ -18,7 +18,7 @@ from spark_flow.errors import (
     OutsideKey,
     WriteNotProved,
 )
-from spark_flow.storage import delta, files, folders
+from spark_flow.storage import delta, files, key_folder
 from spark_flow.storage.port import Held, Intent
 
 pytestmark = pytest.mark.spark
@@ -81,7 +81,7 @@ def test_an_empty_frame_empties_the_key_and_uses_the_revision_up(make, numbers, 
     sink.write(numbers(3), intent(1))
     written = sink.write(numbers(0), intent(2))
     assert (written.rows, sink.remembered(intent(1).app_id, "2013-01-02")) == (0, 2)
-    held = delta.held if sink.format == "delta" else folders.held
+    held = delta.held if sink.format == "delta" else key_folder.held
     assert held(written.detail, intent(1).app_id) == Held(revision=2, rows=0)
 
 
@@ -100,7 +100,7 @@ def test_a_target_that_is_gone_is_missing(make, numbers, tmp_path):
     sink = make(str(tmp_path / "t"), partition_by="date")
     written = sink.write(numbers(3), intent(1))
     files.remove(sink.path)
-    held = delta.held if sink.format == "delta" else folders.held
+    held = delta.held if sink.format == "delta" else key_folder.held
     with pytest.raises(MissingInput):
         held(written.detail, "p/out/2013-01-02")
 
@@ -282,7 +282,7 @@ def test_one_file_of_a_given_name_also_for_a_key_without_rows(make, numbers, tmp
         sink.write(numbers(count).repartition(3), intent(revision))
         shown = [file.name for file in (tmp_path / "t").glob("*/*") if not file.name.startswith(("_", "."))]
         assert shown == ["shop_2013-01-02.txt"]
-        assert folders.read(numbers(1).sparkSession, sink.folder("2013-01-02")).count() == count
+        assert key_folder.read(numbers(1).sparkSession, sink.folder("2013-01-02")).count() == count
 
 
 def test_a_file_name_is_one_for_all_partitions_of_a_key():

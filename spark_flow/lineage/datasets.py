@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from spark_flow.storage import files, folders
+from spark_flow.storage import files, key_folder
 from spark_flow.storage.sources import Source, schema_of
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ class Data:
     def columns(self) -> list[tuple[str, str]]:
         """Names and types, from metadata."""
         if self.manifest:
-            return [_column(each) for each in folders.read_manifest(self.manifest).get("schema", {}).get("fields", [])]
+            schema = key_folder.read_manifest(self.manifest).get("schema", {})
+            return [_column(each) for each in schema.get("fields", [])]
         if self.source is None:
             return []
         if isinstance(self.source.schema, str):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spark_flow import fingerprint
 from spark_flow.errors import SetNotVisible
 from spark_flow.ledger import DeltaLedger, Ledger
-from spark_flow.storage import files, folders
+from spark_flow.storage import files, key_folder
 from spark_flow.storage.port import Intent, Written
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ def _read(spark: SparkSession, name: str, key: str, detail: Mapping[str, Any]) -
     if detail["format"] == "delta":
         place = files.for_spark(detail["path"])
         return spark.read.format("delta").option("versionAsOf", detail["version"]).load(place)
-    manifest = folders.read_manifest(detail["path"])
+    manifest = key_folder.read_manifest(detail["path"])
     if manifest.get("revision") != detail["revision"]:
         found = manifest.get("revision", "no")
         raise SetNotVisible(name, key, f"{detail['path']} holds revision {found}, the set has {detail['revision']}")
-    return folders.read(spark, detail["path"])
+    return key_folder.read(spark, detail["path"])

@@ -6,7 +6,6 @@ The rules are Delta's: https://docs.delta.io/latest/delta-batch.html (idempotent
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import functools
 import re
 from dataclasses import dataclass, field
@@ -25,9 +24,9 @@ from tenacity import (
 )
 
 from spark_flow import fingerprint, secrets
-from spark_flow.errors import CannotReplace, ConstraintViolated, InvalidArgument, MissingInput, WriteNotProved
+from spark_flow.errors import CannotReplace, InvalidArgument, MissingInput, WriteNotProved
 from spark_flow.names import quote_identifier
-from spark_flow.storage import delta_files, files, key_rows
+from spark_flow.storage import delta_files, files, key_rows, violations
 from spark_flow.storage.content import Content, measured, observed
 from spark_flow.storage.port import ALL, Held, Intent, Written
 
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
-    from pyspark.sql.types import StructType
 
     from spark_flow.storage.key_rows import KeyRows
 
@@ -170,7 +168,7 @@ class DeltaSink:
             self._writer(watched, intent, rows).save(files.for_spark(self.path))
         except Exception as error:
             known = key_rows.as_outside_key(error, intent.node, intent.key)
-            known_ = known or as_violation(error, intent.node, self.path, frame.schema)
+            known_ = known or violations.as_violation(error, intent.node, self.path, frame.schema)
             if known_ is None:
                 raise
             raise known_ from error
@@ -232,34 +230,6 @@ class DeltaSink:
             **({"hash": content.hash} if content is not None else {}),
         }
         return Written(rows=count, reason=words.format(version), detail=detail)
-
-
-_CHECK = re.compile(r"CHECK constraint (\S+) (\(.*\)) violated by row with values:\n((?: - .*\n?)*)")
-_NOT_NULL = re.compile(r"NOT NULL constraint violated for column: (\S+?)\.\s")
-
-
-def as_violation(error: BaseException, node: str, path: str, schema: StructType) -> ConstraintViolated | None:
-    """The constraint that Delta's error reports, ``None`` when it reports something else."""
-    text = str(error)
-    check = _CHECK.search(text)
-    if check:
-        pairs = [line.removeprefix(" - ").partition(" : ") for line in check[3].splitlines()]
-        kinds = {field.name: field.dataType.typeName() for field in schema.fields}
-        values = {name: _shown(value, kinds.get(name, "")) for name, _, value in pairs}
-        return ConstraintViolated(node, path, f"CHECK {check[1]} {check[2]}", values)
-    null = _NOT_NULL.search(f"{text} ")
-    return ConstraintViolated(node, path, f"NOT NULL {null[1]}", {}) if null else None
-
-
-def _shown(value: str, kind: str) -> str:
-    """A value as people write it: Delta reports dates in days and timestamps in microseconds since 1970."""
-    if not re.fullmatch(r"-?\d+", value):
-        return value
-    if kind == "date":
-        return (dt.date(1970, 1, 1) + dt.timedelta(days=int(value))).isoformat()
-    if kind == "timestamp":
-        return (dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc) + dt.timedelta(microseconds=int(value))).isoformat()
-    return value
 
 
 def append(frame: DataFrame, sink: DeltaSink, options: Mapping[str, str]) -> None:

@@ -11,21 +11,19 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-import pyarrow.parquet as pq
-
 from spark_flow import fingerprint, secrets
-from spark_flow.errors import DamagedFile, InvalidArgument, MissingInput, NotRepresentable, WriteNotProved, describe
+from spark_flow.errors import DamagedFile, InvalidArgument, NotRepresentable, WriteNotProved, describe
 from spark_flow.names import check_name
 from spark_flow.storage import files, key_rows
 from spark_flow.storage.content import Content, measured, observed
-from spark_flow.storage.port import ALL, Held, Intent, Written
+from spark_flow.storage.key_folder import MANIFEST, data_files, lacking, read, read_manifest, rows_in_footers
+from spark_flow.storage.port import ALL, Intent, Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pyspark.sql import DataFrame, SparkSession
 
-MANIFEST = "_spark_flow.json"
 Format = Literal["csv", "json", "parquet"]
 
 _TIMES = {  # Spark's own formats cut to milliseconds
@@ -147,7 +145,7 @@ class FolderSink:
         how |= {"options": write, "read_options": {**write, **read, **zone}}
         how |= {"schema": frame.schema.jsonValue(), "value": rows.value if rows is not None else ""}
         told = {"app_id": intent.app_id, "revision": intent.revision, "rows": written.rows, "hash": written.hash}
-        manifest = told | how | {"files": _data_files(staged), "spark_flow": intent.facts}
+        manifest = told | how | {"files": data_files(staged), "spark_flow": intent.facts}
         files.write_json(files.join(staged, MANIFEST), manifest)
         self._prove(frame.sparkSession, staged, written, intent.node)
         return staged
@@ -176,7 +174,7 @@ class FolderSink:
     def _prove(self, spark: SparkSession, folder: str, written: Content, node: str) -> None:
         """Compare what a reader gets with what was written: by the footers of Parquet, else by reading it."""
         if self.format == "parquet":
-            found = _rows_in_footers(folder)
+            found = rows_in_footers(folder)
             if found != written.rows:
                 raise WriteNotProved(folder, f"{written.rows} rows", f"{found}")
             return
@@ -204,73 +202,12 @@ def _rename_only_file(folder: str, name: str) -> None:
     Raises:
         WriteNotProved: There is not exactly one.
     """
-    found = list(_data_files(folder))
+    found = list(data_files(folder))
     if len(found) != 1:
         raise WriteNotProved(folder, f"one file, to be named {name}", f"{len(found)}")
     storage, inner = files.of(folder)
     storage.move(f"{inner}/{found[0]}", f"{inner}/{name}")
     files.remove(files.join(folder, f".{found[0]}.crc"))  # Hadoop's checksum, by the file's name
-
-
-def _rows_in_footers(folder: str) -> int:
-    storage, inner = files.of(folder)
-    return sum(pq.read_metadata(f"{inner}/{name}", filesystem=storage).num_rows for name in _data_files(folder))
-
-
-def held(detail: Mapping[str, Any], app_id: str) -> Held:
-    """What a key's folder holds now of a recorded write: by its manifest, its files' sizes and Parquet's footers.
-
-    Raises:
-        MissingInput: The folder or some of its files are gone, or changed in size.
-    """
-    folder = str(detail["path"])
-    manifest = read_manifest(folder)
-    missing = [files.join(folder, name) for name in (lacking(folder) if manifest else [MANIFEST])]
-    if missing:
-        raise MissingInput(app_id, missing)
-    rows = int(manifest["rows"])
-    others = sorted(set(_data_files(folder)) - set(manifest["files"]))
-    doubt = f"files that are not in its manifest: {', '.join(others[:3])}" if others else ""
-    if manifest["format"] == "parquet" and not others:
-        rows = _rows_in_footers(folder)
-    revision = int(manifest["revision"]) if manifest["app_id"] == app_id else 0
-    return Held(revision=revision, rows=rows, differs=doubt)
-
-
-def content(spark: SparkSession, detail: Mapping[str, Any]) -> tuple[str, Content]:
-    """The hash that a key's manifest holds, empty where it is older than that, and what a reader gets now."""
-    folder = str(detail["path"])
-    return str(read_manifest(folder).get("hash", "")), measured(read(spark, folder))
-
-
-def read(spark: SparkSession, folder: str) -> DataFrame:
-    """A key's folder as its manifest describes it: with its types, reading options and partition columns."""
-    from pyspark.sql.types import StructType
-
-    manifest = read_manifest(folder)
-    options = secrets.resolved(manifest.get("read_options", manifest["options"]))
-    reader = spark.read.format(manifest["format"]).options(**options)
-    if manifest["partition_by"]:
-        reader = reader.option("basePath", files.for_spark(folder.rpartition("/")[0]))
-    return reader.schema(StructType.fromJson(manifest["schema"])).load(files.for_spark_files(folder))
-
-
-def read_manifest(folder: str) -> dict[str, Any]:
-    """A folder's manifest; empty when there is none.
-
-    Raises:
-        DamagedFile: It is empty or cut.
-    """
-    try:
-        return files.read_json(files.join(folder, MANIFEST), fix="Run the job for the key again: it writes the folder.")
-    except FileNotFoundError:
-        return {}
-
-
-def lacking(folder: str) -> list[str]:
-    """The manifest's files that are not there with their size."""
-    present = _data_files(folder)
-    return [name for name, size in read_manifest(folder).get("files", {}).items() if present.get(name) != size]
 
 
 def swap(staged: str, folder: str, *, beside: str, check: Callable[[], None]) -> None:
@@ -301,28 +238,12 @@ def _copy(staged: str, folder: str, check: Callable[[], None]) -> None:
     files.remove(folder)
     storage, target = files.of(folder)
     _, source = files.of(staged)
-    for name in _data_files(staged):
+    for name in data_files(staged):
         storage.create_dir(f"{target}/{name}".rpartition("/")[0], recursive=True)
         storage.copy_file(f"{source}/{name}", f"{target}/{name}")
     check()
     storage.create_dir(target, recursive=True)
     storage.copy_file(f"{source}/{MANIFEST}", f"{target}/{MANIFEST}")
-
-
-def _data_files(folder: str) -> dict[str, int]:
-    """Data files below a folder by their relative name, with their size in bytes."""
-    _, inner = files.of(folder)
-    found = {
-        str(info.path)[len(inner) :].strip("/"): info.size
-        for info in files.listing(folder, recursive=True)
-        if info.is_file
-    }
-    return {name: size for name, size in found.items() if not _hidden(name)}
-
-
-def _hidden(name: str) -> bool:
-    """What Spark's own readers pass over."""
-    return name.rpartition("/")[2].startswith(("_", "."))
 
 
 def _make(

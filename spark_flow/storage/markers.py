@@ -25,7 +25,7 @@ from spark_flow import fingerprint
 from spark_flow.completeness import Completeness
 from spark_flow.errors import InvalidMarker, MarkerTooNew, OutsideRoots, WriteNotProved, describe, some
 from spark_flow.names import check_name
-from spark_flow.storage import delta_files, files, folders
+from spark_flow.storage import delta_files, files, key_folder
 from spark_flow.storage.delta import open_table
 
 if TYPE_CHECKING:
@@ -341,16 +341,16 @@ def lacking(table: MarkedTable, key: str) -> str:
         return "it is gone"
     if table.revision is not None:
         return replaced(table)
-    missing = folders.lacking(table.path)
+    missing = key_folder.lacking(table.path)
     return f"{len(missing)} of its files are gone" if missing else ""
 
 
 def replaced(table: MarkedTable) -> str:
     """Whether a folder holds another revision than it is pinned at, or not all of it; in words."""
-    found = folders.read_manifest(table.path).get("revision")
+    found = key_folder.read_manifest(table.path).get("revision")
     if found != table.revision:
         return f"its manifest says revision {found}, not {table.revision}: it was replaced since"
-    missing = folders.lacking(table.path)
+    missing = key_folder.lacking(table.path)
     return f"{len(missing)} of its files are gone" if missing else ""
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from deltalake.exceptions import DeltaError
 
 from spark_flow.errors import SparkFlowError
-from spark_flow.storage import delta, folders
+from spark_flow.storage import delta, key_folder
 from spark_flow.storage.port import app_id
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _remembered(pipeline: str, id_: str, detail: Mapping[str, Any], opened: Call
         table = opened(str(detail["path"]))
         return (table.transaction_version(id_) or 0) if table is not None else 0
     if "revision" in detail:  # a key's folder of files
-        manifest = folders.read_manifest(str(detail["path"]))
+        manifest = key_folder.read_manifest(str(detail["path"]))
         return int(manifest["revision"]) if manifest.get("app_id") == id_ else 0
     return 0
 

@@ -23,7 +23,7 @@ from spark_flow.sequence.isolated_sequencer.polling import (
     Watch,
     poll,
 )
-from spark_flow.storage import files, folders, sources
+from spark_flow.storage import files, key_folder, sources
 from spark_flow.storage import markers as readiness
 from spark_flow.storage.key_rows import is_key
 from spark_flow.storage.markers import MARKERS, MarkedTable, Marker
@@ -290,7 +290,7 @@ def _read(spark: SparkSession, table: MarkedTable, key: str) -> DataFrame:
         frame = sources.read_delta(spark, _source_of(table), int(table.version or 0))
         return frame.where(is_key(table.column, key, table.value or "")) if table.column else frame
     if table.revision is not None:
-        frame = folders.read(spark, table.path)  # which lists the files: then they are those of the manifest
+        frame = key_folder.read(spark, table.path)  # which lists the files: then they are those of the manifest
         replaced = readiness.replaced(table)
         if replaced:
             raise InvalidMarker(table.path, replaced, f"revision {table.revision}, which was waited for")
