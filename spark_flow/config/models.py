@@ -100,7 +100,7 @@ class SourceModel(Model):
 
 
 OPTIONS = frozenset(
-    {"config", "job", "plan", "rerun", "reprocess", "from", "only", "show", "summary-json", "cause", "help"}
+    {"config", "job", "plan", "rerun", "reprocess", "from", "only", "show", "summary-json", "cause", "debug", "help"}
 )
 """The options of jobs and runners: a parameter of such a name could not be given."""
 
