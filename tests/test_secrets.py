@@ -276,7 +276,7 @@ def test_what_a_run_is_given_and_fails_with_is_recorded_nowhere(memory_ledger, s
         command={"overrides": [f"vars.password={secret}"]}, cause=f"asked by x://u:{secret}@h",
     )  # fmt: skip
     sf.read(run, "s", source)
-    with pytest.raises(sf.errors.NodeFailed) as failed, run:
+    with pytest.raises(sf.errors.RunError) as failed, run:
         run.once("n", fail)
     run.skip("other", "step", f"because of {secret}")
     texts = [repr(memory_ledger.read()), json.dumps(run.summary()), repr(seen), str(failed.value)]
