@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 ROOM = 1_000_000_000  # bytes that must be free: an archive has a fifth of it
-TIMEOUT = 600
+TIMEOUT = 180  # seconds: about ten times what it takes; who waits for a start is not kept for longer
 QUIET = "-Xshare:auto -Xlog:cds=off -Xlog:cds+dynamic=off"
 # What our own Spark, or a configured cluster, would put before the jars or into the JVM.
 _THEIRS = (
