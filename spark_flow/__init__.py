@@ -18,6 +18,7 @@ from spark_flow.fan_in import (
 )
 from spark_flow.fan_out import (
     Choice,
+    Condition,
     by_data,
     by_date,
     by_parameter,
@@ -66,6 +67,7 @@ __all__ = [
     "Choice",
     "Completeness",
     "ConcurrentRunner",
+    "Condition",
     "Consumer",
     "FanIn",
     "Handover",

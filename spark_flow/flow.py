@@ -60,8 +60,8 @@ class Flow:
         schema = self.resolve(model.schema_) if model.schema_ and files.is_reference(model.schema_) else model.schema_
         names = branches or model.branch_names()
         options = {"schema": schema, "branches": names, "options": texts(model.options)}
-        policy = model.bad_records or "fail"
-        return source(model.format, model.path, bad_records=policy, version=model.version, **options)  # type: ignore[arg-type]
+        options |= {"version": model.version, "per_key": bool(model.per_key)}
+        return source(model.format, model.path, bad_records=model.bad_records or "fail", **options)  # type: ignore[arg-type]
 
     def step(self, model: files.StepModel) -> Step:
         """The step that an entry of the file stands for."""
@@ -104,7 +104,8 @@ class Flow:
         if model.by_schema is not None:
             asked = model.by_schema
             data = self.source(asked.source) if asked.source else frame
-            return by_schema(data, has=asked.has, types=asked.types, fields=asked.fields)
+            how = {"has": asked.has, "types": asked.types, "fields": asked.fields, "min_fields": asked.min_fields}
+            return by_schema(data, **how)  # type: ignore[arg-type]
         return by_data(frame, **model.by_data.model_dump() if model.by_data else {})
 
     def trigger(self, model: files.TriggerModel) -> None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from spark_flow import fingerprint
 from spark_flow.errors import DuplicateNode, InvalidArgument, NotRecorded
 from spark_flow.names import quote_literal
-from spark_flow.storage import boundaries, files, sources
+from spark_flow.storage import arrivals, boundaries, files, sources
 from spark_flow.storage.delta import delta
+from spark_flow.storage.failures import as_missing_input
 from spark_flow.storage.port import Intent, Sink, Written, app_id, replaces
 from spark_flow.transforms.columns import is_frame
 
@@ -123,12 +124,21 @@ class Bounded:
         """
         return self.run.once(
             self.node,
-            lambda intent: boundaries.write(self.build(), self.run.state, intent),
+            self._write,
             kind=self.kind,
             fingerprint=self.fingerprint,
             inputs=self.inputs,
             lack=lambda event: boundaries.lack(self.run.state, event.detail),
         )
+
+    def _write(self, intent: Intent) -> Written:
+        """Write the boundary; what its files held is recorded with it."""
+        written = boundaries.write(self.build(), self.run.state, intent)
+        held = self.run.graph.inputs.get(self.node)
+        if held is None:
+            return written
+        reason = arrivals.EMPTY if arrivals.is_empty(held) else written.reason
+        return dataclasses.replace(written, reason=reason, detail={**written.detail, "input": held})
 
     def frame(self) -> DataFrame:
         """The frame of the boundary; raises as ``settle`` does."""
@@ -200,6 +210,7 @@ def read(run: Run, name: str, source: Source) -> LazyFrame:
 
     Raises (when the frame is asked for):
         MissingInput: A file, folder or table is not there; all that are missing are named.
+        NotArrived: The same, where the source's path is another one for each key or branch (exit code 75).
         BadRecords: Within the action that meets one.
     """
     node = run.node(name)
@@ -237,10 +248,18 @@ def _read_files(run: Run, node: str, source: Source, name: str) -> DataFrame:
     if run.keeps(node):
         remedy = "Give a step between it and what is done anew restart: true"
         raise NotRecorded(node, "its files would be read again, and may have changed", remedy)
-    sources.check_present(name, source)
-    if source.bad_records == "fail":
-        return sources.read_files(run.spark, name, source)
-    good, bad = sources.split_bad_records(run.spark, source)
+    found = sources.check_present(name, source)
+    if found:
+        run.graph.inputs[name] = arrivals.facts(source.paths, found)
+    try:
+        if source.bad_records == "fail":
+            return sources.read_files(run.spark, name, source)
+        good, bad = sources.split_bad_records(run.spark, source)
+    except Exception as error:  # of a path that is a pattern Spark alone knows what is there
+        missing = as_missing_input(name, error)
+        if missing is None or missing is error:
+            raise
+        raise sources.absent(name, source, missing.missing) from error
     if not run.plan:
         _quarantine(run, node, source, bad)
     return good

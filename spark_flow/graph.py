@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from spark_flow.errors import DuplicateNode
 
@@ -39,6 +39,7 @@ class Graph:
 
     Attributes:
         sources: What is read, by the node that reads it.
+        inputs: What the files held that were read, by the node that reads them (``storage.arrivals.facts``).
         writes: What is written, by the node that writes it: of each place the rows that it replaces there.
         waits: The paths of the markers that are waited for, by the node that waits.
         fan_ins: The branches' nodes of each fan-in.
@@ -48,6 +49,7 @@ class Graph:
 
     def __init__(self) -> None:
         self.sources: dict[str, Source] = {}
+        self.inputs: dict[str, Mapping[str, Any]] = {}
         self.writes: dict[str, Mapping[str, str]] = {}
         self.waits: dict[str, tuple[str, ...]] = {}
         self.fan_ins: dict[str, tuple[str, ...]] = {}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from spark_flow.errors import Interrupted, MissingInput, NothingToDo, NotNow, TookFallback, describe
+from spark_flow.errors import Interrupted, MissingInput, NotArrived, NothingToDo, NotNow, TookFallback, describe
 
 if TYPE_CHECKING:
     from spark_flow.ledger import Event, Kind
@@ -61,7 +61,9 @@ def not_its_own_fault(kind: Kind, error: BaseException) -> bool:
 
 def why_not(error: BaseException) -> str:
     """Why a node was skipped, by the error that stopped it."""
-    return f"not arrived: {', '.join(error.missing)}" if isinstance(error, MissingInput) else describe(error)
+    if isinstance(error, MissingInput | NotArrived):
+        return f"not arrived: {', '.join(error.missing)}"
+    return describe(error)
 
 
 def reason_to_skip(error: BaseException | None) -> str:

@@ -29,7 +29,7 @@ from spark_flow.ledger import DeltaLedger, Event, Kind, Ledger
 from spark_flow.names import check_name, check_node
 from spark_flow.outcome import Observer, Outcome, end_of, not_its_own_fault, outcome_of, reason_to_skip, why_not
 from spark_flow.secrets import Redactor, scrub
-from spark_flow.storage import boundaries, targets
+from spark_flow.storage import arrivals, boundaries, targets
 from spark_flow.storage.failures import as_bad_records
 from spark_flow.storage.port import Intent, Written
 from spark_flow.transforms.join import as_duplicate_keys
@@ -558,7 +558,9 @@ class Run:
     def _reused(self, last: Event) -> Outcome:
         self._took = True
         kept = self._journal.kept.get(last.node, 0) if last.attempt == 1 else 0
-        return outcome_of(last, "would reuse" if self.plan else "reused", kept)
+        outcome = outcome_of(last, "would reuse" if self.plan else "reused", kept)
+        words = arrivals.changed(last.detail["input"]) if self.plan and "input" in last.detail else ""
+        return dataclasses.replace(outcome, reason=f"{outcome.reason}; {words}; --rerun reads it") if words else outcome
 
     def measure(self, completeness: Completeness) -> None:
         """Note what a fan-in waited for and what it got, for the run's summary."""
@@ -588,13 +590,16 @@ class Run:
         self._shortfall = self._shortfall or error
 
     def _carried(self, lazy: Lazy, node: str) -> Outcome:
+        held = self.graph.inputs.get(lazy.node)
+        within = f"{arrivals.EMPTY}, within {node}" if arrivals.is_empty(held) else f"within {node}"
         return Outcome(
             node=lazy.node,
             kind=lazy.kind,
             state="succeeded",
             fingerprint=lazy.fingerprint,
             duration_ms=self.graph.built.get(lazy.node),
-            reason=f"within {node}",
+            reason=within,
+            detail={"input": held} if held else {},
         )
 
     def _settle(self, *, error: BaseException | None) -> list[Outcome]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from spark_flow.errors import MissingInput, describe
-from spark_flow.storage import delta, key_folder
+from spark_flow.storage import arrivals, delta, key_folder
 from spark_flow.storage.port import app_id
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ class Finding:
     """What a target holds of a recorded write.
 
     Attributes:
-        state: ``ok``, ``differs``, ``missing``, or ``unknown`` where that cannot be told without Spark, or at all.
+        state: ``ok``, ``differs``, ``missing``, ``changed`` (not the write: files that it was made from are others by
+            now), or ``unknown`` where that cannot be told without Spark, or at all.
         recorded: Rows that the ledger says were written.
         found: Rows that are there.
         reason: In words, with what to do.
@@ -35,7 +36,7 @@ class Finding:
     key: str
     node: str
     path: str
-    state: Literal["ok", "differs", "missing", "unknown"]
+    state: Literal["ok", "differs", "missing", "unknown", "changed"]
     recorded: int | None
     found: int | None
     reason: str = ""
@@ -51,8 +52,23 @@ def verify(events: Iterable[Event], *, deep: SparkSession | None = None) -> list
         events: The events of one pipeline and key, oldest first.
         deep: A session by which all rows are read and compared by their hash as well.
     """
+    events = list(events)
     last = {e.node: e for e in events if e.state == "succeeded" and e.revision and "format" in e.detail}
-    return [_check(event, deep) for event in last.values()]
+    return [_check(event, deep) for event in last.values()] + changed_inputs(events)
+
+
+def changed_inputs(events: Iterable[Event]) -> list[Finding]:
+    """The nodes whose latest success was made from files that are others by now."""
+    last = {e.node: e for e in events if e.state == "succeeded" and "input" in e.detail}
+    told = [(event, arrivals.changed(event.detail["input"])) for event in last.values()]
+    return [_changed(event, words) for event, words in told if words]
+
+
+def _changed(event: Event, words: str) -> Finding:
+    place = {"pipeline": event.pipeline, "key": event.key, "node": event.node}
+    path = ", ".join(event.detail["input"]["paths"])
+    reason = f"{words}; --rerun the key to read it"
+    return Finding(state="changed", path=path, recorded=event.rows, found=None, reason=reason, **place)
 
 
 def _check(event: Event, deep: SparkSession | None) -> Finding:

@@ -2,6 +2,8 @@
 
 import time
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import states
 from hypothesis import given
@@ -158,18 +160,70 @@ def jobs(spark):
 
 @pytest.mark.spark
 @pytest.mark.parametrize(
-    ("stored", "delay"), [("delta", "double"), ("parquet", "double"), ("json", "double"), ("csv", "string")]
+    ("stored", "delay", "peeked"),
+    [("delta", "double", True), ("parquet", "double", True), ("json", "double", False), ("csv", "string", False)],
 )
-def test_by_schema_of_a_source_launches_no_spark_job(spark, choose, tmp_path, jobs, stored, delay):
+def test_by_schema_of_a_source_launches_no_spark_job_where_metadata_tells(
+    spark, choose, tmp_path, jobs, stored, delay, peeked
+):
     frame = spark.createDataFrame([("AA", 5, 1.5)], "carrier STRING, seats INT, delay DOUBLE")
     frame.write.format(stored).option("header", "true").save(str(tmp_path / "in"))
-    source = sf.source(stored, str(tmp_path / "in"), options={"header": "true"})
+    source = sf.source(stored, str(tmp_path / "in"), options={"header": "true"} if stored == "csv" else {})
     before = jobs()
     has = choose({"a": sf.by_schema(source, has=["Carrier"], fields=3), "b": None}, default="b")[0]
     lacks = choose({"a": sf.by_schema(source, has=["origin"]), "b": None}, default="b", key="k")[0]
     typed = choose({"a": sf.by_schema(source, types={"delay": delay}), "b": None}, default="b", key="k2")[0]
     assert [c.route for c in (has, lacks, typed)] == ["a", "b", "a"]
-    assert jobs() == before
+    assert (jobs() == before) is peeked
+
+
+HEADER = {"header": "true"}
+SOURCES = {
+    "sep": ("csv", "id;name;seats\n1;x;3\n", {**HEADER, "sep": ";"}),
+    "time": ("json", '{"seats": 1, "at": "2013-01-02 05:00:00"}\n', {}),
+    "ragged": ("csv", "id,seats\n1,2\n3\n", HEADER),
+    "object, then text": ("json", '{"seats": {"a": 1}}\n{"seats": "text"}\n', {}),
+    "array": ("json", '[\n {"seats": 1},\n {"seats": 2}\n]\n', {"multiLine": "true"}),
+    "inferred": ("csv", "seats,at\n1,2013-01-02\n", {**HEADER, "inferSchema": "true"}),
+}
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize(("kind", "text", "options"), SOURCES.values(), ids=SOURCES)
+@pytest.mark.parametrize("alone", [False, True])
+def test_by_schema_of_a_source_answers_as_the_frame_that_a_read_gives(spark, tmp_path, kind, text, options, alone):
+    path = tmp_path / "hour=05" / "a.txt"
+    path.parent.mkdir()
+    path.write_text(text)
+    source = sf.source(kind, str(path if alone else tmp_path), options=options)
+    frame = spark.read.format(kind).options(**options).load(source.path)
+    for question in ({"has": ["seats"]}, {"types": {"at": "string"}}, {"types": {"seats": "int"}}, {"has": ["hour"]}):
+        assert sf.by_schema(source, **question).ask("k") == sf.by_schema(frame, **question).ask("k")
+
+
+@pytest.mark.spark
+def test_by_schema_of_parquet_that_spark_did_not_write(spark, tmp_path):
+    (tmp_path / "hour=05").mkdir()
+    table = pa.table({"at": pa.array([1], pa.timestamp("us", "UTC")), "n": pa.array([1], pa.uint32())})
+    pq.write_table(table, tmp_path / "hour=05" / "a.parquet")
+    types = {"at": "timestamp", "n": "bigint", "hour": "int"}
+    assert sf.by_schema(sf.source("parquet", str(tmp_path)), types=types).ask("k").holds
+
+
+@pytest.mark.parametrize(("columns", "holds"), [(2, False), (3, True), (4, True)])
+@pytest.mark.spark
+def test_by_schema_with_a_least_number_of_columns(spark, columns, holds):
+    frame = spark.range(1).selectExpr(*(f"id AS c{at}" for at in range(columns)))
+    assert sf.by_schema(frame, min_fields=3).ask("k").holds is holds
+
+
+@pytest.mark.spark
+def test_a_plan_does_not_read_data_for_a_schema(choose, lines, jobs):
+    condition = sf.by_schema(sf.source("json", lines('{"a": 1}')), has=["a"])
+    assert isinstance(condition, sf.Condition)
+    before = jobs()
+    choice, _ = choose({"a": condition, "b": None}, default="b", run_options={"plan": True})
+    assert (choice.route, jobs()) == ("", before)
 
 
 @pytest.mark.spark
@@ -249,6 +303,7 @@ def test_types_as_people_write_them(written, found):
         lambda: sf.by_schema(sf.source("json", "x"), types={"a": "itn"}),
         lambda: sf.by_schema(sf.source("json", "x"), fields="3"),
         lambda: sf.by_schema(sf.source("json", "x"), fields=0),
+        lambda: sf.by_schema(sf.source("json", "x"), min_fields=True),
         lambda: sf.by_schema("x", has=["a"]),
         lambda: sf.by_data("x"),
         lambda: sf.by_data(None, at_least="2"),

@@ -18,6 +18,7 @@ def test_the_public_names():
         "Choice",
         "Completeness",
         "ConcurrentRunner",
+        "Condition",
         "Consumer",
         "FanIn",
         "Handover",

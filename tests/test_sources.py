@@ -4,7 +4,7 @@ import pytest
 from conftest import rows, states
 
 import spark_flow as sf
-from spark_flow.errors import BadRecords, MissingInput, NodeFailed
+from spark_flow.errors import BadRecords, MissingInput, NodeFailed, NotArrived
 
 pytestmark = pytest.mark.spark
 SCHEMA = "id INT NOT NULL, name STRING, n INT"
@@ -69,7 +69,7 @@ def test_bad_lines_of_csv_are_set_aside(spark, state, copy, lines):
 
 def test_every_missing_branch_is_named(copy, lines):
     folder = lines(GOOD, name="hour=05").replace("05", "{branch}")
-    with pytest.raises(MissingInput) as failure:
+    with pytest.raises(NotArrived) as failure:
         copy(sf.source("json", folder, schema=SCHEMA, branches=["05", "06", "07"]))
     assert [path[-2:] for path in failure.value.missing] == ["06", "07"]
 

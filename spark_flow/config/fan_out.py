@@ -127,6 +127,7 @@ class BySchema(Model):
     has: Annotated[tuple[Text, ...], BeforeValidator(one_or_many)] = ()
     types: dict[str, Text] = Field(default_factory=dict)
     fields: Annotated[StrictInt, Field(ge=1)] | None = None
+    min_fields: Annotated[StrictInt, Field(ge=1)] | None = None
 
     @property
     def condition(self) -> Condition:

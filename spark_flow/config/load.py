@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,7 @@ def load(
     problems += unresolved
     if any(problem.path == "key" for problem in unresolved):
         raw["key"] = _STAND_IN
+    _mark_per_key(config, raw)
     check_name("key", raw["key"])
     job, wrong = _validate(raw, beside, any_key=any_key)
     places = {problem.path for problem in problems}
@@ -75,6 +77,18 @@ def load(
     if job is None or problems:
         raise ConfigError(str(path), without_secrets(problems, known))
     return job.knowing(known)
+
+
+def _mark_per_key(config: DictConfig, raw: dict[str, Any]) -> None:
+    """Fill in of each source whether its path is another one for another key, however it is interpolated."""
+    if not isinstance(raw.get("sources"), dict):
+        return
+    other = copy.deepcopy(config)
+    other["key"] = f"{raw['key']}-other"
+    elsewhere = plain(other)[0]["sources"]
+    for name, source in raw["sources"].items():
+        if isinstance(source, dict) and isinstance(source.get("path"), str):
+            source.setdefault("per_key", source["path"] != elsewhere[name]["path"])
 
 
 def load_stream(path: str | Path, overrides: Sequence[str] = (), *, beside: Path | None = None) -> StreamConfig:

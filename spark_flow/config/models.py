@@ -9,6 +9,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     PrivateAttr,
+    StrictBool,
     StrictInt,
     ValidationInfo,
     field_validator,
@@ -46,6 +47,7 @@ class SourceModel(Model):
     bad_records: Literal["fail", "quarantine"] | None = None
     options: Options = Field(default_factory=dict, validate_default=True)
     version: Annotated[StrictInt, Field(ge=0)] | None = None
+    per_key: StrictBool | None = None  # filled by ``load``: whether another key gives another path
 
     def branch_names(self) -> tuple[str, ...]:
         """The branches, in order; none if the source has none."""

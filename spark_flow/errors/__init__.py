@@ -32,6 +32,7 @@
     │   └── UpstreamSkipped         a provider has skipped the key
     ├── NotNow                      exit code 75: nothing is wrong, and it cannot be done yet
     │   ├── NotAllArrived           branches of an aligned fan-in have not arrived
+    │   ├── NotArrived              a source of this key is not there yet
     │   ├── UpstreamNotReady        a provider's readiness marker did not come in time
     │   ├── Busy                    the lease, or slots of the pool, are held by others
     │   ├── QueueFull               as many wait already as may wait
@@ -434,6 +435,18 @@ class NotAllArrived(NotNow):
             f"{node}: {expected - len(self.missing)} of {expected} branches have arrived; "
             f"missing: {', '.join(self.missing)}. "
             + ("Run the same command again when they are there." if asked else "Run them too, or all without --only.")
+        )
+
+
+class NotArrived(NotNow):
+    """A source whose path is another one for each key is not there yet; ``missing`` names each path."""
+
+    def __init__(self, source: str, missing: Sequence[str]) -> None:
+        self.source = source
+        self.missing = tuple(missing)
+        super().__init__(
+            f"source {source!r}: not arrived: {', '.join(self.missing)}. "
+            "Run the same command again when it is there, or check the path and the key."
         )
 
 

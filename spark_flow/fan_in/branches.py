@@ -16,6 +16,7 @@ from spark_flow.errors import (
     MissingInput,
     NoBranches,
     NotAllArrived,
+    NotArrived,
     NotRecorded,
     RunError,
     UnknownBranch,
@@ -45,7 +46,7 @@ Each: TypeAlias = "Callable[[DataFrame], DataFrame]"
 Merge: TypeAlias = "Callable[[Mapping[str, DataFrame]], DataFrame]"
 
 
-Absent = MissingInput | NotAllArrived
+Absent = MissingInput | NotAllArrived | NotArrived
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Ended:
 
     arrived: Mapping[str, Outcome] = field(default_factory=dict)
     failed: Mapping[str, Exception] = field(default_factory=dict)
-    absent: Mapping[str, MissingInput | NotAllArrived] = field(default_factory=dict)
+    absent: Mapping[str, MissingInput | NotAllArrived | NotArrived] = field(default_factory=dict)
     slowest: str = ""
 
 
@@ -256,18 +257,18 @@ def planned(branch: Branch) -> Outcome | Exception:
         _ = branch.frame.frame
     except NotRecorded:
         raise
-    except RunError as error:
+    except (RunError, NotArrived) as error:
         return error
     return Outcome(node=branch.node, kind="branch", state="would run")
 
 
-def _missing(branch: Branch) -> MissingInput | None:
+def _missing(branch: Branch) -> MissingInput | NotArrived | None:
     """What a branch's source lacks; of a function it is known only when it is called."""
     if branch.source is None:
         return None
     try:
         check_present(branch.node, branch.source)
-    except MissingInput as missing:
+    except (MissingInput, NotArrived) as missing:
         return missing
     return None
 

@@ -1,15 +1,17 @@
 """Conditions of an exclusive choice: what sends a key down one road.
 
-All but ``by_data`` ask metadata only and launch no Spark job: the key, an argument, a schema.
+All but ``by_data`` ask metadata only and launch no Spark job: the key, an argument, a schema. ``by_schema`` of a source
+whose columns only Spark can tell is the exception.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from spark_flow import fingerprint
 from spark_flow.errors import InvalidCondition
@@ -20,7 +22,7 @@ from spark_flow.transforms.columns import folding, is_frame, unique_columns
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
 
@@ -49,6 +51,7 @@ class Condition:
         reads_data: Whether asking launches a Spark job.
         span: The dates that it holds for, first and last (exclusive), where it is one of dates.
         about: What is asked of which data: a node's name, or a hash of a source's settings.
+        by_session: The answer for a key, where a session may be needed: it is made only if it is.
     """
 
     text: str
@@ -56,6 +59,11 @@ class Condition:
     reads_data: bool = False
     span: tuple[dt.date, dt.date] | None = None
     about: str = ""
+    by_session: Callable[[str, Callable[[], SparkSession]], Answer] | None = None
+
+    def answer(self, key: str, spark: Callable[[], SparkSession]) -> Answer:
+        """The answer for a key, by a run's session where one is needed."""
+        return self.ask(key) if self.by_session is None else self.by_session(key, spark)
 
     @property
     def fingerprint(self) -> str:
@@ -146,25 +154,31 @@ def by_schema(
     has: Sequence[str] = (),
     types: Mapping[str, str] | None = None,
     fields: int | None = None,
+    min_fields: int | None = None,
 ) -> Condition:
     """By columns: all of ``has`` are there, those of ``types`` with their types, and there are ``fields`` of them.
 
-    Of a source only metadata is read: a Delta table's log, a Parquet file's footer, the first record of a JSON or CSV
-    file without a declared schema.
+    The answer is that of the frame which a read gives. Of a source only metadata is read where it is exact: a declared
+    schema, a Delta table's log, the footer of Parquet that Spark wrote. Else Spark tells the columns, with the source's
+    own options: of JSON without a schema it reads all of the data for it.
+
+    >>> wide = by_schema(daily, min_fields=3)  # doctest: +SKIP
 
     Args:
         data: A frame, or a source.
         has: Names of columns.
         types: Types by column, as Spark writes them: ``{"seats": "int"}``.
         fields: The number of columns.
+        min_fields: The least number of columns.
 
     Raises:
         InvalidCondition: Nothing is asked.
     """
-    if not has and not types and fields is None:
-        raise InvalidCondition("by_schema", "nothing to ask", "has, types or fields")
-    if fields is not None and (isinstance(fields, bool) or not isinstance(fields, int) or fields < 1):
-        raise InvalidCondition("by_schema: fields", repr(fields), "a number of columns, 1 or more")
+    if not has and not types and fields is None and min_fields is None:
+        raise InvalidCondition("by_schema", "nothing to ask", "has, types, fields or min_fields")
+    for what, number in (("fields", fields), ("min_fields", min_fields)):
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+            raise InvalidCondition(f"by_schema: {what}", repr(number), "a number of columns, 1 or more")
     data = held(data)
     if not (isinstance(data, Source | LazyFrame) or is_frame(data)):
         raise InvalidCondition("by_schema", repr(data), "a frame or a source")
@@ -172,19 +186,30 @@ def by_schema(
     wanted = {name: _type(kind) for name, kind in (types or {}).items()}
     parts = [f"has {', '.join(has)}" * bool(has), *(f"{name} is {kind}" for name, kind in wanted.items())]
     parts += [f"{fields} columns"] if fields is not None else []
+    parts += [f"at least {min_fields} columns"] if min_fields is not None else []
 
-    def ask(_: str) -> Answer:
-        schema, fold = _schema(data)
+    def answer(_: str, spark: Callable[[], SparkSession]) -> Answer:
+        schema, fold = _schema(data, spark)
         unique_columns("by_schema", schema.names, fold)
         known = {fold(field.name): field.dataType.simpleString() for field in schema.fields}
         lacking = [name for name in has if fold(name) not in known]
         other = {name: known.get(fold(name), "absent") for name in wanted}
         wrong = {name: found for name, found in other.items() if found != wanted[name]}
-        holds = not lacking and not wrong and fields in (None, len(known))
+        holds = not lacking and not wrong and fields in (None, len(known)) and len(known) >= (min_fields or 0)
         found = [f"{len(known)} columns", *(f"no {name}" for name in lacking)]
         return Answer(holds, ", ".join([*found, *(f"{name} is {kind}" for name, kind in other.items())]))
 
-    return Condition(", ".join(part for part in parts if part), ask, about=_about(data))
+    text = ", ".join(part for part in parts if part)
+    inferred = isinstance(data, Source) and data.schema is None and data.format in ("json", "csv")
+    asked = functools.partial(answer, spark=_session)
+    return Condition(text, asked, reads_data=inferred, about=_about(data), by_session=answer)
+
+
+def _session() -> SparkSession:
+    """The session that is there, or Spark's own default: as for a ``Run`` that was given none."""
+    from pyspark.sql import SparkSession
+
+    return SparkSession.getActiveSession() or SparkSession.builder.getOrCreate()
 
 
 def _about(data: LazyFrame | DataFrame | Source) -> str:
@@ -205,11 +230,19 @@ def _type(kind: object) -> str:
     return text
 
 
-def _schema(data: LazyFrame | DataFrame | Source) -> tuple[StructType, Callable[[str], str]]:
-    if isinstance(data, Source):
-        return schema_of(data), str.lower
-    frame = data.frame if isinstance(data, LazyFrame) else data
-    return frame.schema, folding(frame.sparkSession)
+def _schema(
+    data: LazyFrame | DataFrame | Source, spark: Callable[[], SparkSession]
+) -> tuple[StructType, Callable[[str], str]]:
+    if not isinstance(data, Source):
+        frame = data.frame if isinstance(data, LazyFrame) else data
+        return frame.schema, folding(frame.sparkSession)
+    from pyspark.sql import SparkSession
+
+    schema = schema_of(data)
+    if schema is None:
+        schema = cast("StructType", schema_of(data, spark))
+    active = SparkSession.getActiveSession()  # none is made to answer from metadata
+    return schema, folding(active) if active is not None else str.lower
 
 
 def by_data(data: LazyFrame | DataFrame, *, where: str = "", at_least: int = 1, within: int = 100_000) -> Condition:

@@ -99,11 +99,11 @@ def exclusive_choice(
             reason = "decided by data when it runs: " + "; ".join(f"{r}: {one.text}" for r, one in conditions.items())
             run.plan_to(node, "choice", reason, made_of)
             return Choice("", reason, None)
-        decided = _decide(node, run.key, conditions, default)
+        decided = _decide(node, run, conditions, default)
         detail, reason = decided.detail, decided.reason
         run.plan_to(node, "choice", reason, made_of)
     else:
-        decide = functools.partial(_decide, node, run.key, conditions, default)
+        decide = functools.partial(_decide, node, run, conditions, default)
         outcome = run.once(node, lambda _: decide(), kind="choice", fingerprint=made_of, writes=False)
         detail, reason = outcome.detail, outcome.reason
     for route, why in detail["not_taken"].items():
@@ -131,10 +131,10 @@ def _check(node: str, routes: Mapping[str, tuple[Condition | None, Any]], defaul
             raise InvalidCondition(node, f"{one} and {other} both hold on {both}", "date ranges that do not overlap")
 
 
-def _decide(node: str, key: str, conditions: Mapping[str, Condition], default: str | None) -> Written:
+def _decide(node: str, run: Run, conditions: Mapping[str, Condition], default: str | None) -> Written:
     """Ask every condition; the road, and what was found on all of them."""
     began = time.monotonic()
-    answers = {route: condition.ask(key) for route, condition in conditions.items()}
+    answers = {route: condition.answer(run.key, lambda: run.spark) for route, condition in conditions.items()}
     took = round((time.monotonic() - began) * 1000)
     holding = [route for route, answer in answers.items() if answer.holds]
     told = {route: _tell(conditions[route], answer) for route, answer in answers.items()}

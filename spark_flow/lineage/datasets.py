@@ -69,7 +69,8 @@ class Data:
             return []
         if isinstance(self.source.schema, str):
             return _of_ddl(self.source.schema)  # Spark's own parser needs a session, and there may be none
-        return _of_struct(schema_of(self.source))
+        known = schema_of(self.source)
+        return _of_struct(known) if known is not None else []  # only Spark could tell, by reading data
 
 
 def inputs_of(run: Run, node: str) -> list[Data]:

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
-import pyarrow.csv as pa_csv
-import pyarrow.json as pa_json
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from spark_flow import fingerprint, secrets
-from spark_flow.errors import InvalidArgument, MissingInput
-from spark_flow.storage import files, records
+from spark_flow.errors import InvalidArgument, MissingInput, NotArrived
+from spark_flow.storage import arrivals, files, records
 from spark_flow.storage.delta import open_table
 from spark_flow.storage.reading import OWN_SCHEMA, is_true, refused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from pyarrow import fs
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
 Format = Literal["delta", "parquet", "json", "csv"]
 BadRecordPolicy = Literal["fail", "quarantine"]
-
-_PEEK = 1 << 20  # bytes of a JSON file that its columns are told by
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,8 @@ class Source:
             ``<state>/quarantine/<pipeline>`` (JSON and CSV).
         options: Options of Spark's reader. ``${oc.env:NAME}`` in one is looked up when the source is read.
         version: A Delta table's version; ``None`` pins the one that the generation's first read finds.
+        per_key: Whether the path is another one for each key. What is missing there has not arrived yet (exit code
+            75); at a fixed path it is a failure. With ``branches`` it is so in any case.
     """
 
     format: Format
@@ -53,6 +51,7 @@ class Source:
     bad_records: BadRecordPolicy = "fail"
     options: Mapping[str, str] = field(default_factory=dict)
     version: int | None = None
+    per_key: bool = False
 
     @property
     def fingerprint(self) -> str:
@@ -86,6 +85,7 @@ def source(
     bad_records: BadRecordPolicy = "fail",
     options: Mapping[str, str] | None = None,
     version: int | None = None,
+    per_key: bool = False,
 ) -> Source:
     """Data to read; see ``Source``. A schema may be a DDL string, as ``"id INT NOT NULL, name STRING"``.
 
@@ -100,31 +100,39 @@ def source(
     wrong += refused(format, has_schema=schema is not None, quarantine=quarantine, options=options)
     for found, expected, fix in wrong:
         raise InvalidArgument("source", found, f"{expected}. {fix}".rstrip("."))
-    return Source(format, path, schema, tuple(branches), bad_records, options, version)
+    return Source(format, path, schema, tuple(branches), bad_records, options, version, per_key)
 
 
-def check_present(name: str, source: Source) -> None:
-    """Refuse a source whose folders or files are not all there, naming each.
+def check_present(name: str, source: Source) -> list[fs.FileInfo]:
+    """The files of a source; it is refused where not all of its folders or files are there, naming each.
+
+    Returns:
+        Its files; none of a table, nor of a path that is a pattern: Spark itself says what it did not find.
 
     Raises:
         MissingInput: See above.
+        NotArrived: The same, of a source whose path is another one for each key or branch: it may come yet.
     """
-    missing = [path for path in source.paths if not _present(source, path)]
-    if missing:
-        raise MissingInput(name, missing)
-
-
-def _present(source: Source, path: str) -> bool:
     if source.format == "delta":
-        return open_table(path) is not None
-    if any(c in path for c in "*?["):
-        return True  # a pattern: Spark itself says what it did not find
-    storage, inner = files.of(path)
-    info = storage.get_file_info(inner)
-    if info.is_file:
-        return True
-    below = (i.base_name for i in files.listing(path, recursive=True) if i.is_file)
-    return any(not base.startswith(("_", ".")) for base in below)
+        missing, found = [path for path in source.paths if open_table(path) is None], []
+    else:
+        each = {path: arrivals.data_files(path) for path in source.paths if not _is_pattern(path)}
+        missing, found = (
+            [p for p, inside in each.items() if inside is None],
+            [i for f in each.values() for i in f or ()],
+        )
+    if missing:
+        raise absent(name, source, missing)
+    return found
+
+
+def absent(name: str, source: Source, missing: Sequence[str]) -> MissingInput | NotArrived:
+    """The error for what is missing of a source: a fault where its path is fixed, else it has not arrived."""
+    return NotArrived(name, missing) if source.per_key or source.branches else MissingInput(name, missing)
+
+
+def _is_pattern(path: str) -> bool:
+    return any(c in path for c in "*?[")
 
 
 def current_version(name: str, source: Source) -> int:
@@ -135,49 +143,68 @@ def current_version(name: str, source: Source) -> int:
     """
     table = open_table(source.path)
     if table is None:
-        raise MissingInput(name, [source.path])
+        raise absent(name, source, [source.path])
     return source.version if source.version is not None else table.version()
 
 
-def schema_of(source: Source) -> StructType:
-    """A source's columns from metadata; no Spark job is launched.
+def schema_of(source: Source, spark: Callable[[], SparkSession] | None = None) -> StructType | None:
+    """The columns of the frame that a read of the source gives.
 
-    Of what it declares, a Delta table's log, a Parquet file's footer, or the first records of a JSON or CSV file.
+    Metadata tells them where it is exact: a declared schema, a Delta table's log, the footer of Parquet that Spark
+    wrote. Else Spark says, with the source's own options: for JSON and CSV without a schema it reads the data.
+
+    Args:
+        source: The source.
+        spark: Makes the session, should it be needed; without it what only Spark can tell is ``None``.
 
     Raises:
-        MissingInput: The source is not there.
+        MissingInput, NotArrived: The source is not there.
     """
+    found = _declared(source) if source.schema is not None else None
+    if found is None:
+        check_present("schema", source)
+        found = _of_metadata(source) if source.schema is None else None
+    if found is not None or spark is None:
+        return found
+    if source.format == "delta":
+        return read_delta(spark(), source, current_version("schema", source)).schema
+    return read_files(spark(), "schema", source).schema
+
+
+def _declared(source: Source) -> StructType | None:
+    """The schema as it was given, unless the frame has more or other columns: of folders' names, or CHAR as text."""
+    schema = columns_of(source)
+    return None if _has_partitions(source) or "char(" in schema.simpleString() else schema
+
+
+def _of_metadata(source: Source) -> StructType | None:
     from pyspark.sql.types import StructType
 
-    if isinstance(source.schema, StructType):
-        return source.schema
-    if source.schema is not None:
-        return cast("StructType", StructType.fromDDL(source.schema))
-    check_present("schema", source)
     if source.format == "delta":
-        table = DeltaTable(files.for_deltalake(source.path), version=source.version)
-        return StructType.fromJson(json.loads(table.schema().to_json()))
-    return _peeked(source)
-
-
-def _peeked(source: Source) -> StructType:
-    """The columns of a source's first file that holds anything, with the types that Spark would give them."""
-    from pyspark.sql.pandas.types import from_arrow_schema
-    from pyspark.sql.types import StringType, StructField, StructType
-
+        try:
+            table = DeltaTable(files.for_deltalake(source.path), version=source.version)
+            return StructType.fromJson(json.loads(table.schema().to_json()))
+        except Exception:
+            return None  # of a feature that only Spark reads
+    if source.format != "parquet" or source.options or len(source.paths) > 1 or _is_pattern(source.path):
+        return None
     storage, inner = files.of(source.paths[0])
-    inside = [i for i in files.listing(source.paths[0], recursive=True) if i.is_file and i.size]
-    data = [i.path for i in inside if not i.base_name.startswith(("_", "."))] or [inner]
-    if source.format == "parquet":
-        return from_arrow_schema(pq.read_schema(data[0], filesystem=storage))
-    with storage.open_input_stream(data[0]) as stream:
-        if source.format == "csv":  # of a CSV file Spark reads text; without a header it counts the columns
-            names = pa_csv.open_csv(stream).schema.names
-            header = source.read_options.get("header", "false").lower() == "true"
-            names = names if header else [f"_c{at}" for at in range(len(names))]
-            return StructType([StructField(name, StringType()) for name in names])
-        lines = stream.read(_PEEK)
-    return from_arrow_schema(pa_json.read_json(io.BytesIO(lines[: lines.rfind(b"\n") + 1] or lines)).schema)
+    inside = [str(i.path) for i in files.listing(source.paths[0], recursive=True) if i.is_file]
+    data = [path for path in inside if not path.rpartition("/")[2].startswith((".", "_"))] or [inner]
+    if _has_partitions(source) or any(path.endswith("_metadata") for path in inside):
+        return None
+    known = pq.read_schema(data[0], filesystem=storage).metadata or {}
+    written = known.get(b"org.apache.spark.sql.parquet.row.metadata")
+    return StructType.fromJson(json.loads(written)) if written else None
+
+
+def _has_partitions(source: Source) -> bool:
+    """Whether folders within the source may be columns, as ``hour=05``."""
+    if any(_is_pattern(path) for path in source.paths):
+        return True
+    return any(
+        "=" in i.base_name for path in source.paths for i in files.listing(path, recursive=True) if not i.is_file
+    )
 
 
 def read_delta(spark: SparkSession, source: Source, version: int) -> DataFrame:
