@@ -153,4 +153,15 @@ if [[ $master == local* ]]; then
 fi
 export SPARK_SUBMIT_OPTS=${SPARK_SUBMIT_OPTS:-}
 
+for word in "$@"; do # of the job: what conf/log4j2.properties looks up
+  [[ $word != --debug ]] || export SPARK_FLOW_LOGS=info SPARK_FLOW_ABORTS=NEUTRAL
+done
+
+# Ctrl-C reaches the JVM and its child, the job. If the JVM ended by it, the job's output would end as well: so it is
+# left to the job, which records the interrupt and ends both. A JVM and a Python keep a signal ignored that they find so.
+if [[ $deploy == client && ${1:-} == *.py && ! $(trap -p INT) ]] && grep -qs spark_flow "$1"; then
+  trap '' INT
+  export SPARK_FLOW_SIGINT=job
+fi
+
 exec "$SPARK_HOME/bin/spark-submit" "${ours[@]}" "${options[@]}" "$@"

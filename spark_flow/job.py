@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
+import traceback
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,11 +13,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spark_flow import config as files
-from spark_flow.errors import InvalidArgument, NotAllArrived, NothingToDo, NotNow, SparkFlowError, UsageError
+from spark_flow.errors import (
+    INTERRUPTED,
+    Interrupted,
+    InvalidArgument,
+    NotAllArrived,
+    NothingToDo,
+    NotNow,
+    SparkFlowError,
+    UsageError,
+    describe,
+)
 from spark_flow.orchestration.work import Order
 from spark_flow.pipelines import Application, Asked, alone, other_file, run_file
 from spark_flow.run import recomputing
-from spark_flow.secrets import scrub
+from spark_flow.secrets import redact, scrub
+from spark_flow.view import logs
 from spark_flow.view.progress import Progress
 from spark_flow.view.summary import check_summary, write_refused
 from spark_flow.view.tables import print_rows
@@ -26,6 +39,9 @@ if TYPE_CHECKING:
 
     from spark_flow.outcome import Observer
     from spark_flow.run import Run
+
+DEBUG = "Print the whole traceback of an error, and all that Spark logs."
+EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 bad config or usage, 75 try again later, 130 interrupted (Ctrl-C)."
 
 
 def main(argv: Sequence[str] | None = None, *, job: str, observers: Sequence[Observer] = ()) -> int:
@@ -39,7 +55,7 @@ def main(argv: Sequence[str] | None = None, *, job: str, observers: Sequence[Obs
 
     Returns:
         0 done (also when all was reused, or a provider skipped the key), 1 failed, 2 bad config or usage, 75 not now:
-        branches or a provider's marker have not arrived.
+        branches or a provider's marker have not arrived, 130 interrupted.
     """
     given = sys.argv[1:] if argv is None else argv
     path = Path(job).resolve()
@@ -54,7 +70,7 @@ def command_line(
     name: str,
     options: Sequence[str] = (),
 ) -> int:
-    """Run one command; returns its exit code, 2 for what the parser refuses.
+    """Run one command; returns its exit code: 2 for what the parser refuses, 130 when it is interrupted.
 
     Args:
         command: A function whose parameters are the command line's, in Typer's way.
@@ -63,22 +79,46 @@ def command_line(
         name: The program's.
         options: More of its options, those of the file's parameters: the nearest one is offered for an unknown one.
     """
+    given = sys.argv[1:] if argv is None else argv
+    debug = "--debug" in given
+    logs.begin(debug=debug)
+
+    @functools.wraps(command)  # here, for the parser has its own ways with an interrupt
+    def ended(*words: Any, **values: Any) -> int:
+        try:
+            return command(*words, **values)
+        except KeyboardInterrupt as error:
+            return report(error, debug=debug)
+
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(help=help, context_settings={"token_normalize_func": _dashed})(command)
+    app.command(help=f"{help} {EXIT_CODES}", context_settings={"token_normalize_func": _dashed})(ended)
     try:
-        code = app(list(argv) if argv is not None else None, prog_name=name, standalone_mode=False)
+        code = app(list(given), prog_name=name, standalone_mode=False)
     except typer.Exit as leave:
         code = leave.exit_code
     except Exception as error:
         show = getattr(error, "show", None)  # the parser's own errors: an unknown option, a missing value
         if show is None:
-            raise
+            return report(error, debug=debug)
         if hasattr(error, "possibilities"):
             near = get_close_matches(str(getattr(error, "option_name", "")), options)
             error.possibilities = sorted({*(error.possibilities or ()), *near})
         show()
         return 2
     return int(code or 0)
+
+
+def report(error: BaseException, *, debug: bool, secrets: Callable[[str], str] = redact) -> int:
+    """Print how a command ended, and with ``debug`` the whole traceback, without secrets; returns its exit code."""
+    if debug:
+        say(secrets("".join(traceback.format_exception(error))), err=True)
+    if isinstance(error, KeyboardInterrupt):
+        say(INTERRUPTED, err=True)
+        return Interrupted.exit_code
+    ours = isinstance(error, SparkFlowError)
+    text = str(error) if ours else describe(error)
+    say(secrets(f"{said(error)}: {text}") + ("" if ours or debug else " (--debug prints where)"), err=True)
+    return error.exit_code if isinstance(error, SparkFlowError) else 1
 
 
 def _default(job: Path) -> Path:
@@ -147,6 +187,7 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
         cause: Annotated[
             str, typer.Option(help="What asks for this run: a key that was done for another cause is done anew.")
         ] = "",
+        debug: Annotated[bool, typer.Option("--debug", help=DEBUG)] = False,
     ) -> int:
         asked = Asked(
             job=job,
@@ -164,9 +205,8 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
         except SparkFlowError as error:
             scrub(error, asked.secrets)
             write_refused(summary_json, error, {"key": asked.key, "nodes": []})
-            say(asked.secrets(f"{said(error)}: {error}"), err=True)
-            done = isinstance(error, NotAllArrived) and not error.asked
-            return 0 if done else error.exit_code
+            code = report(error, debug=debug, secrets=asked.secrets)
+            return 0 if isinstance(error, NotAllArrived) and not error.asked else code
         if show:
             print_rows(run.outcomes, limit=show)
         return 0
@@ -198,7 +238,7 @@ def check_given(option: str, node: str | None) -> None:
         raise InvalidArgument(option, "nothing", "a node's name, or leave the option out")
 
 
-def said(error: SparkFlowError) -> str:
+def said(error: BaseException) -> str:
     """What kind of an end an error is, in a word."""
-    words = {UsageError: "usage", NotNow: "waiting", NothingToDo: "skipped"}
+    words = {UsageError: "usage", NotNow: "waiting", NothingToDo: "skipped", Interrupted: "interrupted"}
     return next((word for kind, word in words.items() if isinstance(error, kind)), "failed")

@@ -6,7 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from spark_flow.errors import Interrupted, MissingInput, NotArrived, NothingToDo, NotNow, TookFallback, describe
+from spark_flow.errors import (
+    Interrupted,
+    MissingInput,
+    NotArrived,
+    NothingToDo,
+    NotNow,
+    StoppedBySibling,
+    TookFallback,
+    describe,
+)
 
 if TYPE_CHECKING:
     from spark_flow.ledger import Event, Kind
@@ -54,7 +63,7 @@ class Outcome:
 
 def not_its_own_fault(kind: Kind, error: BaseException) -> bool:
     """Whether a node was stopped or has to wait, rather than failed."""
-    return isinstance(error, NotNow | NothingToDo | Interrupted) or (
+    return isinstance(error, NotNow | NothingToDo | StoppedBySibling) or (
         kind == "branch" and isinstance(error, MissingInput)
     )
 
@@ -70,7 +79,11 @@ def reason_to_skip(error: BaseException | None) -> str:
     """Why a lazy node was not computed, by the error that the run ended with."""
     if error is None:
         return "nothing that ran needed it"
-    ends = {NotNow: "the run waits", NothingToDo: "the key is skipped"}
+    ends: dict[type[BaseException], str] = {
+        NotNow: "the run waits",
+        NothingToDo: "the key is skipped",
+        **_interrupted("the run was interrupted"),
+    }
     return next((reason for kind, reason in ends.items() if isinstance(error, kind)), "the run failed first")
 
 
@@ -78,8 +91,17 @@ def end_of(error: BaseException | None) -> str:
     """How a run ended, as its summary and the ledger have it."""
     if error is None:
         return "succeeded"
-    ends = {NotNow: "waiting", NothingToDo: "skipped", TookFallback: "fallback"}
+    ends: dict[type[BaseException], str] = {
+        NotNow: "waiting",
+        NothingToDo: "skipped",
+        TookFallback: "fallback",
+        **_interrupted("interrupted"),
+    }
     return next((end for kind, end in ends.items() if isinstance(error, kind)), "failed")
+
+
+def _interrupted(words: str) -> dict[type[BaseException], str]:
+    return {KeyboardInterrupt: words, Interrupted: words}
 
 
 def outcome_of(event: Event, state: OutcomeState, kept: int = 0) -> Outcome:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_flow import config as files
 from spark_flow import submit
-from spark_flow.errors import InvalidArgument, PreviousNotDone, SummaryNotWritten
+from spark_flow.errors import InvalidArgument, PreviousNotDone, SummaryNotWritten, describe
 from spark_flow.flow import execute
 from spark_flow.footprints import footprint
 from spark_flow.ledger import DeltaLedger
@@ -26,6 +26,7 @@ from spark_flow.run import Run, recomputing
 from spark_flow.secrets import Redactor, redact, scrub
 from spark_flow.session import existing, session
 from spark_flow.storage.files import join
+from spark_flow.view import logs
 from spark_flow.view.summary import write_summary
 
 if TYPE_CHECKING:
@@ -142,13 +143,18 @@ class Application:
         with self._lock:
             if self._session is None:
                 self._session = session(self._name, delta=delta or self.shared, listener=listener)
+                if not self._others:
+                    logs.quiet()
             return self._session
 
     def close(self) -> None:
         """Stop the session, if it was made here; one that is asked for afterwards is a new one."""
         made, self._session = self._session, None
         if made is not None and not self._others:
-            made.stop()
+            try:
+                made.stop()
+            except Exception as error:  # its JVM is gone; what the run ended with says why
+                _log.debug("the session was not stopped: %s", describe(error))
             self._session = None  # a run that is done once more makes another
 
 

@@ -70,6 +70,7 @@ class Run:
         right: Right | None = None,
         gate: Callable[[str], None] = lambda _: None,
         redo: Callable[[str], bool] | None = None,
+        interrupted: Callable[[], bool] = lambda: False,
         observers: Sequence[Observer],
         retention: dt.timedelta,
         secrets: Redactor | None = None,
@@ -82,7 +83,8 @@ class Run:
         self.run_id = uuid.uuid4().hex[:12]
         self.targets: dict[str, str] = {}
         self.graph = Graph()
-        self.interrupted: set[str] = set()
+        self.stopped: dict[str, SparkFlowError] = {}
+        self._interrupted = interrupted
         self.upstream: dict[str, tuple[Reference, ...]] = {}
         self._measured: dict[str, Completeness] = {}
         self._redo = redo
@@ -123,6 +125,7 @@ class Run:
         command: Mapping[str, Any] | None = None,
         lease: Right | None = None,
         gate: Callable[[str], None] = lambda _: None,
+        interrupted: Callable[[], bool] = lambda: False,
         observers: Sequence[Observer] = (),
         retention: dt.timedelta = RETENTION,
         secrets: Redactor | Sequence[str] = (),
@@ -148,6 +151,7 @@ class Run:
             lease: Keeps others from the same key while it is held (``spark_flow.orchestration.leases.hold``); once it
                 is lost, nothing more is begun, committed or recorded.
             gate: Called with a node before it is done, not if it is reused: waits, or raises, until it may be done.
+            interrupted: Whether who runs it wants it to end: then it begins, and waits for, nothing more.
             observers: Called as nodes go on.
             retention: How long the boundaries of a succeeded run are kept.
             secrets: Values that are not to be recorded or shown, besides those that have the name or the look of one.
@@ -166,7 +170,7 @@ class Run:
             raise InvalidArgument("Run.open", "rerun with redo", "one of them")
         ledger = ledger if ledger is not None else DeltaLedger(state, create=not plan)
         options: dict[str, Any] = {"state": state, "spark": spark, "rerun": rerun, "plan": plan, "only": only}
-        options |= {"cause": cause, "redo": redo, "right": lease, "gate": gate}
+        options |= {"cause": cause, "redo": redo, "right": lease, "gate": gate, "interrupted": interrupted}
         options["secrets"] = secrets if isinstance(secrets, Redactor) else Redactor(secrets)
         run = cls(pipeline, key, ledger=ledger, observers=observers, retention=retention, **options)
         run._ask_targets()
@@ -343,7 +347,11 @@ class Run:
             self._check_trust()
         except BaseException as error:
             own: BaseException
-            if node in self.interrupted:
+            if isinstance(error, KeyboardInterrupt):
+                own = error
+            elif node in self.stopped:
+                own = self.stopped[node]
+            elif self._interrupted():
                 own = Interrupted(node)
             else:
                 own = as_bad_records(error, self.graph.sources, node) or as_duplicate_keys(error) or error
@@ -375,6 +383,8 @@ class Run:
         Raises:
             PreviousNotDone: It cannot be done now.
         """
+        if self._interrupted():
+            raise Interrupted(node)
         if not self.plan:
             self._gate(node)
 
@@ -542,6 +552,8 @@ class Run:
 
     def waiting(self, node: str, kind: Kind, reason: str) -> None:
         """Tell observers what a node waits for."""
+        if self._interrupted():
+            raise Interrupted(node)
         self._tell("waiting", node, Outcome(node=node, kind=kind, state="waiting", reason=self.secrets(reason)))
 
     def plan_to(self, node: str, kind: Kind, reason: str, fingerprint: str = "") -> Outcome:

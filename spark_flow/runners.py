@@ -15,7 +15,7 @@ from rich.text import Text
 
 from spark_flow import config as files
 from spark_flow.errors import InvalidArgument, SparkFlowError
-from spark_flow.job import check_given, command_line, said, with_parameters
+from spark_flow.job import DEBUG, check_given, command_line, report, with_parameters
 from spark_flow.orchestration.concurrent_runner import MAX_ACTIVE_RUNS, ConcurrentRunner
 from spark_flow.orchestration.requests import Request, request
 from spark_flow.orchestration.single_runner import SingleRunner
@@ -49,7 +49,8 @@ def main(argv: Sequence[str] | None = None, *, job: str, kind: Kind, observers: 
         observers: Told of each run's progress (crash injection in tests).
 
     Returns:
-        0 all keys done, 1 a key failed, 2 bad config or usage, 75 a key has to wait, or others are at work.
+        0 all keys done, 1 a key failed, 2 bad config or usage, 75 a key has to wait, or others are at work,
+        130 interrupted.
     """
     path = Path(job).resolve()
     way = "one after another, in order" if kind == "single" else "side by side"
@@ -95,6 +96,7 @@ def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callabl
         ] = 0,
         cause: Annotated[str, typer.Option(help="What asks for it: keys that were done for it are reused.")] = "",
         summary_json: Annotated[Path | None, typer.Option(help="Write what became of each key to this file.")] = None,
+        debug: Annotated[bool, typer.Option("--debug", help=DEBUG)] = False,
     ) -> int:
         keys = ",".join(word for word in words or () if "=" not in word)
         asked = Asked(
@@ -115,8 +117,7 @@ def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callabl
         except SparkFlowError as error:
             scrub(error, asked.secrets)
             write_refused(summary_json, error, {"keys": []})
-            say(asked.secrets(f"{said(error)}: {error}"), err=True)
-            return error.exit_code
+            return report(error, debug=debug, secrets=asked.secrets)
 
     return command
 

@@ -31,6 +31,7 @@ DELTA: dict[str, str] = {
 }
 
 LISTENER = "io.openlineage.spark.agent.OpenLineageSparkListener"
+_GRACE = 3.0  # seconds: an interrupt ends the JVM at once, and we record that and release the lease
 OPENS = "--add-opens=java.base/java.security=ALL-UNNAMED"  # what the listener reaches into
 
 LOCAL_DEFAULTS: dict[str, str] = {
@@ -180,6 +181,7 @@ def end_with(pid: int) -> None:
     def watch() -> None:
         while os.getppid() == pid if is_parent else _exists(pid):
             time.sleep(0.5)
+        time.sleep(_GRACE)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="spark_flow-end-with", daemon=True).start()

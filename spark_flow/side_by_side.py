@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -16,6 +17,8 @@ from spark_flow.errors import (
     NotRecorded,
     SparkFlowError,
     StateError,
+    StoppedBySibling,
+    describe,
 )
 
 if TYPE_CHECKING:
@@ -29,9 +32,11 @@ if TYPE_CHECKING:
 
 OnFailure = Literal["finish", "stop"]
 
+_log = logging.getLogger("spark_flow")
+
 IN_FLIGHT = 4
 _AGAIN = 0.5  # seconds between two interrupts of what was told to stop
-_NO_FAILURE = (MissingInput, NotNow, Interrupted)
+_NO_FAILURE = (MissingInput, NotNow, StoppedBySibling)
 
 
 @dataclass(frozen=True)
@@ -111,8 +116,8 @@ class _SideBySide:
             futures = {pool.submit(work, task): task for task in tasks}
             try:
                 return self._gather(futures)
-            except BaseException:
-                self._stop_all(futures)
+            except BaseException as error:
+                self._stop_all(futures, Interrupted if isinstance(error, KeyboardInterrupt) else StoppedBySibling)
                 while left := [future for future in futures if not future.done()]:
                     wait(left, timeout=_AGAIN)
                     self._interrupt(futures)
@@ -123,7 +128,7 @@ class _SideBySide:
         if self._stop.is_set():
             return Ended(self._stopped(task), began, began)
         tag = self._tag(task)
-        _tag_jobs(self._run.spark, tag)
+        tag_jobs(self._run.spark, tag)
         result: Outcome | SparkFlowError
         try:
             result = task.settle()
@@ -150,21 +155,29 @@ class _SideBySide:
                 self._interrupt(futures)
         return ended
 
-    def _stop_all(self, futures: Mapping[Future[Ended], Task]) -> None:
+    def _stop_all(
+        self, futures: Mapping[Future[Ended], Task], why: type[Interrupted | StoppedBySibling] = StoppedBySibling
+    ) -> None:
         """What has not begun sees the flag and does not begin; what runs is interrupted."""
         if not self._stop.is_set():
+            self._run.stopped.update(
+                {task.node: why(task.node) for future, task in futures.items() if not future.done()}
+            )
             self._stop.set()
-            self._run.interrupted.update(task.node for future, task in futures.items() if not future.done())
 
     def _interrupt(self, futures: Mapping[Future[Ended], Task]) -> None:
         """Cancel the jobs of what runs; again and again, for a branch may be between two of its jobs."""
         for future, task in futures.items():
             if not future.done():
-                _interrupt_jobs(self._run.spark, self._tag(task))
+                interrupt_jobs(self._run.spark, self._tag(task))
 
-    def _stopped(self, task: Task) -> Interrupted:
-        stopped = Interrupted(task.node)
-        self._run.failed(task.node, task.kind, stopped, fingerprint=task.fingerprint)
+    def _stopped(self, task: Task) -> SparkFlowError:
+        """The error of a task that did not begin."""
+        stopped = self._run.stopped.get(task.node) or StoppedBySibling(task.node)
+        if isinstance(stopped, Interrupted):
+            self._run.skip(task.node, task.kind, "not begun: the run was interrupted", task.fingerprint)
+        else:
+            self._run.failed(task.node, task.kind, stopped, fingerprint=task.fingerprint)
         return stopped
 
     def _tag(self, task: Task) -> str:
@@ -175,7 +188,7 @@ class _SideBySide:
 # Spark Connect has none.
 
 
-def _tag_jobs(spark: SparkSession, tag: str) -> None:
+def tag_jobs(spark: SparkSession, tag: str) -> None:
     """Mark the jobs that this thread will start."""
     context = getattr(spark, "sparkContext", None)
     if context is not None:
@@ -192,9 +205,13 @@ def _untag_jobs(spark: SparkSession, tag: str) -> None:
         spark.removeTag(tag)
 
 
-def _interrupt_jobs(spark: SparkSession, tag: str) -> None:
+def interrupt_jobs(spark: SparkSession, tag: str) -> None:
+    """Cancel the jobs of a tag. An interrupt of the terminal may have ended the JVM, and the jobs with it."""
     context = getattr(spark, "sparkContext", None)
-    if context is not None:
-        context.cancelJobsWithTag(tag)
-    else:
-        spark.interruptTag(tag)
+    try:
+        if context is not None:
+            context.cancelJobsWithTag(tag)
+        else:
+            spark.interruptTag(tag)
+    except Exception as error:  # Py4J's, or a broken socket
+        _log.debug("the jobs of %s could not be cancelled: %s", tag, describe(error))

@@ -10,10 +10,10 @@ import typer
 
 from spark_flow import config as files
 from spark_flow.config.fields import texts
-from spark_flow.errors import NodeFailed, SparkFlowError, UsageError
+from spark_flow.errors import NodeFailed, SparkFlowError
 from spark_flow.fan_out import split_batch
 from spark_flow.flow import sink_of
-from spark_flow.job import command_line
+from spark_flow.job import DEBUG, command_line, report
 from spark_flow.pipelines import Application
 from spark_flow.secrets import redact, resolved
 from spark_flow.storage.delta import DeltaSink
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None, *, job: str) -> int:
             ``conf/<its name>.yaml`` beside that folder is the default of ``--config``.
 
     Returns:
-        0 done, 1 failed, 2 bad config or usage.
+        0 done, 1 failed, 2 bad config or usage, 130 interrupted.
     """
     path = Path(job).resolve()
     default = path.parent.parent / "conf" / f"{path.stem}.yaml"
@@ -47,12 +47,12 @@ def main(argv: Sequence[str] | None = None, *, job: str) -> int:
     def command(
         overrides: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help=WHERE)] = None,
         config: Annotated[Path, typer.Option(help="The stream's YAML file.")] = default,
+        debug: Annotated[bool, typer.Option("--debug", help=DEBUG)] = False,
     ) -> int:
         try:
             _run(files.load_stream(config, overrides or [], beside=path.parent), path.parent)
         except SparkFlowError as error:
-            say(f"{'usage' if isinstance(error, UsageError) else 'failed'}: {redact(str(error))}", err=True)
-            return error.exit_code
+            return report(error, debug=debug)
         return 0
 
     help_text = f"Run {path.stem}: each batch to several tables, each row once in each."

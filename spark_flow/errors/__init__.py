@@ -40,6 +40,7 @@
     │   ├── Fenced                  the ledger refuses who was taken over
     │   ├── PreviousNotDone         the previous key has not succeeded, and this one depends on it
     │   └── TriggeredWaits          a consumer that was triggered has to wait itself
+    ├── Interrupted                 exit code 130: by Ctrl-C; what succeeded is reused
     └── RunError                    exit code 1: the run itself
         ├── NodeFailed              a node's action raised; holds node and cause
         ├── NotRecorded             a node that a partial backfill keeps would have to run
@@ -64,7 +65,7 @@
         ├── TriggeredFailed         a consumer that was triggered did not end as allowed
         ├── NotEnoughBranches       fewer branches arrived than the fan-in's rule requires
         ├── NotExclusive            of a choice's routes not exactly one can be taken
-        ├── Interrupted             a branch was stopped because another one failed
+        ├── StoppedBySibling        a branch was stopped because another one failed
         ├── TookFallback            a fan-in had nothing to merge, and its fallback ran instead
         ├── NotNotified             a notification could not be sent
         ├── SummaryNotWritten       the file of --summary-json could not be written when the run had ended
@@ -89,6 +90,7 @@ from spark_flow.errors.cause import BRANCH_LIMIT, LIMIT, message, short
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+INTERRUPTED = "interrupted; what succeeded is reused when the same command is run again"
 _SHOWN = 8  # branches of which a message says why they failed
 
 
@@ -540,6 +542,16 @@ class TriggeredWaits(NotNow):
         super().__init__(f"{node}: {consumer} has to wait: {reason}. Run the same command again.")
 
 
+class Interrupted(SparkFlowError):
+    """The run was interrupted, by Ctrl-C or by who runs it; in the main thread that is a ``KeyboardInterrupt``."""
+
+    exit_code: ClassVar[int] = 130
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"{what}: {INTERRUPTED}")
+
+
 class NothingToDo(SparkFlowError):
     """The key is not to be done: nothing failed, and nothing was written."""
 
@@ -812,7 +824,7 @@ class NotExclusive(RunError):
         super().__init__(f"{node}: {found}, expected exactly one; name a default, or mend the conditions:{told}")
 
 
-class Interrupted(RunError):
+class StoppedBySibling(RunError):
     """A branch was stopped because another one failed."""
 
     def __init__(self, node: str) -> None:
@@ -950,7 +962,7 @@ def describe(error: BaseException, limit: int = LIMIT) -> str:
 
     Of our own the text alone. The same in the terminal, the ledger, lineage, summaries and runners' results.
     """
-    return short(message(error, own=SparkFlowError), limit)
+    return INTERRUPTED if isinstance(error, KeyboardInterrupt) else short(message(error, own=SparkFlowError), limit)
 
 
 def reason_of(error: BaseException, limit: int = BRANCH_LIMIT) -> str:

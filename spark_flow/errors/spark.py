@@ -29,6 +29,7 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
     ("OutOfMemoryError|ExecutorLostFailure|Container killed|exit code 137", _MEMORY),
     ("Python worker exited unexpectedly", "A UDF's process was ended, often for want of memory."),
     ("Mkdirs failed|Permission denied|AccessDenied", "Check what this user may read and write there."),
+    ("^ModuleNotFoundError", "Give a UDF's module to Spark's Python workers as well: spark-submit --py-files."),
     ("Answer from Java side is empty|Error while sending or receiving|Py4JNetworkError", "Spark's JVM has ended."),
 )
 
@@ -56,7 +57,7 @@ def cause(found: Sequence[Thrown]) -> tuple[str, Line | None]:
     for one in reversed(found):
         raised = python_error(one.message)
         if raised is not None:
-            return raised
+            return with_remedy(raised[0]), raised[1]
     whole = "\n".join(one.message for one in found)
     known = _parquet(whole) or _new_columns(whole) or _two_types(whole)
     if known:

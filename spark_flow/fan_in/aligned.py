@@ -10,7 +10,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from spark_flow.completeness import Completeness, together
-from spark_flow.errors import BranchesFailed, Interrupted, NotAllArrived
+from spark_flow.errors import BranchesFailed, NotAllArrived, StoppedBySibling
 from spark_flow.fan_in.branches import (
     Branch,
     Each,
@@ -131,7 +131,7 @@ def _check_all_arrived(run: Run, node: str, branches: Sequence[Branch], ended: E
     if not measured.missing:
         return
     run.measure(measured)
-    failed = {name: error for name, error in ended.failed.items() if not isinstance(error, Interrupted)}
+    failed = {name: error for name, error in ended.failed.items() if not isinstance(error, StoppedBySibling)}
     if failed:
         raise BranchesFailed(node, failed, len(branches))
     raise NotAllArrived(node, measured.missing, len(branches), asked=is_asked(run, node) or bool(ended.absent))

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from spark_flow.errors import InvalidArgument, NothingToDo, NotNow, describe
+from spark_flow.errors import Interrupted, InvalidArgument, NothingToDo, NotNow, describe
 from spark_flow.ledger.port import now
 from spark_flow.lineage.datasets import inputs_of, output_of
 from spark_flow.lineage.delivery import Delivery, Target, Transport
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from spark_flow.outcome import Outcome
     from spark_flow.run import Run
 
+_ABORTED = (NotNow, NothingToDo, Interrupted)
 _STATES = {"succeeded": "COMPLETE", "failed": "FAIL", "skipped": "ABORT"}
 _DONE = ("succeeded", "reused")
 _APART = "spark.jsonl"
@@ -172,7 +173,7 @@ def _names(prefix: str, place: Place) -> Mapping[str, str]:
 def _state_of(error: BaseException | None) -> str:
     if error is None:
         return "COMPLETE"
-    return "FAIL" if isinstance(error, Exception) and not isinstance(error, NotNow | NothingToDo) else "ABORT"
+    return "FAIL" if isinstance(error, Exception) and not isinstance(error, _ABORTED) else "ABORT"
 
 
 @contextlib.contextmanager

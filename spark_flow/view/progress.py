@@ -22,11 +22,17 @@ COLOURS = {"succeeded": "green", "reused": "cyan", "failed": "red", "skipped": "
 EVERY = 60.0  # seconds between two lines of a node that waits
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Nobody reads it any more: the run goes on, where Rich would exit."""
+        self.quiet = True
+
+
 class Progress:
     """An observer that prints a line for each node that ended, and on a terminal shows what is running."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(soft_wrap=True, highlight=False)
+        self._console = console or _Console(soft_wrap=True, highlight=False)
         self._running: dict[str, None] = {}
         self._ended: dict[str, str] = {}
         self._waiting: dict[str, tuple[str, float]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 import typer
@@ -37,4 +38,5 @@ def cell(text: object) -> Text:
 
 def say(text: object, *, err: bool = False) -> None:
     """Print a line."""
-    typer.echo(plain(text), err=err)
+    with contextlib.suppress(BrokenPipeError):  # nobody reads it any more: what we do and record goes on
+        typer.echo(plain(text), err=err)
