@@ -213,7 +213,7 @@ def submitted(asked: Asked, config: files.JobConfig) -> Pipeline:
         cause = ["--cause", order.cause] if order.cause else []
         place = [str(asked.job), "--config", str(asked.config), f"key={order.key}", *asked.overrides]
         program = [*place, *options, *cause]
-        return submit.follow([*submit.launcher(str(asked.job)), *program], log)
+        return submit.follow([*submit.launcher(str(asked.job)), *program], log, order.interrupted)
 
     return claims_of(config, perform=perform, footprint=_touched(asked), claims=False)
 
@@ -295,6 +295,7 @@ def run_file(
         command=asked.command,
         lease=order.lease,
         gate=order.gate,
+        interrupted=order.interrupted,
         observers=[*([progress] if progress else []), *asked.observers],
         retention=dt.timedelta(days=config.retention_days),
         secrets=asked.secrets,

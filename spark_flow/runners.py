@@ -19,6 +19,7 @@ from spark_flow.job import DEBUG, check_given, command_line, report, with_parame
 from spark_flow.orchestration.concurrent_runner import MAX_ACTIVE_RUNS, ConcurrentRunner
 from spark_flow.orchestration.requests import Request, request
 from spark_flow.orchestration.single_runner import SingleRunner
+from spark_flow.orchestration.work import RunnerInterrupted
 from spark_flow.pipelines import Application, Asked, other_file, pipeline_of, submitted
 from spark_flow.secrets import scrub
 from spark_flow.view.progress import COLOURS, Progress
@@ -165,7 +166,11 @@ def _run(call: _Call, *, plan: bool) -> int:
         if plan:
             _print_plan(runner.plan(call.keys))
             return 0
-        summary = runner.run(call.keys)
+        try:
+            summary = runner.run(call.keys)
+        except RunnerInterrupted as stopped:
+            _finish(stopped.summary, call.summary, asked.secrets)
+            raise
         _finish(summary, call.summary, asked.secrets)  # before anything else that may fail: the keys are done
         wanted.done = summary.exit_code == 0
         if call.show:

@@ -15,7 +15,7 @@ from spark_flow.fan_out import split_batch
 from spark_flow.flow import sink_of
 from spark_flow.job import DEBUG, command_line, report
 from spark_flow.pipelines import Application
-from spark_flow.secrets import redact, resolved
+from spark_flow.secrets import resolved
 from spark_flow.storage.delta import DeltaSink
 from spark_flow.storage.files import for_spark
 from spark_flow.transforms import sql

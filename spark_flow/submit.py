@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spark_flow.errors import NotNow
+from spark_flow.errors import Interrupted, NotNow
 from spark_flow.session import local_settings
 from spark_flow.storage import files
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+_LOOK = 0.5  # seconds between two looks at whether a child is to be interrupted
+_PATIENCE = 30.0  # for an interrupted child to end
 
 # Of the Spark that this process may run in; they would make the child talk to our JVM, or take ours for a cluster's.
 _OURS = ("PYSPARK_GATEWAY_", "_PYSPARK_DRIVER_", "PYSPARK_SUBMIT_ARGS", "SPARK_ENV_LOADED", "SPARK_SUBMIT_OPTS")
@@ -60,30 +65,65 @@ def run(command: Sequence[str], **more: Any) -> subprocess.CompletedProcess[str]
     )
 
 
-def follow(command: Sequence[str], log: Path) -> dict[str, Any]:
+def follow(command: Sequence[str], log: Path, interrupted: Callable[[], bool] = lambda: False) -> dict[str, Any]:
     """Run a job's command to its end, its output in a file; returns its summary, and why it ended if not well.
 
-    It is in a group of its own: an interrupt of this terminal ends us, and lets it end what it is at.
+    It is in a group of its own: an interrupt of this terminal reaches it by us, so that it records and ends.
+
+    Args:
+        command: The job and its arguments.
+        log: The file of its output.
+        interrupted: Whether it is to be interrupted, asked now and then.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     summary = log.with_suffix(".json")
     summary.unlink(missing_ok=True)
     with log.open("wb") as output:
-        done = subprocess.run(  # noqa: S603 - the user's own job
+        child = subprocess.Popen(  # noqa: S603 - the user's own job
             [*command, "--summary-json", str(summary)],
             env=environment(),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            check=False,
         )
+        code = _await(child, interrupted)
     told = read_summary(summary)
-    if done.returncode == 0:
+    if code == 0:
         return told
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-    state = "waiting" if done.returncode == NotNow.exit_code else "failed"
-    return {**told, "state": state, "reason": f"{how}; {(lines or ['no output'])[-1]}; its output is in {log}"}
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    states = {NotNow.exit_code: "waiting", Interrupted.exit_code: "interrupted"}
+    state = states.get(code, "failed")
+    why = (_node_errors(told) or lines[-1:] or ["no output"])[0]
+    return {**told, "state": state, "reason": f"{how}; {why}; its output is in {log}"}
+
+
+def _node_errors(told: Mapping[str, Any]) -> list[str]:
+    """What the nodes of a summary say that failed."""
+    nodes = [node for node in told.get("nodes", []) if isinstance(node, dict) and node.get("error")]
+    return [f"{node.get('node')}: {node['error']}" for node in nodes]
+
+
+def _await(child: subprocess.Popen[bytes], interrupted: Callable[[], bool]) -> int:
+    """Wait for a child; what interrupts us is passed on to it once, and it may record that and end."""
+    told = False
+    while True:
+        try:
+            return child.wait(_LOOK)
+        except subprocess.TimeoutExpired:  # noqa: PERF203 - half a second each
+            if interrupted() and not told:
+                told = _interrupt(child)
+        except KeyboardInterrupt:
+            _interrupt(child)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(_PATIENCE)
+            raise
+
+
+def _interrupt(child: subprocess.Popen[bytes]) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGINT)
+    return True
 
 
 def read_summary(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -19,10 +19,13 @@ from spark_flow.orchestration.work import (
     KeyResult,
     Order,
     Pipeline,
+    RunnerInterrupted,
+    Stop,
     Summary,
     attempted,
     ended_with,
     in_order,
+    not_begun,
     one,
     settled,
 )
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 First = Literal["oldest", "newest"]
 
 MAX_ACTIVE_RUNS = 5
+_AGAIN = 0.5  # seconds between two requests to end
 COMPARED = 16  # keys, of which each file is read, or each plan is walked
 
 
@@ -103,6 +107,7 @@ class ConcurrentRunner:
             InvalidArgument: A key is none of the calendar's.
             OtherLimit: Another runner of the pipeline has another ``max_active_runs``.
             SharedState: The runs would disturb each other.
+            RunnerInterrupted: By Ctrl-C; the runs were ended first.
             UnknownPool: A run wants more slots than the pool has.
         """
         try:
@@ -117,7 +122,10 @@ class ConcurrentRunner:
         for result in results.values():
             self._say(result)
         results |= side.run()
-        return Summary(pipeline=self.pipeline.name, results=in_order([each.key for each in planned], results))
+        summary = Summary(pipeline=self.pipeline.name, results=in_order([each.key for each in planned], results))
+        if side.interrupted:
+            raise RunnerInterrupted(summary)
+        return summary
 
     def _say(self, result: KeyResult) -> None:
         self.tell(f"{result.key} {result.state}: {result.reason}")
@@ -162,6 +170,7 @@ class _Side:
         self._pipeline = runner.pipeline
         self._keys = keys
         self._behind = len(keys)
+        self._stop = Stop()
         self._usually = usual(runner.pipeline.ledger.read(runner.pipeline.name), runner.straggler.last)
 
     def run(self) -> dict[str, KeyResult]:
@@ -187,10 +196,27 @@ class _Side:
                         runner._say(results[key])  # noqa: SLF001 - of this module
                         continue
                     futures[key] = pool.submit(self._work, key, lease, stack, free)
+                wait(futures.values())
+            except KeyboardInterrupt:
+                left = {key: not_begun(key) for key in order if key not in futures and key not in results}
+                results |= self._ended(futures) | left
+                return results
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         return results | {key: future.result() for key, future in futures.items()}
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C has ended it."""
+        return self._stop.wanted
+
+    def _ended(self, futures: dict[str, Future[KeyResult]]) -> dict[str, KeyResult]:
+        """End the runs that are on their way."""
+        self._stop.end()
+        while wait(futures.values(), timeout=_AGAIN).not_done:
+            self._stop.end()
+        return {key: future.result() for key, future in futures.items()}
 
     def _claimed(self, key: str) -> contextlib.AbstractContextManager[object]:
         runner = self._runner
@@ -228,6 +254,7 @@ class _Side:
             cause=self._runner.cause,
             fair_pool=f"{self._pipeline.name}/{key}",
             gate=gate or (lambda _: None),
+            stop=self._stop,
         )
 
     def _gate(self, key: str) -> Gate | None:

@@ -12,7 +12,18 @@ from spark_flow.errors import InvalidArgument, PreviousNotDone, UsageError
 from spark_flow.orchestration import plan as plans
 from spark_flow.orchestration.leases import QUEUE, Leases, OnBusy, Rights
 from spark_flow.orchestration.stragglers import Straggler, usual, watched
-from spark_flow.orchestration.work import KeyResult, Order, Pipeline, Summary, attempted, ended_with, one, settled
+from spark_flow.orchestration.work import (
+    KeyResult,
+    Order,
+    Pipeline,
+    RunnerInterrupted,
+    Summary,
+    attempted,
+    ended_with,
+    not_begun,
+    one,
+    settled,
+)
 from spark_flow.storage import markers
 from spark_flow.storage.markers import MARKERS
 
@@ -90,6 +101,7 @@ class SingleRunner:
         Raises:
             InvalidArgument: A key is none of the calendar's.
             OtherLimit: A concurrent runner runs the same pipeline.
+            RunnerInterrupted: By Ctrl-C.
         """
         results: list[KeyResult] = []
         try:
@@ -106,7 +118,11 @@ class SingleRunner:
             else:
                 behind = sum(later.what == "run" for later in planned[place + 1 :])
                 do = functools.partial(self._one, each.key, behind)
-                result = attempted(each.key, do, refuse=not begun)
+                try:
+                    result = attempted(each.key, do, refuse=not begun)
+                except KeyboardInterrupt as error:
+                    results += [ended_with(each.key, error), *(not_begun(later.key) for later in planned[place + 1 :])]
+                    raise RunnerInterrupted(Summary(pipeline=self.pipeline.name, results=tuple(results))) from error
                 begun = True
             self.tell(f"{result.key} {result.state}: {result.reason}")
             results.append(result)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from spark_flow.errors import NothingToDo, NotNow, UsageError, describe
+from spark_flow.errors import INTERRUPTED, Interrupted, NothingToDo, NotNow, UsageError, describe
 from spark_flow.ledger import DeltaLedger
 from spark_flow.names import check_name
 from spark_flow.orchestration import shared_state
@@ -16,6 +17,7 @@ from spark_flow.orchestration.claims import check_slots
 from spark_flow.orchestration.leases import QUEUE, TTL, Leases, OnBusy, Rights, hold
 from spark_flow.orchestration.plan import past_of
 from spark_flow.run import Run, recomputing
+from spark_flow.side_by_side import interrupt_jobs, tag_jobs
 from spark_flow.storage import files
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from spark_flow.orchestration.plan import Past, Planned
     from spark_flow.orchestration.shared_state import Footprint
 
-State = Literal["succeeded", "reused", "failed", "waiting", "skipped", "fallback", "left"]
+State = Literal["succeeded", "reused", "failed", "waiting", "skipped", "fallback", "left", "interrupted"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,30 @@ class Slots:
         return check_slots(self.pools, self.pool, self.slots)
 
 
+class Stop:
+    """Ends runs that are in other threads: they begin nothing more, and their Spark jobs are cancelled."""
+
+    def __init__(self) -> None:
+        self._wanted = threading.Event()
+        self._followed: dict[str, SparkSession] = {}
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the runs are to end."""
+        return self._wanted.is_set()
+
+    def follow(self, session: SparkSession, tag: str) -> None:
+        """Mark the jobs that this thread will start."""
+        tag_jobs(session, tag)
+        self._followed[tag] = session
+
+    def end(self) -> None:
+        """Ask for the end; again and again, for a run may be between two of its jobs."""
+        self._wanted.set()
+        for tag, session in list(self._followed.items()):
+            interrupt_jobs(session, tag)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Order:
     """What is asked of one run.
@@ -67,6 +93,7 @@ class Order:
         cause: What asks for it (see ``Run.open``).
         fair_pool: The pool of Spark's FAIR scheduler that its jobs belong in; empty for the default one.
         gate: Called with a node before it is done: waits, or raises, until the node may be done.
+        stop: How who runs it ends it from another thread; none where that is the main thread, which is interrupted.
     """
 
     key: str
@@ -74,6 +101,11 @@ class Order:
     cause: str = ""
     fair_pool: str = ""
     gate: Callable[[str], None] = lambda _: None
+    stop: Stop | None = None
+
+    def interrupted(self) -> bool:
+        """Whether who runs it wants it to end."""
+        return self.stop is not None and self.stop.wanted
 
     def in_pool(self, session: SparkSession) -> SparkSession:
         """A session, once the jobs that this thread starts in it belong in the fair pool.
@@ -84,6 +116,8 @@ class Order:
         context = getattr(session, "sparkContext", None)
         if self.fair_pool and context is not None:
             context.setLocalProperty("spark.scheduler.pool", self.fair_pool)
+        if self.stop is not None:
+            self.stop.follow(session, f"spark_flow/{self.fair_pool}/{self.key}")
         return session
 
 
@@ -204,7 +238,13 @@ def pipeline(
 
             return order.in_pool(spark() if callable(spark) else spark or SparkSession.builder.getOrCreate())
 
-        how: dict[str, Any] = {"lease": order.lease, "cause": order.cause, "gate": order.gate, **options}
+        how: dict[str, Any] = {
+            "lease": order.lease,
+            "cause": order.cause,
+            "gate": order.gate,
+            "interrupted": order.interrupted,
+            **options,
+        }
         with Run.open(name, order.key, state=state, spark=session, ledger=where, **how) as run:
             body(run)
         return run.summary()
@@ -246,8 +286,10 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 all done; 1 a key failed, or was left as it had failed; 75 none did, and some have to wait."""
+        """130 interrupted; 1 a key failed, or was left as it had failed; 75 none did, and some have to wait; else 0."""
         states = {result.state for result in self.results}
+        if "interrupted" in states:
+            return Interrupted.exit_code
         if states & {"failed", "fallback", "left"}:
             return 1
         return NotNow.exit_code if "waiting" in states else 0
@@ -263,6 +305,19 @@ class Summary:
         names = ("key", "state", "reason", "seconds")
         keys = [{name: getattr(result, name) for name in names} for result in self.results]
         return {"pipeline": self.pipeline, "keys": keys}
+
+
+class RunnerInterrupted(KeyboardInterrupt):
+    """Ctrl-C while a runner was at work; ``summary`` says what became of each key."""
+
+    def __init__(self, summary: Summary) -> None:
+        self.summary = summary
+        super().__init__(INTERRUPTED)
+
+
+def not_begun(key: str) -> KeyResult:
+    """The result of a key that a runner did not come to before it was interrupted."""
+    return KeyResult(key=key, state="interrupted", reason="not started: the runner was interrupted before")
 
 
 def one(pipeline: Pipeline, order: Order) -> KeyResult:
@@ -300,7 +355,8 @@ def attempted(key: str, do: Callable[[], KeyResult], *, refuse: bool = False) ->
 
 def ended_with(key: str, error: BaseException, seconds: float = 0.0) -> KeyResult:
     """The result of a key that ended with an error."""
-    kinds: Mapping[type[BaseException], State] = {NotNow: "waiting", NothingToDo: "skipped"}
+    kinds: dict[type[BaseException], State] = {NotNow: "waiting", NothingToDo: "skipped"}
+    kinds |= {KeyboardInterrupt: "interrupted", Interrupted: "interrupted"}
     state: State = next((state for kind, state in kinds.items() if isinstance(error, kind)), "failed")
     return KeyResult(key=key, state=state, reason=describe(error), seconds=seconds, error=error)
 
