@@ -114,7 +114,7 @@ class _NoText(Exception):
         (ValueError("a\n\n  b\n"), "ValueError: a | b"),
         (_NoText("An error"), "_NoText: An error"),
         (_NoText(), "_NoText"),
-        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (SystemExit(3), "SystemExit: 3"),
     ],
 )
 def test_odd_texts(error, said):
