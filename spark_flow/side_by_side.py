@@ -144,8 +144,8 @@ class _SideBySide:
         ended: dict[str, Ended] = {}
         left = set(futures)
         while left:
-            timeout = _AGAIN if self._stop.is_set() else None
-            done, left = wait(left, timeout=timeout, return_when=FIRST_COMPLETED)
+            # With an end: a signal just before a wait would not end it.
+            done, left = wait(left, timeout=_AGAIN, return_when=FIRST_COMPLETED)
             for future in done:
                 one = ended[futures[future].node] = future.result()
                 failed = isinstance(one.result, Exception) and not isinstance(one.result, _NO_FAILURE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -171,6 +172,8 @@ class _Side:
         self._keys = keys
         self._behind = len(keys)
         self._stop = Stop()
+        self._begun: set[str] = set()
+        self._done: dict[str, KeyResult] = {}
         self._usually = usual(runner.pipeline.ledger.read(runner.pipeline.name), runner.straggler.last)
 
     def run(self) -> dict[str, KeyResult]:
@@ -179,13 +182,15 @@ class _Side:
         free = threading.Semaphore(runner.max_active_runs)
         futures: dict[str, Future[KeyResult]] = {}
         results: dict[str, KeyResult] = {}
+        claimed: dict[str, contextlib.ExitStack] = {}
         with ThreadPoolExecutor(runner.max_active_runs, thread_name_prefix=f"spark_flow/{self._pipeline.name}") as pool:
             try:
                 for key in order:
-                    free.acquire()
+                    while not free.acquire(timeout=_AGAIN):  # a signal just before a wait would not end it
+                        pass
                     self._behind -= 1
                     # Claimed here, one after another: the order of the keys is that of the queue.
-                    stack = contextlib.ExitStack()
+                    stack = claimed[key] = contextlib.ExitStack()
                     try:
                         lease = stack.enter_context(self._claimed(key))
                     except Exception as error:  # of this key; the next one is judged by itself
@@ -196,27 +201,31 @@ class _Side:
                         runner._say(results[key])  # noqa: SLF001 - of this module
                         continue
                     futures[key] = pool.submit(self._work, key, lease, stack, free)
-                wait(futures.values())
+                while wait(futures.values(), timeout=_AGAIN).not_done:
+                    pass
             except KeyboardInterrupt:
-                left = {key: not_begun(key) for key in order if key not in futures and key not in results}
-                results |= self._ended(futures) | left
-                return results
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._end()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        return results | {key: future.result() for key, future in futures.items()}
+        if not self.interrupted:
+            return results | {key: future.result() for key, future in futures.items()}
+        for key in claimed.keys() - self._done.keys():  # interrupted before its thread had it
+            claimed[key].close()
+        return {key: results.get(key) or self._done.get(key) or not_begun(key) for key in order}
 
     @property
     def interrupted(self) -> bool:
         """Whether Ctrl-C has ended it."""
         return self._stop.wanted
 
-    def _ended(self, futures: dict[str, Future[KeyResult]]) -> dict[str, KeyResult]:
-        """End the runs that are on their way."""
+    def _end(self) -> None:
+        """End the runs that are on their way. Of them the threads know: an interrupt comes between any two steps."""
         self._stop.end()
-        while wait(futures.values(), timeout=_AGAIN).not_done:
+        while self._begun - self._done.keys():
+            time.sleep(_AGAIN)
             self._stop.end()
-        return {key: future.result() for key, future in futures.items()}
 
     def _claimed(self, key: str) -> contextlib.AbstractContextManager[object]:
         runner = self._runner
@@ -228,8 +237,9 @@ class _Side:
             with stack:
                 return self._one(key, lease)
 
+        self._begun.add(key)
         try:
-            result = attempted(key, under_lease)
+            result = self._done[key] = attempted(key, under_lease)
         finally:
             free.release()
         self._runner._say(result)  # noqa: SLF001 - of this module
