@@ -19,7 +19,7 @@ run: $(STAMP) java ## run the main job on the bundled data (KEY=2013-01-02)
 
 test: lint java ## everything: lint, types, layers, all tests
 	@failed=0; \
-	$(BIN)/python -m pytest -m "not process" || failed=1; \
+	$(BIN)/python -m pytest -m "not process" --numprocesses 2 --dist loadscope || failed=1; \
 	$(BIN)/python -m pytest -m process --numprocesses 2 --dist loadscope || failed=1; \
 	exit $$failed
 

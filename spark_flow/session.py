@@ -101,9 +101,10 @@ def session(
         if listener and LISTENER in str(error):
             raise _without_listener() from error
         raise
-    if local and sys.executable:
+    context = getattr(made, "sparkContext", None)  # Connect's session has none
+    if local and context is not None and sys.executable:
         # UDFs run in this Python, with the packages that this process has; PYSPARK_PYTHON would hold for others too.
-        made.sparkContext.pythonExec = sys.executable
+        context.pythonExec = sys.executable
     return made
 
 

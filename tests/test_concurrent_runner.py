@@ -95,7 +95,7 @@ def test_two_runners_share_the_limit_and_do_each_key_once(work, tmp_path):
 
 def foreign(place, name, **how):
     wish = Claim(id=name, pipeline="q", key=name, holder=ELSEWHERE, ttl=600, **how)
-    place.change(lambda pool: pool.ask("p", wish, now=4e9))
+    place.change(lambda pool: pool.ask("p", wish, now=time.time()))
 
 
 def test_another_limit_for_the_same_pipeline_is_refused(runner, work, tmp_path):
@@ -115,7 +115,7 @@ def test_exit_leaves_what_cannot_start_now_to_later(runner, work, tmp_path):
 def test_with_exit_a_busy_key_is_left_to_later_and_free_ones_run(runner, work, tmp_path):
     place = Leases(str(tmp_path / "state" / "leases")).of_pipeline("p")
     wish = Claim(id="x", pipeline="p", key=DAYS[1], holder=ELSEWHERE, ttl=600, limit=3)
-    place.change(lambda pool: pool.ask("p", wish, now=4e9))
+    place.change(lambda pool: pool.ask("p", wish, now=time.time()))
     summary = runner(max_active_runs=3, on_busy="exit").run("2013-01-01..2013-01-03")
     assert (states(summary), summary.exit_code) == (["succeeded", "waiting", "succeeded"], 75)
     assert isinstance(summary.results[1].error, Busy)

@@ -76,6 +76,28 @@ def test_a_checkpoint_is_not_read_from_a_folder_that_its_path_would_match_as_a_p
     assert rows(boundaries.read(spark, str(tmp_path / "st*ar"), [detail])) == [(1,)]
 
 
+@pytest.mark.spark
+@pytest.mark.parametrize("name", [*TAKEN, *REFUSED])
+def test_files_of_a_source_at_unusual_paths(spark, tmp_path, name):
+    matched_as_pattern = name.replace("*", "xx").replace("?", "x").replace("[1]", "1")
+    for folder, value in ((matched_as_pattern, 2), (name, 1)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "a.json").write_text(f'{{"id": {value}}}\n')
+    source = sf.source("json", str(tmp_path / name), schema="id INT")
+    with sf.Run.open("p", KEY, state=str(tmp_path / "state"), spark=spark) as run:
+        assert rows(sf.read(run, "in", source).frame) == [(1,)]
+
+
+@pytest.mark.spark
+def test_a_path_that_is_no_file_is_a_pattern(spark, tmp_path):
+    for folder, value in (("a", 1), ("b", 2), ("c", 3)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.json").write_text(f'{{"id": {value}}}\n')
+    source = sf.source("json", f"{tmp_path}/{{a,b}}", schema="id INT")
+    with sf.Run.open("p", KEY, state=str(tmp_path / "state"), spark=spark) as run:
+        assert rows(sf.read(run, "in", source).frame) == [(1,), (2,)]
+
+
 def test_a_data_file_is_where_the_log_says_decoded_once():
     assert files.from_delta_log("/t", "hour=2013-01-02%2005%253A00/part-0") == "/t/hour=2013-01-02 05%3A00/part-0"
     assert files.from_delta_log("/t", "/elsewhere/part%20-0") == "/elsewhere/part -0"

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 
 import pytest
 from deltalake.exceptions import DeltaError
@@ -40,7 +41,7 @@ def held(tmp_path, *keys, limit=1, ttl=600.0):
     place = Leases(str(tmp_path / "state" / "leases")).of_pipeline("p")
     for key in keys:
         wish = Claim(id=key, pipeline="p", key=key, holder=ELSEWHERE, limit=limit, ttl=ttl)
-        place.change(lambda pool, wish=wish: pool.ask("p", wish, now=4e9))
+        place.change(lambda pool, wish=wish: pool.ask("p", wish, now=time.time()))
     return place
 
 
@@ -315,7 +316,7 @@ def test_with_exit_a_busy_key_is_left_to_later_and_a_free_one_runs(runner, work,
 
     def tell(words):
         if words.startswith(DAYS[0]):  # the other run ends after the first key was refused
-            place.change(lambda pool: pool.release("2012-12-31", 4e9))
+            place.change(lambda pool: pool.release("2012-12-31", time.time()))
 
     summary = runner(on_busy="exit", tell=tell).run()
     assert (states(summary), summary.exit_code) == (["waiting"] + ["succeeded"] * 3, 75)
@@ -324,7 +325,7 @@ def test_with_exit_a_busy_key_is_left_to_later_and_a_free_one_runs(runner, work,
 
 def test_with_exit_a_key_that_depends_on_a_busy_one_waits(runner, work, tmp_path):
     place = held(tmp_path, "2012-12-31")
-    tell = lambda words: words.startswith(DAYS[0]) and place.change(lambda p: p.release("2012-12-31", 4e9))  # noqa: E731
+    tell = lambda words: words.startswith(DAYS[0]) and place.change(lambda p: p.release("2012-12-31", time.time()))  # noqa: E731
     summary = runner(on_busy="exit", depends_on_past=True, tell=tell).run()
     assert (states(summary), work.done) == (["waiting"] * 4, [])
 

@@ -132,7 +132,13 @@ def absent(name: str, source: Source, missing: Sequence[str]) -> MissingInput | 
 
 
 def _is_pattern(path: str) -> bool:
-    return any(c in path for c in "*?[")
+    """Whether a path stands for several: not where a file or folder has that very name."""
+    return any(c in path for c in "*?[{") and not files.exists(path)
+
+
+def _places(source: Source) -> list[str]:
+    """A source's paths for Spark."""
+    return [files.for_spark(path) if _is_pattern(path) else files.for_spark_files(path) for path in source.paths]
 
 
 def current_version(name: str, source: Source) -> int:
@@ -215,7 +221,7 @@ def read_delta(spark: SparkSession, source: Source, version: int) -> DataFrame:
 
 def read_files(spark: SparkSession, name: str, source: Source) -> DataFrame:
     """A source of files; a bad record fails the action that meets it (``bad_records: fail``)."""
-    places = [files.for_spark(path) for path in source.paths]
+    places = _places(source)
     if source.schema is None:
         return _unjudged(spark, source, places)
     if source.format == "parquet":
@@ -236,7 +242,7 @@ def split_bad_records(spark: SparkSession, source: Source) -> tuple[DataFrame, D
 
 def _parsed(spark: SparkSession, source: Source) -> records.Parsed:
     parse = records.parse_csv if source.format == "csv" else records.parse_json
-    return parse(spark, [files.for_spark(path) for path in source.paths], columns_of(source), source.read_options)
+    return parse(spark, _places(source), columns_of(source), source.read_options)
 
 
 def _unjudged(spark: SparkSession, source: Source, places: Sequence[str]) -> DataFrame:
