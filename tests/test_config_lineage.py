@@ -71,7 +71,7 @@ def test_an_override_adds_sparks_events(job):
         ("{transport: http, url: 'http://s:port'}", "lineage.url", "http or https"),
         ("{transport: http, url: 'http://u:secret@s'}", "lineage.url", "api_key"),
         ("{transport: http, url: 'http://s?key=secret'}", "lineage.url", "api_key"),
-        ("{api_key: KEY}", "lineage.api_key", "transport file"),
+        ("{api_key: KEY}", "lineage.api_key", "transport http"),
         ("{transport: http, url: 'http://s', api_key: 'secret-1'}", "lineage.api_key", "environment variable"),
         ("{path: 's3://bucket/x'}", "lineage.path", "local path"),
         ("{spark_events: 1}", "lineage.spark_events", "true or false"),
