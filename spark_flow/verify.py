@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from spark_flow.errors import MissingInput, describe
+from spark_flow.errors import MissingInput, describe, some
 from spark_flow.storage import arrivals, delta, key_folder
 from spark_flow.storage.port import app_id
 
@@ -83,7 +83,9 @@ def _check(event: Event, deep: SparkSession | None) -> Finding:
             hash_, content = of.content(deep, event.detail)
             return _compare(finding, hash_, content, recorded)
     except MissingInput as error:
-        return finding(state="missing", found=None, reason=str(error))
+        return finding(
+            state="missing", found=None, reason=f"not found: {some(error.missing, 3)}; --rerun the key to fix it"
+        )
     except Exception as error:
         return finding(state="unknown", found=None, reason=describe(error))
     if wrong:
