@@ -17,9 +17,9 @@ REFUSED = ["pct%3A", "p%41x", "h#1", "q?x", "b\\s", "br[1]"]
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_path_that_deltalake_would_read_as_another_is_refused(tmp_path, name):
     path = str(tmp_path / name)
-    for make in (sf.delta, lambda path: sf.Run.open("p", KEY, state=path)):
+    for use in (lambda path: sf.delta(path).remembered("p/out/k", "k"), lambda path: sf.Run.open("p", KEY, state=path)):
         with pytest.raises(InvalidPath) as refused:
-            make(path)
+            use(path)
         assert refused.value.path == path
     assert not (tmp_path / name).exists()
 

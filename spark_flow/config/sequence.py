@@ -27,6 +27,7 @@ from spark_flow.config.fields import (
 )
 from spark_flow.config.problems import Finding, findings, refuse, show
 from spark_flow.errors import InvalidArgument, InvalidName, InvalidPath
+from spark_flow.storage.files import for_deltalake
 from spark_flow.storage.sinks import sink
 
 
@@ -162,6 +163,8 @@ class SinkModel(Model):
 def _wrong(format: str, path: str, settings: Mapping[str, Any]) -> Finding | None:  # noqa: A002 - Spark's own word
     """Why a sink's own function refuses its settings, which it would do when other sinks were written."""
     try:
+        if format == "delta":
+            for_deltalake(path)
         sink(format, path, **settings)
     except InvalidPath as error:
         return Finding(("path",), show(path), f"no {error.found!r} in it", error.why)

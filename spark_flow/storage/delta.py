@@ -404,10 +404,11 @@ def delta(
 
     Raises:
         InvalidArgument: An option that is the sink's own, or ``replace_where`` with another mode.
+
+    Raises (by ``write``, before anything is written):
         InvalidPath: The path holds ``#``, ``?``, a bracket, a backslash, or ``%`` and two hexadecimal digits.
     """
     columns = (partition_by,) if isinstance(partition_by, str) else tuple(partition_by)
-    files.for_deltalake(path)
     if mode != "replace" and replace_where:
         raise InvalidArgument(
             "delta: mode", f"{mode!r} with replace_where", "one of them: replace_where is mode replace"
