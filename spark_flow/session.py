@@ -40,6 +40,8 @@ LOCAL_DEFAULTS: dict[str, str] = {
     "spark.databricks.delta.snapshotPartitions": "1",
     # A union of frames of one partition each would become one task (8 branches: 9.4 s against 4.4 s).
     "spark.sql.unionOutputPartitioning": "false",
+    # Like branches are compiled once (19 hours of flights: 14 classes, not 86): no number of a stage in their names.
+    "spark.sql.codegen.useIdInClassName": "false",
     # Branches run from threads; the allocation file makes the default pool fair as well.
     "spark.scheduler.mode": "FAIR",
     "spark.scheduler.allocation.file": (RESOURCES / "fairscheduler.xml").as_uri(),

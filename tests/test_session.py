@@ -123,6 +123,7 @@ def test_session_has_the_settings_and_is_the_active_one(spark):
 
 
 def test_a_listener_joins_the_other_jars_and_options(monkeypatch):
+    monkeypatch.setenv("SPARK_FLOW_ARCHIVE", "no")
     monkeypatch.setattr(session, "delta_jars", lambda: ("delta.jar",))
     monkeypatch.setattr(session, "listener_jars", lambda: ("listener.jar",))
     plain, with_listener = session.local_settings(), session.local_settings(listener=True)

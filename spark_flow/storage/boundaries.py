@@ -9,10 +9,10 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from spark_flow.errors import DamagedFile, WriteNotProved, describe
 from spark_flow.storage import files
+from spark_flow.storage.key_folder import rows_in_footers
 from spark_flow.storage.port import Intent, Written
 
 if TYPE_CHECKING:
@@ -39,9 +39,8 @@ def write(frame: DataFrame, state: str, intent: Intent) -> Written:
     sizes = _sizes(folder)
     if not files.exists(files.join(folder, "_SUCCESS")):
         raise WriteNotProved(folder, "a finished Parquet folder (_SUCCESS)", "none")
-    storage, inner = files.of(folder)
     try:
-        rows = ds.dataset(inner, filesystem=storage, format="parquet").count_rows() if sizes else 0
+        rows = rows_in_footers(folder)
     except (pa.ArrowException, OSError) as error:
         raise WriteNotProved(folder, "Parquet files that can be read", describe(error)) from error
     detail = {"path": relative, "files": len(sizes), "bytes": sum(sizes.values()), "schema": frame.schema.jsonValue()}
