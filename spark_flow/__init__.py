@@ -4,7 +4,7 @@ Pure transforms (``pipe``, ``union_by_name``, ``join_all``, ``with_completeness`
 durable patterns take a ``Run``.
 """
 
-from spark_flow.completeness import Completeness
+from spark_flow.core.completeness import Completeness
 from spark_flow.fan_in import (
     FanIn,
     aligned_fan_in,

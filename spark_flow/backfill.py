@@ -6,7 +6,8 @@ import shlex
 import subprocess
 from typing import TYPE_CHECKING, Literal
 
-from spark_flow import fingerprint, submit
+from spark_flow import submit
+from spark_flow.core import fingerprint
 from spark_flow.errors import describe
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_flow import config as files
 from spark_flow.config.fields import texts
+from spark_flow.core.arrival_rules import parse
 from spark_flow.errors import NotRecorded
 from spark_flow.fan_in import aligned_fan_in, error_table, report_completeness, unaligned_fan_in
 from spark_flow.fan_out import (
@@ -20,7 +21,6 @@ from spark_flow.fan_out import (
     parallel_split,
 )
 from spark_flow.frames import LazyFrame, Scope, read, write
-from spark_flow.require import parse
 from spark_flow.sequence import Step, local_sequencer, publish, step, transaction, trigger, wait_for
 from spark_flow.sequence.isolated_sequencer import announce
 from spark_flow.sequence.isolated_sequencer.keys import parse_keys

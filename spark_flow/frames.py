@@ -8,9 +8,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from spark_flow import fingerprint
+from spark_flow.core import fingerprint
+from spark_flow.core.names import quote_literal
 from spark_flow.errors import DuplicateNode, InvalidArgument, NotRecorded
-from spark_flow.names import quote_literal
 from spark_flow.storage import arrivals, boundaries, files, sources
 from spark_flow.storage.delta import delta
 from spark_flow.storage.failures import as_missing_input
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
-    from spark_flow.completeness import Completeness
+    from spark_flow.core.completeness import Completeness
     from spark_flow.ledger import Event, Kind
     from spark_flow.outcome import Outcome
     from spark_flow.run import Run

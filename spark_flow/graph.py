@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
-    from spark_flow.completeness import Completeness
+    from spark_flow.core.completeness import Completeness
     from spark_flow.ledger import Kind
     from spark_flow.storage.sources import Source
 

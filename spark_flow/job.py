@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spark_flow import config as files
+from spark_flow.core.secrets import redact, scrub
 from spark_flow.errors import (
     INTERRUPTED,
     Interrupted,
@@ -27,7 +28,6 @@ from spark_flow.errors import (
 from spark_flow.orchestration.work import Order
 from spark_flow.pipelines import Application, Asked, alone, other_file, run_file
 from spark_flow.run import recomputing
-from spark_flow.secrets import redact, scrub
 from spark_flow.view import logs
 from spark_flow.view.progress import Progress
 from spark_flow.view.summary import check_summary, write_refused

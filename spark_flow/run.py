@@ -9,7 +9,9 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from spark_flow.completeness import together
+from spark_flow.core.completeness import together
+from spark_flow.core.names import check_name, check_node
+from spark_flow.core.secrets import Redactor, scrub
 from spark_flow.errors import (
     DuplicateNode,
     Interrupted,
@@ -26,9 +28,7 @@ from spark_flow.errors import (
 from spark_flow.graph import Graph, Lazy
 from spark_flow.journal import Journal, Right
 from spark_flow.ledger import DeltaLedger, Event, Kind, Ledger
-from spark_flow.names import check_name, check_node
 from spark_flow.outcome import Observer, Outcome, end_of, not_its_own_fault, outcome_of, reason_to_skip, why_not
-from spark_flow.secrets import Redactor, scrub
 from spark_flow.storage import arrivals, boundaries, targets
 from spark_flow.storage.failures import as_bad_records
 from spark_flow.storage.port import Intent, Written
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from typing_extensions import Self
 
-    from spark_flow.completeness import Completeness
+    from spark_flow.core.completeness import Completeness
     from spark_flow.storage.markers import Reference
 
 T = TypeVar("T")

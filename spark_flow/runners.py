@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spark_flow import config as files
+from spark_flow.core.secrets import scrub
 from spark_flow.errors import InvalidArgument, SparkFlowError
 from spark_flow.job import DEBUG, check_given, command_line, report, with_parameters
 from spark_flow.orchestration.concurrent_runner import MAX_ACTIVE_RUNS, ConcurrentRunner
@@ -21,7 +22,6 @@ from spark_flow.orchestration.requests import Request, request
 from spark_flow.orchestration.single_runner import SingleRunner
 from spark_flow.orchestration.work import RunnerInterrupted
 from spark_flow.pipelines import Application, Asked, other_file, pipeline_of, submitted
-from spark_flow.secrets import scrub
 from spark_flow.view.progress import COLOURS, Progress
 from spark_flow.view.summary import check_summary, write_refused, write_summary
 from spark_flow.view.tables import print_rows, runs, wide_console
@@ -30,10 +30,10 @@ from spark_flow.view.text import cell, markup, say
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from spark_flow.core.secrets import Redactor
     from spark_flow.orchestration.plan import Planned
     from spark_flow.orchestration.work import Pipeline, Summary
     from spark_flow.outcome import Observer
-    from spark_flow.secrets import Redactor
 
 Kind = Literal["single", "concurrent"]
 

@@ -7,7 +7,7 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import TableNotFoundError
 
 import spark_flow as sf
-from spark_flow.clock import Clock
+from spark_flow.core.clock import Clock
 from spark_flow.ledger import MemoryLedger
 from spark_flow.storage.markers import Marker, path_of, read, write
 from spark_flow.storage.port import Written

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 import spark_flow as sf
-from spark_flow.completeness import Completeness
+from spark_flow.core.completeness import Completeness
 from spark_flow.errors import Fenced, LeaseLost
 from spark_flow.ledger import DeltaLedger, Event, Fence, MemoryLedger, MemoryRegister
 from spark_flow.orchestration.leases import Place, free, hold

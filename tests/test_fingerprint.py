@@ -16,7 +16,8 @@ import pytest
 from pyspark.sql import functions as F
 
 import spark_flow as sf
-from spark_flow import fingerprint, sql
+from spark_flow import sql
+from spark_flow.core import fingerprint
 from spark_flow.errors import InvalidStep
 
 

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from spark_flow.clock import Clock
+from spark_flow.core.clock import Clock
 from spark_flow.errors import Busy, LeaseLost, OtherLimit, QueueFull, StateDamaged
 from spark_flow.ledger import DeltaRegister, Event, MemoryRegister
 from spark_flow.orchestration.claims import Claim, Holder, Pool

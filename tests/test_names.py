@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spark_flow.core.names import check_name, quote_identifier, quote_literal
 from spark_flow.errors import InvalidName
-from spark_flow.names import check_name, quote_identifier, quote_literal
 
 FIRST = string.ascii_letters + string.digits
 

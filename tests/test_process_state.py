@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import spark_flow
-from spark_flow import notify
+from spark_flow.core import notify
 from spark_flow.errors import NotNotified
 from spark_flow.session import existing, session
 

@@ -8,7 +8,7 @@ import pytest
 from deltalake import DeltaTable
 
 import spark_flow as sf
-from spark_flow.completeness import Completeness
+from spark_flow.core.completeness import Completeness
 from spark_flow.errors import LeaseLost, WriteNotProved
 from spark_flow.fan_in import FanIn
 from spark_flow.ledger import MemoryRegister

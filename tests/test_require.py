@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spark_flow.completeness import Completeness
+from spark_flow.core.arrival_rules import parse
+from spark_flow.core.completeness import Completeness
 from spark_flow.errors import InvalidRule
 from spark_flow.fan_in import all_done, all_succeeded, any_succeeded, at_least
-from spark_flow.require import parse
 
 
 @pytest.mark.parametrize(

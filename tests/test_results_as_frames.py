@@ -6,7 +6,7 @@ import pytest
 from conftest import rows
 
 import spark_flow as sf
-from spark_flow.completeness import Completeness
+from spark_flow.core.completeness import Completeness
 from spark_flow.errors import InvalidArgument
 from spark_flow.fan_in.branches import FanIn
 from spark_flow.fan_out.exclusive_choice import Choice

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import spark_flow as sf
-from spark_flow import notify
+from spark_flow.core import notify
 from spark_flow.errors import (
     BranchesFailed,
     CannotReplace,

@@ -23,8 +23,8 @@ from spark_flow.config.runner import RunnerModel, StragglerModel
 from spark_flow.config.secret_values import secret_values, without_secrets
 from spark_flow.config.stream import StreamConfig
 from spark_flow.config.whole import flow_findings
+from spark_flow.core.names import check_name
 from spark_flow.errors import ConfigError, Problem
-from spark_flow.names import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

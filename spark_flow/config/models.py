@@ -28,9 +28,9 @@ from spark_flow.config.problems import Finding, findings, nearest, one_of, refus
 from spark_flow.config.runner import RunnerModel
 from spark_flow.config.sequence import SinkModel, WriteModel
 from spark_flow.config.whole import flow_findings
+from spark_flow.core.arrival_rules import parse
+from spark_flow.core.names import check_name
 from spark_flow.errors import InvalidArgument, InvalidName, InvalidRule
-from spark_flow.names import check_name
-from spark_flow.require import parse
 from spark_flow.sequence.isolated_sequencer.keys import keys_of, parse_keys
 from spark_flow.storage.files import is_uri
 from spark_flow.storage.markers import MARKERS

@@ -7,7 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from spark_flow.secrets import HIDDEN, Redactor, is_secret, named_secrets, variables
+from spark_flow.core.secrets import HIDDEN, Redactor, is_secret, named_secrets, variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

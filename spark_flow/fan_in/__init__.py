@@ -1,10 +1,10 @@
 """Fan-in patterns (the book's section 3): aligned and unaligned, and completeness as data."""
 
+from spark_flow.core.arrival_rules import Require, all_done, all_succeeded, any_succeeded, at_least
 from spark_flow.fan_in.aligned import aligned_fan_in
 from spark_flow.fan_in.branches import FanIn
 from spark_flow.fan_in.report import report_completeness
 from spark_flow.fan_in.unaligned import ErrorTable, error_table, unaligned_fan_in
-from spark_flow.require import Require, all_done, all_succeeded, any_succeeded, at_least
 
 __all__ = [
     "ErrorTable",

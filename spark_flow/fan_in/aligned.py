@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from spark_flow.completeness import Completeness, together
+from spark_flow.core.completeness import Completeness, together
 from spark_flow.errors import BranchesFailed, NotAllArrived, StoppedBySibling
 from spark_flow.fan_in.branches import (
     Branch,

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from spark_flow import fingerprint
-from spark_flow.completeness import Completeness, together
+from spark_flow.core import fingerprint
+from spark_flow.core.completeness import Completeness, together
+from spark_flow.core.names import check_name
 from spark_flow.errors import (
     BranchesFailed,
     DuplicateNode,
@@ -24,7 +25,6 @@ from spark_flow.errors import (
     reason_of,
 )
 from spark_flow.frames import Bounded, LazyFrame, held, lazy, read_now
-from spark_flow.names import check_name
 from spark_flow.outcome import Outcome, not_its_own_fault
 from spark_flow.side_by_side import IN_FLIGHT, OnFailure, Task, side_by_side
 from spark_flow.storage import boundaries

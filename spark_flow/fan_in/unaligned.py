@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 
-from spark_flow import fingerprint
-from spark_flow.completeness import Completeness, together
+from spark_flow.core import fingerprint
+from spark_flow.core.arrival_rules import RULES, Require
+from spark_flow.core.completeness import Completeness, together
 from spark_flow.errors import (
     BranchesFailed,
     DuplicateNode,
@@ -42,7 +43,6 @@ from spark_flow.fan_in.branches import (
 )
 from spark_flow.frames import LazyFrame, read_now
 from spark_flow.ledger.port import now
-from spark_flow.require import RULES, Require
 from spark_flow.side_by_side import IN_FLIGHT, check_settings
 from spark_flow.storage import boundaries, delta, files
 from spark_flow.storage.port import Intent, Written, app_id

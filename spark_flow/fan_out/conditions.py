@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from spark_flow import fingerprint
+from spark_flow.core import fingerprint
 from spark_flow.errors import InvalidCondition
 from spark_flow.frames import LazyFrame, held
 from spark_flow.storage.sources import Source, schema_of

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from spark_flow import fingerprint
+from spark_flow.core import fingerprint
+from spark_flow.core.names import check_name
 from spark_flow.errors import BranchesFailed, ColumnClash, DuplicateNode, InvalidArgument, NoBranches
 from spark_flow.fan_out.applications import handover, settle_apart
 from spark_flow.frames import Bounded, LazyFrame, Writing, lazy, writing
-from spark_flow.names import check_name
 from spark_flow.sequence import Step, local_sequencer, step
 from spark_flow.side_by_side import IN_FLIGHT, Task, side_by_side
 from spark_flow.storage import files

@@ -12,8 +12,8 @@ import functools
 import json
 from typing import TYPE_CHECKING, TypeAlias
 
+from spark_flow.core.names import check_name
 from spark_flow.errors import DuplicateNode, InvalidArgument, NoBranches, OtherCheckpoint, WriteNotProved
-from spark_flow.names import check_name
 from spark_flow.storage import delta, delta_files, files
 from spark_flow.transforms.columns import check_frame
 

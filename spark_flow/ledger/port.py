@@ -35,7 +35,7 @@ class Event:
         kind: What the node is.
         state: ``started`` is the intent of a node that writes.
         revision: The intent's number; 0 for a node that takes none.
-        fingerprint: What the node was made of (see ``spark_flow.fingerprint``).
+        fingerprint: What the node was made of (see ``spark_flow.core.fingerprint``).
         rows: Rows that the action wrote, where it is known.
         duration_ms: How long the action took, in milliseconds.
         reason: Why the state is what it is, in words.

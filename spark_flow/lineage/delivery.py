@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
+from spark_flow.core.secrets import redact
 from spark_flow.errors import describe
-from spark_flow.secrets import redact
 from spark_flow.storage import files
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from openlineage.client.facet_v2 import (
     schema_dataset,
 )
 
-from spark_flow.completeness import Completeness
+from spark_flow.core.completeness import Completeness
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

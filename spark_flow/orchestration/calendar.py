@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from spark_flow.core.names import check_name
 from spark_flow.errors import InvalidArgument
-from spark_flow.names import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from spark_flow.clock import Clock
+from spark_flow.core.clock import Clock
 from spark_flow.errors import InvalidArgument, UsageError, describe
 from spark_flow.orchestration import plan as plans
 from spark_flow.orchestration import shared_state

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from spark_flow.clock import Clock
+from spark_flow.core.clock import Clock
 from spark_flow.errors import Busy, LeaseLost, OtherLimit, QueueFull, StateDamaged, describe
 from spark_flow.ledger import DeltaRegister, Fence, Register
 from spark_flow.orchestration.claims import Claim, Holder, Pool

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from spark_flow.clock import Clock
+from spark_flow.core.clock import Clock
 from spark_flow.errors import PreviousNotDone
 from spark_flow.orchestration.leases import Leases
 from spark_flow.orchestration.plan import past_of

@@ -7,7 +7,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spark_flow import fingerprint
+from spark_flow.core import fingerprint
 from spark_flow.errors import DamagedFile, StateNotWritable, describe
 from spark_flow.storage import files
 

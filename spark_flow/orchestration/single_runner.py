@@ -7,7 +7,7 @@ import functools
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING
 
-from spark_flow.clock import Clock
+from spark_flow.core.clock import Clock
 from spark_flow.errors import InvalidArgument, PreviousNotDone, UsageError
 from spark_flow.orchestration import plan as plans
 from spark_flow.orchestration.leases import QUEUE, Leases, OnBusy, Rights

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from spark_flow import notify
+from spark_flow.core import notify
 from spark_flow.errors import InvalidArgument, NotNotified
 
 if TYPE_CHECKING:

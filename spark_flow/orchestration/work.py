@@ -9,9 +9,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from spark_flow.core.names import check_name
 from spark_flow.errors import INTERRUPTED, Interrupted, NothingToDo, NotNow, UsageError, describe
 from spark_flow.ledger import DeltaLedger
-from spark_flow.names import check_name
 from spark_flow.orchestration import shared_state
 from spark_flow.orchestration.claims import check_slots
 from spark_flow.orchestration.leases import QUEUE, TTL, Leases, OnBusy, Rights, hold

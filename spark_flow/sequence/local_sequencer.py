@@ -10,11 +10,11 @@ import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from spark_flow import fingerprint
-from spark_flow.completeness import together
+from spark_flow.core import fingerprint
+from spark_flow.core.completeness import together
+from spark_flow.core.secrets import arguments_shown, resolved
 from spark_flow.errors import InvalidStep
 from spark_flow.frames import Bounded, LazyFrame, lazy
-from spark_flow.secrets import arguments_shown, resolved
 from spark_flow.storage.sources import Source
 from spark_flow.transforms.pipe import apply
 

@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from spark_flow.names import quote_identifier
+from spark_flow.core.names import quote_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -23,9 +23,9 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from spark_flow import fingerprint, secrets
+from spark_flow.core import fingerprint, secrets
+from spark_flow.core.names import quote_identifier
 from spark_flow.errors import CannotReplace, InvalidArgument, MissingInput, WriteNotProved
-from spark_flow.names import quote_identifier
 from spark_flow.storage import delta_files, files, key_rows, violations
 from spark_flow.storage.content import Content, measured, observed
 from spark_flow.storage.port import ALL, Held, Intent, Written

@@ -11,9 +11,9 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from spark_flow import fingerprint, secrets
+from spark_flow.core import fingerprint, secrets
+from spark_flow.core.names import check_name
 from spark_flow.errors import DamagedFile, InvalidArgument, NotRepresentable, WriteNotProved, describe
-from spark_flow.names import check_name
 from spark_flow.storage import files, key_rows
 from spark_flow.storage.content import Content, measured, observed
 from spark_flow.storage.key_folder import MANIFEST, data_files, lacking, read, read_manifest, rows_in_footers

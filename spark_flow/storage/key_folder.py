@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from spark_flow import secrets
+from spark_flow.core import secrets
 from spark_flow.errors import MissingInput
 from spark_flow.storage import files
 from spark_flow.storage.content import Content, measured

@@ -12,8 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from spark_flow.core.names import quote_identifier, quote_literal
 from spark_flow.errors import InvalidArgument, MissingColumns, OtherTimeZone, OutsideKey
-from spark_flow.names import quote_identifier, quote_literal
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame

@@ -21,10 +21,10 @@ from annotated_types import Ge, Le, MinLen
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from spark_flow import fingerprint
-from spark_flow.completeness import Completeness
+from spark_flow.core import fingerprint
+from spark_flow.core.completeness import Completeness
+from spark_flow.core.names import check_name
 from spark_flow.errors import InvalidMarker, MarkerTooNew, OutsideRoots, WriteNotProved, describe, some
-from spark_flow.names import check_name
 from spark_flow.storage import delta_files, files, key_folder
 from spark_flow.storage.delta import open_table
 

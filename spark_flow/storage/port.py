@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
-    from spark_flow.completeness import Completeness
+    from spark_flow.core.completeness import Completeness
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spark_flow.names import quote_identifier, quote_literal
+from spark_flow.core.names import quote_identifier, quote_literal
 from spark_flow.storage.reading import encoding, given, is_true
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from spark_flow import secrets
+from spark_flow.core import secrets
 from spark_flow.errors import UnknownFormat
 from spark_flow.storage import folders
 from spark_flow.storage.delta import delta

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from spark_flow import fingerprint, secrets
+from spark_flow.core import fingerprint, secrets
 from spark_flow.errors import InvalidArgument, MissingInput, NotArrived
 from spark_flow.storage import arrivals, files, records
 from spark_flow.storage.delta import open_table

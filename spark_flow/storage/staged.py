@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from spark_flow import fingerprint
+from spark_flow.core import fingerprint
 from spark_flow.storage import port
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from spark_flow.core.names import quote_identifier
 from spark_flow.errors import ColumnClash, MissingColumns, NoBranches
-from spark_flow.names import quote_identifier
 from spark_flow.transforms.columns import check_frame, folding
 
 if TYPE_CHECKING:

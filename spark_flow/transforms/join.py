@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from spark_flow.core.names import quote_identifier
 from spark_flow.errors import ColumnClash, DuplicateKeys, MissingColumns, NoBranches, TypeConflict
-from spark_flow.names import quote_identifier
 from spark_flow.transforms.columns import Fold, check_frame, folding, same_type, unique_columns
 
 if TYPE_CHECKING:

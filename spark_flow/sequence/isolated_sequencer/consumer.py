@@ -7,12 +7,12 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from spark_flow import fingerprint
-from spark_flow.clock import Clock
-from spark_flow.completeness import Completeness, together
+from spark_flow.core import fingerprint
+from spark_flow.core.arrival_rules import RULES, Require, all_succeeded
+from spark_flow.core.clock import Clock
+from spark_flow.core.completeness import Completeness, together
 from spark_flow.errors import InvalidArgument, InvalidMarker, InvalidRule, SparkFlowError, UpstreamNotReady
 from spark_flow.frames import LazyFrame
-from spark_flow.require import RULES, Require, all_succeeded
 from spark_flow.sequence.isolated_sequencer.keys import KeyMap, keys_of, same_key
 from spark_flow.sequence.isolated_sequencer.polling import (
     OnFailed,

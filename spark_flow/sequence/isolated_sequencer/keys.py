@@ -6,8 +6,8 @@ import datetime as dt
 import re
 from typing import TYPE_CHECKING, TypeAlias
 
+from spark_flow.core.names import check_name
 from spark_flow.errors import InvalidArgument
-from spark_flow.names import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,7 +15,7 @@ from spark_flow.storage import markers
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from spark_flow.clock import Clock
+    from spark_flow.core.clock import Clock
     from spark_flow.storage.markers import Marker
 
 _LONGEST = 1e9  # seconds: 30 years; not a number is below no number

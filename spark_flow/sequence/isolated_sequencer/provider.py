@@ -6,8 +6,8 @@ import contextlib
 import dataclasses
 from typing import TYPE_CHECKING
 
-from spark_flow import fingerprint
-from spark_flow.completeness import Completeness, together
+from spark_flow.core import fingerprint
+from spark_flow.core.completeness import Completeness, together
 from spark_flow.errors import (
     DuplicateNode,
     InvalidArgument,

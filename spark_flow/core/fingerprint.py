@@ -3,7 +3,7 @@
 The bug to fear is the reuse of a stale boundary, so a function's fingerprint also covers what it calls and
 reads in the user's own modules: helper functions, classes and constants. Comments, docstrings and layout do
 not count. Installed packages do not either: pin them, or pass ``version=``. Nor do credentials: what has the name of
-one (``spark_flow.secrets``), the user and password of an address, and what ``${oc.env:NAME}`` stands for.
+one (``spark_flow.core.secrets``), the user and password of an address, and what ``${oc.env:NAME}`` stands for.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
+from spark_flow.core.secrets import arguments_shown, is_secret, without_credentials
 from spark_flow.errors import InvalidStep
-from spark_flow.secrets import arguments_shown, is_secret, without_credentials
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -54,7 +54,7 @@ _CHANGES = frozenset(
     ]
 )
 _PATHS = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-_OURS = str(pathlib.Path(__file__).parent)
+_OURS = str(pathlib.Path(__file__).parent.parent)
 _INSTALLED = tuple(dict.fromkeys([*_PATHS, *site.getsitepackages(), site.getusersitepackages(), _OURS]))
 _CUT = re.compile(r"\.\.\. \d+ more fields")
 _ALL_FIELDS, _FEW = 1_000_000, 20
