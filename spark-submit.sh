@@ -85,7 +85,7 @@ if [[ ${SPARK_HOME:-} ]]; then
   core=$(compgen -G "$SPARK_HOME/jars/spark-core_*.jar" | head -n 1) || true
   [[ ! $core || $core == */spark-core_2.13-$line.* ]] ||
     die "SPARK_HOME=$SPARK_HOME is ${core##*/}; expected Spark $line. Unset SPARK_HOME to use the Spark in .venv."
-  [[ $ivy_settings ]] || add "spark.jars.ivySettings=$here/spark_flow/jars/ivysettings.xml"
+  [[ $ivy_settings ]] || add "spark.jars.ivySettings=$here/spark_flow/spark/resources/ivysettings.xml"
   [[ $lineage_wanted != yes ]] || packages=$listener
   if [[ -x $here/.venv/bin/python ]]; then # executors need nothing of ours; the driver needs spark_flow
     export PYSPARK_DRIVER_PYTHON=${PYSPARK_DRIVER_PYTHON:-$here/.venv/bin/python}
@@ -107,18 +107,18 @@ else
   elif compgen -G "$cache/delta-spark_*.jar" > /dev/null; then
     delta=$(printf '%s,' "$cache"/*.jar) && delta=${delta%,}
   else
-    delta=$("$python" -m spark_flow.session jars)
+    delta=$("$python" -m spark_flow.spark.session jars)
   fi
   [[ $jars ]] || jars=$(of_yours spark.jars) || true
   [[ ! $delta ]] || jars=${jars:+$jars,}$delta
   if [[ $lineage_wanted == yes ]]; then
     jar=$(compgen -G "${cache%/*}/openlineage-spark-${listener##*:}/openlineage-spark_*.jar" | head -n 1) ||
-      jar=$("$python" -m spark_flow.session jars lineage)
+      jar=$("$python" -m spark_flow.spark.session jars lineage)
     jars=${jars:+$jars,}$jar
   fi
   : "${master:=$(of_yours spark.master || echo 'local[*]')}"
 
-  # The class-data archive of spark_flow/archive.py: the JVM starts sooner with it. It is made where the jars were fetched.
+  # The class-data archive of spark_flow/spark/archive.py: the JVM starts sooner with it. It is made where the jars were fetched.
   build=${version##*$'\n'}
   archive=$cache/archives/${build//[^A-Za-z0-9.]/-}$SPARK_HOME/classes.jsa
   whole() { [[ $(wc -c < "$archive" | tr -d ' ') == "$(cat "${archive%.jsa}.size" 2> /dev/null)" ]]; }
@@ -126,7 +126,7 @@ else
   if [[ $master != local* || ${SPARK_FLOW_ARCHIVE:-} == no ]]; then
     archive=''
   elif ! current && [[ -w $cache/archives ]]; then
-    "$python" -c 'from spark_flow.session import make_archive; make_archive()' || true
+    "$python" -c 'from spark_flow.spark.session import make_archive; make_archive()' || true
   fi
   [[ ! $archive ]] || { current && whole; } || archive=''
 fi

@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 
 import spark_flow as sf
 from spark_flow.errors import BranchesFailed
-from spark_flow.session import session
+from spark_flow.spark.session import session
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "jobs"))

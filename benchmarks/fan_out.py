@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from pyspark.storagelevel import StorageLevel
 
 import spark_flow as sf
-from spark_flow.session import session
+from spark_flow.spark.session import session
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "jobs"))

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import spark_flow as sf
-from spark_flow.session import session
+from spark_flow.spark.session import session
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "jobs"))
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 
 import spark_flow as sf
-from spark_flow.session import session
+from spark_flow.spark.session import session
 from spark_flow.storage.port import Intent
 
 if TYPE_CHECKING:

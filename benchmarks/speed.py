@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyspark
 from deltalake import DeltaTable
 
-from spark_flow import archive
-from spark_flow.java import delta_jars, java_command, java_text
-from spark_flow.session import DELTA
-from spark_flow.session import main as session_command
+from spark_flow.spark import archive
+from spark_flow.spark.jars import delta_jars, java_command, java_text
+from spark_flow.spark.session import DELTA
+from spark_flow.spark.session import main as session_command
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "benchmarks" / "work" / "speed"

@@ -6,9 +6,9 @@ import shlex
 import subprocess
 from typing import TYPE_CHECKING, Literal
 
-from spark_flow import submit
 from spark_flow.core import fingerprint
 from spark_flow.errors import describe
+from spark_flow.spark import submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -63,7 +63,7 @@ def backfill(
     Args:
         keys: What is stale, those with the fewest hops first.
         again: Looks again what is stale: asked before and after each key.
-        launcher: See ``spark_flow.submit.launcher``.
+        launcher: See ``spark_flow.spark.submit.launcher``.
         tell: Told what goes on.
 
     Returns:

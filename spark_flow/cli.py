@@ -14,7 +14,7 @@ from spark_flow import backfill as backfills
 from spark_flow.errors import SparkFlowError, describe
 from spark_flow.ledger import DeltaLedger, Event
 from spark_flow.orchestration.leases import Leases, Place, free
-from spark_flow.session import session
+from spark_flow.spark.session import session
 from spark_flow.stale import StaleKey
 from spark_flow.stale import stale as find_stale
 from spark_flow.storage import files

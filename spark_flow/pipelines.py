@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_flow import config as files
-from spark_flow import submit
 from spark_flow.core.secrets import Redactor, redact, scrub
 from spark_flow.errors import InvalidArgument, PreviousNotDone, SummaryNotWritten, describe
 from spark_flow.flow import execute
@@ -24,7 +23,8 @@ from spark_flow.lineage import follow
 from spark_flow.orchestration.past import Gate
 from spark_flow.orchestration.work import Order, Pipeline
 from spark_flow.run import Run, recomputing
-from spark_flow.session import existing, session
+from spark_flow.spark import submit
+from spark_flow.spark.session import existing, session
 from spark_flow.storage.files import join
 from spark_flow.view import logs
 from spark_flow.view.summary import write_summary

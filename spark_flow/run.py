@@ -721,7 +721,7 @@ def recomputing(do: Callable[[], T]) -> T:
 
 
 def _session_of(spark: SparkSession | Callable[[], SparkSession] | None) -> SparkSession:
-    from spark_flow.session import warn_of_hanging_udfs
+    from spark_flow.spark.session import warn_of_hanging_udfs
 
     if spark is None:
         from pyspark.sql import SparkSession

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spark_flow import archive, java
+from spark_flow.spark import archive, jars
 
 ROOT = Path(__file__).parents[1]
 VERSION = "echo 'openjdk version \"17.0.1\"' >&2; echo 'Some VM (build 17.0.1+8, sharing)' >&2"
@@ -36,7 +36,7 @@ def made(monkeypatch, tmp_path):
     monkeypatch.setenv("SPARK_HOME", str(home))
     monkeypatch.delenv("SPARK_FLOW_ARCHIVE", raising=False)
     monkeypatch.setattr(archive, "ROOM", 0)
-    (java.jars_folder() / java.ARCHIVES).mkdir(parents=True)
+    (jars.jars_folder() / jars.ARCHIVES).mkdir(parents=True)
     past = time.time() - 60
     for path in (home / "jars", home / "jars" / "spark-core.jar"):
         os.utime(path, (past, past))
@@ -53,7 +53,7 @@ def made_and_used():
 
 
 def runs():
-    counted = java.spark_home() / "bin" / "runs"
+    counted = jars.spark_home() / "bin" / "runs"
     return len(counted.read_text().splitlines()) if counted.exists() else 0
 
 
@@ -68,11 +68,11 @@ def test_it_is_made_once_with_one_line_and_used(made, capfd):
 
 def test_a_changed_jar_and_a_cut_archive_have_it_made_again(made):
     made_and_used()
-    os.utime(java.spark_home() / "jars" / "spark-core.jar", (time.time() + 5, time.time() + 5))
+    os.utime(jars.spark_home() / "jars" / "spark-core.jar", (time.time() + 5, time.time() + 5))
     assert archive.options() == ""
     archive.make(made, {})
     assert runs() == 2
-    os.utime(java.spark_home() / "jars" / "spark-core.jar", (1, 1))
+    os.utime(jars.spark_home() / "jars" / "spark-core.jar", (1, 1))
     os.truncate(made, 3)  # Java would crash
     assert archive.options() == ""
     assert made_and_used()[1]
@@ -91,7 +91,7 @@ def test_another_java_has_an_archive_of_its_own(made, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("dump", ["exit 1", ": > /dev/null", ': > "${word#*=}"'], ids=["fails", "writes none", "empty"])
 def test_what_cannot_be_made_is_said_and_not_used(made, capfd, dump):
-    put(java.spark_home() / "bin" / "spark-submit", SUBMIT.replace("DUMP", dump))
+    put(jars.spark_home() / "bin" / "spark-submit", SUBMIT.replace("DUMP", dump))
     why, used = made_and_used()
     assert (bool(why), used) == (True, "")
     assert len(capfd.readouterr().err.splitlines()) == 2
@@ -124,8 +124,8 @@ def test_java_says_nothing_of_an_archive_that_it_cannot_use(tmp_path, content):
     if content is not None:
         (tmp_path / "classes.jsa").write_bytes(content)
     options = f"-XX:SharedArchiveFile={tmp_path}/classes.jsa {archive.QUIET}".split()
-    done = subprocess.run([java.java_command(), *options, "-version"], capture_output=True, text=True, check=False)
-    plain = subprocess.run([java.java_command(), "-version"], capture_output=True, text=True, check=False)
+    done = subprocess.run([jars.java_command(), *options, "-version"], capture_output=True, text=True, check=False)
+    plain = subprocess.run([jars.java_command(), "-version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, plain.stdout)
     assert done.stderr.replace(", sharing", "") == plain.stderr.replace(", sharing", "")
 
@@ -136,7 +136,7 @@ def test_spark_submit_uses_the_same_archive_while_it_is_whole(made, monkeypatch,
     home = next((ROOT / ".venv" / "lib").glob("python3*/site-packages/pyspark"))
     shown = f'#!/bin/sh\ncase "$*" in *-version*) {VERSION};; *) echo "$SPARK_SUBMIT_OPTS" >&2; exit 3;; esac\n'
     put(tmp_path / "java" / "bin" / "java", shown)
-    (java.jars_folder() / "delta-spark_4.2_2.13-1.jar").touch()
+    (jars.jars_folder() / "delta-spark_4.2_2.13-1.jar").touch()
     monkeypatch.setenv("SPARK_HOME", str(home))
     file = archive.path()
     file.parent.mkdir(parents=True)

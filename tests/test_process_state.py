@@ -12,7 +12,7 @@ import pytest
 import spark_flow
 from spark_flow.core import notify
 from spark_flow.errors import NotNotified
-from spark_flow.session import existing, session
+from spark_flow.spark.session import existing, session
 
 PACKAGE = pathlib.Path(spark_flow.__file__).parent
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from spark_flow import java, session
 from spark_flow.errors import EnvironmentTooOld
+from spark_flow.spark import jars, session
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -18,7 +18,7 @@ CONF = Path(__file__).parents[1] / "conf"
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
     monkeypatch.setenv("SPARK_FLOW_CACHE", str(tmp_path / "cache"))
-    return java.jars_folder()
+    return jars.jars_folder()
 
 
 def fake_java(monkeypatch, folder, script):
@@ -44,21 +44,21 @@ def conf(name):
     ],
 )
 def test_java_versions(text, expected):
-    assert java.parse_java_version(text) == expected
+    assert jars.parse_java_version(text) == expected
 
 
 @pytest.mark.parametrize(("script", "found"), [("echo 'version \"11.0.2\"' >&2", "11"), ("exit 1", "none")])
 def test_java_missing_or_too_old(monkeypatch, tmp_path, script, found):
     fake_java(monkeypatch, tmp_path, script)
     with pytest.raises(EnvironmentTooOld) as error:
-        java.check_java()
+        jars.check_java()
     assert error.value.what == "Java"
     assert error.value.found.startswith(found)
 
 
 def test_java_home_wins_over_path(monkeypatch, tmp_path):
     fake_java(monkeypatch, tmp_path, "echo 'version \"21.0.1\"' >&2")
-    assert java.check_java() == 21
+    assert jars.check_java() == 21
 
 
 def test_jars_are_fetched_once_by_whoever_comes_first(monkeypatch, cache):
@@ -69,10 +69,10 @@ def test_jars_are_fetched_once_by_whoever_comes_first(monkeypatch, cache):
         (ready / "delta-spark_4.2_2.13-1.jar").touch()
         both.wait(10)  # nobody has renamed yet: both were seen to be in it
 
-    monkeypatch.setattr(java, "check_java", lambda: 17)
-    monkeypatch.setattr(java, "_retrieve", retrieve)
+    monkeypatch.setattr(jars, "check_java", lambda: 17)
+    monkeypatch.setattr(jars, "_retrieve", retrieve)
     results: list[tuple[str, ...]] = []
-    threads = [threading.Thread(target=lambda: results.append(java.delta_jars())) for _ in range(2)]
+    threads = [threading.Thread(target=lambda: results.append(jars.delta_jars())) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -89,7 +89,7 @@ def test_failed_fetch_names_reason_and_folder_and_leaves_nothing(monkeypatch, tm
         'case "$*" in *-version*) echo \'version "17"\' >&2;; *) echo "Server access error: refused"; exit 1;; esac',
     )
     with pytest.raises(EnvironmentTooOld) as error:
-        java.delta_jars()
+        jars.delta_jars()
     assert "refused" in error.value.found
     assert str(cache) in error.value.found
     assert list(cache.parent.iterdir()) == []
@@ -98,13 +98,13 @@ def test_failed_fetch_names_reason_and_folder_and_leaves_nothing(monkeypatch, tm
 def test_command_line_ends_with_the_error_s_exit_code(monkeypatch, tmp_path):
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     monkeypatch.setenv("SPARK_FLOW_CACHE", str(tmp_path / "cache"))
-    command = [sys.executable, "-m", "spark_flow.session", "jars"]
+    command = [sys.executable, "-m", "spark_flow.spark.session", "jars"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
 
 
 def test_conf_files_agree_with_the_package():
-    delta, spark = java._versions()
+    delta, spark = jars._versions()
     defaults = conf("spark-defaults.conf")
     assert defaults.pop("spark.jars.packages") == f"io.delta:delta-spark_{spark}_2.13:{delta}"
     ours = session.LOCAL_DEFAULTS | session.DELTA | {session.UDF_ARROW: "false"}
@@ -151,5 +151,5 @@ def test_a_missing_listener_says_what_to_do(monkeypatch):
 
 def test_spark_submit_takes_the_same_listener():
     text = (CONF.parent / "spark-submit.sh").read_text()
-    assert f"listener=io.openlineage:openlineage-spark_2.13:{java.LISTENER_VERSION}\n" in text
+    assert f"listener=io.openlineage:openlineage-spark_2.13:{jars.LISTENER_VERSION}\n" in text
     assert f"opens={session.OPENS} " in text

@@ -22,7 +22,7 @@ pytestmark = [
 EXIT = "import sys; sys.exit(int(sys.argv[1]))"
 SHOW = """
 import json, sys
-from spark_flow.session import session
+from spark_flow.spark.session import session
 spark = session("show")
 spark.range(3).write.format("delta").save(sys.argv[1])
 sql = ["spark.sql.session.timeZone", "spark.sql.shuffle.partitions"]
@@ -34,7 +34,7 @@ spark.stop()
 """
 SLEEP = """
 import os, time
-from spark_flow.session import session
+from spark_flow.spark.session import session
 session("sleep")
 print(os.getpid(), flush=True)
 time.sleep(120)

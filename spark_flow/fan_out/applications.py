@@ -14,12 +14,12 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from spark_flow import submit
 from spark_flow.core import fingerprint
 from spark_flow.core.secrets import resolved
 from spark_flow.errors import ApplicationFailed, DamagedFile, describe
 from spark_flow.frames import Bounded, LazyFrame
-from spark_flow.session import end_with, session
+from spark_flow.spark import submit
+from spark_flow.spark.session import end_with, session
 from spark_flow.storage import boundaries, files
 from spark_flow.storage.port import Intent, Written
 

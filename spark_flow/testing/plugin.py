@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """One local Delta session for the whole test run: two cores, few partitions, no UI."""
-    from spark_flow.session import session
+    from spark_flow.spark.session import session
 
     made = session("tests", config={"spark.master": "local[2]", "spark.sql.shuffle.partitions": "2"})
     yield made

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from spark_flow import submit
 from spark_flow.core import fingerprint
 from spark_flow.core.secrets import redact
 from spark_flow.errors import InvalidArgument, TriggeredFailed, TriggeredWaits, UnknownJob, describe
+from spark_flow.spark import submit
 from spark_flow.storage.port import Intent, Written
 
 if TYPE_CHECKING:

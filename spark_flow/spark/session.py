@@ -1,6 +1,6 @@
 """A Spark session with Delta Lake, quick and quiet on one machine, and untouched where somebody else made it.
 
-``python -m spark_flow.session jars`` prints Delta's jars as one comma list, for ``spark-submit --jars``;
+``python -m spark_flow.spark.session jars`` prints Delta's jars as one comma list, for ``spark-submit --jars``;
 ``jars lineage`` that of OpenLineage's listener.
 """
 
@@ -16,9 +16,9 @@ import time
 import warnings
 from typing import TYPE_CHECKING
 
-from spark_flow import archive
 from spark_flow.errors import EnvironmentTooOld
-from spark_flow.java import LISTENER_VERSION, RESOURCES, check_java, delta_jars, listener_jars
+from spark_flow.spark import archive
+from spark_flow.spark.jars import LISTENER_VERSION, RESOURCES, check_java, delta_jars, listener_jars
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -214,7 +214,7 @@ def main(argv: list[str]) -> int:
     except EnvironmentTooOld as error:
         print(f"spark_flow: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
-    print("usage: python -m spark_flow.session jars [lineage] | archive", file=sys.stderr)  # noqa: T201
+    print("usage: python -m spark_flow.spark.session jars [lineage] | archive", file=sys.stderr)  # noqa: T201
     return 2
 
 

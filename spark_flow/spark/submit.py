@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_flow.errors import Interrupted, NotNow
-from spark_flow.session import local_settings
+from spark_flow.spark.session import local_settings
 from spark_flow.storage import files
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OLDEST_JAVA = 17
 LISTENER_VERSION = "1.53.0"
-RESOURCES = Path(__file__).parent / "jars"
+RESOURCES = Path(__file__).parent / "resources"
 ARCHIVES = "archives"  # in the folder of Delta's jars that were fetched here: those of archive.py are kept in it
 
 

@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spark_flow.java import ARCHIVES, RESOURCES, jars_folder, java_command, java_text, spark_home
+from spark_flow.spark.jars import ARCHIVES, RESOURCES, jars_folder, java_command, java_text, spark_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
