@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 from spark_flow import config as files
+from spark_flow.engine.run import Run
 from spark_flow.flow import execute
-from spark_flow.run import Run
 from spark_flow.spark.session import session
 
 HERE = Path(__file__).resolve().parent

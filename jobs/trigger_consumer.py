@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from spark_flow import job
-from spark_flow.outcome import Observer
+from spark_flow.engine.outcome import Observer
 
 
 def main(argv: Sequence[str] | None = None, *, observers: Sequence[Observer] = ()) -> int:

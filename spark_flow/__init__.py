@@ -5,6 +5,9 @@ durable patterns take a ``Run``.
 """
 
 from spark_flow.core.completeness import Completeness
+from spark_flow.engine.lazy_frame import LazyFrame, read, write
+from spark_flow.engine.outcome import Outcome
+from spark_flow.engine.run import Run
 from spark_flow.fan_in import (
     FanIn,
     aligned_fan_in,
@@ -28,14 +31,11 @@ from spark_flow.fan_out import (
     parallel_split,
     split_batch,
 )
-from spark_flow.frames import LazyFrame, read, write
 from spark_flow.lineage import emit_lineage
 from spark_flow.orchestration.calendar import Calendar, daily, hourly, listed
 from spark_flow.orchestration.concurrent_runner import ConcurrentRunner
 from spark_flow.orchestration.single_runner import SingleRunner
 from spark_flow.orchestration.work import Pipeline, Slots, pipeline
-from spark_flow.outcome import Outcome
-from spark_flow.run import Run
 from spark_flow.sequence import (
     Consumer,
     Handover,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from spark_flow import config as files
 from spark_flow.config.fields import texts
 from spark_flow.core.arrival_rules import parse
+from spark_flow.engine.lazy_frame import LazyFrame, Scope, read, write
 from spark_flow.errors import NotRecorded
 from spark_flow.fan_in import aligned_fan_in, error_table, report_completeness, unaligned_fan_in
 from spark_flow.fan_out import (
@@ -20,7 +21,6 @@ from spark_flow.fan_out import (
     exclusive_choice,
     parallel_split,
 )
-from spark_flow.frames import LazyFrame, Scope, read, write
 from spark_flow.sequence import Step, local_sequencer, publish, step, transaction, trigger, wait_for
 from spark_flow.sequence.isolated_sequencer import announce
 from spark_flow.sequence.isolated_sequencer.keys import parse_keys
@@ -32,9 +32,9 @@ from spark_flow.transforms import join_all, sql, with_completeness
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from spark_flow.engine.run import Run
     from spark_flow.fan_in.unaligned import Fallback
     from spark_flow.fan_out import Condition
-    from spark_flow.run import Run
     from spark_flow.storage.port import Sink
 
 Entry = Callable[["Flow", Any, Scope, "LazyFrame | None"], "LazyFrame | None"]

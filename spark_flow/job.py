@@ -14,6 +14,7 @@ import typer
 
 from spark_flow import config as files
 from spark_flow.core.secrets import redact, scrub
+from spark_flow.engine.run import recomputing
 from spark_flow.errors import (
     INTERRUPTED,
     Interrupted,
@@ -27,7 +28,6 @@ from spark_flow.errors import (
 )
 from spark_flow.orchestration.work import Order
 from spark_flow.pipelines import Application, Asked, alone, other_file, run_file
-from spark_flow.run import recomputing
 from spark_flow.view import logs
 from spark_flow.view.progress import Progress
 from spark_flow.view.summary import check_summary, write_refused
@@ -37,8 +37,8 @@ from spark_flow.view.text import say
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from spark_flow.outcome import Observer
-    from spark_flow.run import Run
+    from spark_flow.engine.outcome import Observer
+    from spark_flow.engine.run import Run
 
 DEBUG = "Print the whole traceback of an error, and all that Spark logs."
 EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 bad config or usage, 75 try again later, 130 interrupted (Ctrl-C)."

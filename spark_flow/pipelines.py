@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_flow import config as files
 from spark_flow.core.secrets import Redactor, redact, scrub
+from spark_flow.engine.run import Run, recomputing
 from spark_flow.errors import InvalidArgument, PreviousNotDone, SummaryNotWritten, describe
 from spark_flow.flow import execute
 from spark_flow.footprints import footprint
@@ -22,7 +23,6 @@ from spark_flow.ledger import DeltaLedger
 from spark_flow.lineage import follow
 from spark_flow.orchestration.past import Gate
 from spark_flow.orchestration.work import Order, Pipeline
-from spark_flow.run import Run, recomputing
 from spark_flow.spark import submit
 from spark_flow.spark.session import existing, session
 from spark_flow.storage.files import join
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
+    from spark_flow.engine.outcome import Observer
     from spark_flow.lineage import Lineage
     from spark_flow.orchestration.shared_state import Footprint
-    from spark_flow.outcome import Observer
     from spark_flow.view.progress import Progress
 
 _LOOKED_AT = 20  # runs of a pipeline among which one is looked for that says from which file it was

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from spark_flow.core.secrets import Redactor
+    from spark_flow.engine.outcome import Observer
     from spark_flow.orchestration.plan import Planned
     from spark_flow.orchestration.work import Pipeline, Summary
-    from spark_flow.outcome import Observer
 
 Kind = Literal["single", "concurrent"]
 

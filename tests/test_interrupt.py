@@ -10,13 +10,13 @@ import time
 import pytest
 
 from spark_flow import Run, job
+from spark_flow.engine.parallel import Task, side_by_side
 from spark_flow.errors import Interrupted, NodeFailed, StoppedBySibling
 from spark_flow.ledger import MemoryLedger
 from spark_flow.orchestration.calendar import daily
 from spark_flow.orchestration.concurrent_runner import ConcurrentRunner
 from spark_flow.orchestration.single_runner import SingleRunner
 from spark_flow.orchestration.work import Order, Pipeline, RunnerInterrupted
-from spark_flow.side_by_side import Task, side_by_side
 from spark_flow.spark import submit
 from spark_flow.storage.port import Written
 from spark_flow.view import logs

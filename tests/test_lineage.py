@@ -17,8 +17,8 @@ from openlineage.client.serde import Serde
 from openlineage_spec import facets_of, wrong_with, wrong_with_all
 
 import spark_flow as sf
+from spark_flow.engine.lazy_frame import LazyFrame
 from spark_flow.errors import InvalidArgument, NodeFailed, NotAllArrived
-from spark_flow.frames import LazyFrame
 from spark_flow.lineage import Lineage, Target, follow
 from spark_flow.lineage.datasets import Data, inputs_of
 from spark_flow.lineage.delivery import GIVE_UP, Delivery

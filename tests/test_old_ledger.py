@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import spark_flow as sf
+from spark_flow.engine.run import recomputing
 from spark_flow.errors import LedgerOld
 from spark_flow.ledger import DeltaLedger, MemoryLedger
-from spark_flow.run import recomputing
 from spark_flow.storage import delta
 from spark_flow.storage.port import Written, app_id
 

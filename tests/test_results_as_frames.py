@@ -7,10 +7,10 @@ from conftest import rows
 
 import spark_flow as sf
 from spark_flow.core.completeness import Completeness
+from spark_flow.engine.lazy_frame import LazyFrame, lazy
 from spark_flow.errors import InvalidArgument
 from spark_flow.fan_in.branches import FanIn
 from spark_flow.fan_out.exclusive_choice import Choice
-from spark_flow.frames import LazyFrame, lazy
 from spark_flow.sequence.isolated_sequencer.consumer import Handover
 
 COMPLETE = Completeness(node="f", expected=("a",), arrived=("a",))

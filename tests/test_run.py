@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spark_flow import Run
+from spark_flow.engine.run import recomputing
 from spark_flow.errors import BadRecords, DuplicateNode, InvalidName, NodeFailed
 from spark_flow.ledger import MemoryLedger
-from spark_flow.run import recomputing
 from spark_flow.storage.port import Written
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from spark_flow import Run
 from spark_flow.cli import app
-from spark_flow.outcome import Outcome
+from spark_flow.engine.outcome import Outcome
 from spark_flow.view.progress import line
 from spark_flow.view.tables import print_rows
 from spark_flow.view.text import cell, markup, plain

@@ -10,6 +10,8 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from spark_flow.core.completeness import Completeness, together
+from spark_flow.engine.lazy_frame import LazyFrame
+from spark_flow.engine.parallel import IN_FLIGHT, OnFailure, check_settings
 from spark_flow.errors import BranchesFailed, NotAllArrived, StoppedBySibling
 from spark_flow.fan_in.branches import (
     Branch,
@@ -28,8 +30,6 @@ from spark_flow.fan_in.branches import (
     planned,
     settle,
 )
-from spark_flow.frames import LazyFrame
-from spark_flow.side_by_side import IN_FLIGHT, OnFailure, check_settings
 from spark_flow.transforms.union import union_by_name
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
-    from spark_flow.run import Run
+    from spark_flow.engine.run import Run
 
 
 def aligned_fan_in(

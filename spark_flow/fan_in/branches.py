@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from spark_flow.core import fingerprint
 from spark_flow.core.completeness import Completeness, together
 from spark_flow.core.names import check_name
+from spark_flow.engine.lazy_frame import Bounded, LazyFrame, held, lazy, read_now
+from spark_flow.engine.outcome import Outcome, not_its_own_fault
+from spark_flow.engine.parallel import IN_FLIGHT, OnFailure, Task, side_by_side
 from spark_flow.errors import (
     BranchesFailed,
     DuplicateNode,
@@ -24,9 +27,6 @@ from spark_flow.errors import (
     describe,
     reason_of,
 )
-from spark_flow.frames import Bounded, LazyFrame, held, lazy, read_now
-from spark_flow.outcome import Outcome, not_its_own_fault
-from spark_flow.side_by_side import IN_FLIGHT, OnFailure, Task, side_by_side
 from spark_flow.storage import boundaries
 from spark_flow.storage.failures import as_missing_input
 from spark_flow.storage.port import Intent, Written
@@ -38,7 +38,7 @@ from spark_flow.transforms.union import common_columns, union_by_name
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from spark_flow.run import Run
+    from spark_flow.engine.run import Run
 
 Input: TypeAlias = "Callable[[], DataFrame] | Source | LazyFrame | DataFrame"
 Inputs: TypeAlias = "Mapping[str, Input] | Sequence[tuple[str, Input]] | Source"

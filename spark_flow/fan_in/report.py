@@ -8,18 +8,18 @@ import pyarrow as pa
 
 from spark_flow.core import fingerprint, notify
 from spark_flow.core.names import check_name
+from spark_flow.engine.lazy_frame import held
 from spark_flow.errors import NotNotified
 from spark_flow.fan_in.branches import FanIn
-from spark_flow.frames import held
 from spark_flow.ledger.port import now
 from spark_flow.storage import delta, files
 from spark_flow.storage.port import Intent, Written, app_id
 
 if TYPE_CHECKING:
     from spark_flow.core.completeness import Completeness
-    from spark_flow.frames import LazyFrame
-    from spark_flow.outcome import Outcome
-    from spark_flow.run import Run
+    from spark_flow.engine.lazy_frame import LazyFrame
+    from spark_flow.engine.outcome import Outcome
+    from spark_flow.engine.run import Run
 
 COLUMNS = pa.schema(
     [

@@ -18,6 +18,8 @@ import pyarrow as pa
 from spark_flow.core import fingerprint
 from spark_flow.core.arrival_rules import RULES, Require
 from spark_flow.core.completeness import Completeness, together
+from spark_flow.engine.lazy_frame import LazyFrame, read_now
+from spark_flow.engine.parallel import IN_FLIGHT, check_settings
 from spark_flow.errors import (
     BranchesFailed,
     DuplicateNode,
@@ -41,9 +43,7 @@ from spark_flow.fan_in.branches import (
     merged,
     settle,
 )
-from spark_flow.frames import LazyFrame, read_now
 from spark_flow.ledger.port import now
-from spark_flow.side_by_side import IN_FLIGHT, check_settings
 from spark_flow.storage import boundaries, delta, files
 from spark_flow.storage.port import Intent, Written, app_id
 from spark_flow.storage.sources import Source
@@ -52,8 +52,8 @@ from spark_flow.transforms.columns import check_frame
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from spark_flow.engine.run import Run
     from spark_flow.ledger import Event
-    from spark_flow.run import Run
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from spark_flow.core import fingerprint
 from spark_flow.core.secrets import resolved
+from spark_flow.engine.lazy_frame import Bounded, LazyFrame
 from spark_flow.errors import ApplicationFailed, DamagedFile, describe
-from spark_flow.frames import Bounded, LazyFrame
 from spark_flow.spark import submit
 from spark_flow.spark.session import end_with, session
 from spark_flow.storage import boundaries, files
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from spark_flow.run import Run
+    from spark_flow.engine.run import Run
     from spark_flow.sequence import Step
     from spark_flow.storage.port import Sink
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from spark_flow.core import fingerprint
+from spark_flow.engine.lazy_frame import LazyFrame, held
 from spark_flow.errors import InvalidCondition
-from spark_flow.frames import LazyFrame, held
 from spark_flow.storage.sources import Source, schema_of
 from spark_flow.transforms.columns import folding, is_frame, unique_columns
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from spark_flow.core import fingerprint
 from spark_flow.core.names import check_name
+from spark_flow.engine.lazy_frame import LazyFrame, held
 from spark_flow.errors import InvalidArgument, InvalidCondition, NoBranches, NotExclusive
-from spark_flow.frames import LazyFrame, held
 from spark_flow.storage.port import Written
 from spark_flow.transforms.columns import is_frame
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
+    from spark_flow.engine.run import Run
     from spark_flow.fan_out.conditions import Answer, Condition
-    from spark_flow.run import Run
 
 T = TypeVar("T")
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql.types import StructType
 
-    from spark_flow.outcome import Outcome
-    from spark_flow.run import Run
+    from spark_flow.engine.outcome import Outcome
+    from spark_flow.engine.run import Run
 
 _OF_FOLDERS = ("csv", "json", "parquet")
 _PARTITIONS = re.compile(r"(?<=[^/:])(/[^/=]+=[^/]*)+/?$")

@@ -22,8 +22,8 @@ from spark_flow.lineage.place import Place, place_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from spark_flow.outcome import Outcome
-    from spark_flow.run import Run
+    from spark_flow.engine.outcome import Outcome
+    from spark_flow.engine.run import Run
 
 _ABORTED = (NotNow, NothingToDo, Interrupted)
 _STATES = {"succeeded": "COMPLETE", "failed": "FAIL", "skipped": "ABORT"}
@@ -49,7 +49,7 @@ class Lineage:
         self._emit(self._place, "START", now())
 
     def __call__(self, point: str, node: str, outcome: Outcome | None) -> None:
-        """Follow a node; see ``spark_flow.run.Observer``."""
+        """Follow a node; see ``spark_flow.engine.run.Observer``."""
         self._safely(functools.partial(self._follow, point, node, outcome))
 
     def finish(self, error: BaseException | None = None) -> None:

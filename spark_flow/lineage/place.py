@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from spark_flow.run import Run
+    from spark_flow.engine.run import Run
 
 PARENT, ROOT = "OPENLINEAGE_PARENT_ID", "OPENLINEAGE_ROOT_PARENT_ID"
 _IDS = uuid.UUID("4f3cbb0e-9d0f-5d47-8a43-6f0a3d7c52b1")  # a namespace of our own for uuid5

@@ -20,7 +20,7 @@ from spark_flow.storage.port import ALL, UNTOLD
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from spark_flow.run import Run
+    from spark_flow.engine.run import Run
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from spark_flow.core.names import check_name
+from spark_flow.engine.parallel import interrupt_jobs, tag_jobs
+from spark_flow.engine.run import Run, recomputing
 from spark_flow.errors import INTERRUPTED, Interrupted, NothingToDo, NotNow, UsageError, describe
 from spark_flow.ledger import DeltaLedger
 from spark_flow.orchestration import shared_state
 from spark_flow.orchestration.claims import check_slots
 from spark_flow.orchestration.leases import QUEUE, TTL, Leases, OnBusy, Rights, hold
 from spark_flow.orchestration.plan import past_of
-from spark_flow.run import Run, recomputing
-from spark_flow.side_by_side import interrupt_jobs, tag_jobs
 from spark_flow.storage import files
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from spark_flow.core import fingerprint
 from spark_flow.core.completeness import together
 from spark_flow.core.secrets import arguments_shown, resolved
+from spark_flow.engine.lazy_frame import Bounded, LazyFrame, lazy
 from spark_flow.errors import InvalidStep
-from spark_flow.frames import Bounded, LazyFrame, lazy
 from spark_flow.storage.sources import Source
 from spark_flow.transforms.pipe import apply
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
-    from spark_flow.frames import HasFrame
-    from spark_flow.run import Run
+    from spark_flow.engine.lazy_frame import HasFrame
+    from spark_flow.engine.run import Run
 
 Transform: TypeAlias = "Callable[..., DataFrame]"
 
@@ -113,7 +113,7 @@ def _chain(run: Run, before: LazyFrame, step: Step, prefix: str) -> LazyFrame:
 
 def lazy_source(run: Run, name: str, value: Any) -> Any:
     """An argument that is a source, or a pattern's result, becomes a frame of the run; others stay as they are."""
-    from spark_flow.frames import held, read
+    from spark_flow.engine.lazy_frame import held, read
 
     if isinstance(value, Source):
         return read(run, name, value)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from typing_extensions import Self
 
-    from spark_flow.outcome import Outcome
-    from spark_flow.run import Run
+    from spark_flow.engine.outcome import Outcome
+    from spark_flow.engine.run import Run
 
 
 @dataclass

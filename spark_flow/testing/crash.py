@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spark_flow.outcome import Observer, Outcome
+    from spark_flow.engine.outcome import Observer, Outcome
 
 POINTS = ("before_action", "during_action", "before_commit", "after_commit", "before_event", "after_event")
 """The points of a node, in order: its action is about to begin, has gone on for a moment (``DURING`` seconds), its

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from rich.status import Status
 
-    from spark_flow.outcome import Outcome
-    from spark_flow.run import Run
+    from spark_flow.engine.outcome import Outcome
+    from spark_flow.engine.run import Run
 
 COLOURS = {"succeeded": "green", "reused": "cyan", "failed": "red", "skipped": "yellow", "waiting": "yellow"}
 EVERY = 60.0  # seconds between two lines of a node that waits
@@ -50,7 +50,7 @@ class Progress:
             self._warn(words)
 
     def __call__(self, point: str, node: str, outcome: Outcome | None) -> None:
-        """Follow a node; see ``spark_flow.run.Observer``."""
+        """Follow a node; see ``spark_flow.engine.run.Observer``."""
         with self._lock:
             if point == "before_action":
                 self._running[node] = None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from spark_flow.engine.outcome import end_of
 from spark_flow.errors import InvalidArgument, SummaryNotWritten, describe
-from spark_flow.outcome import end_of
 
 _OPTION = "--summary-json"
 

@@ -20,9 +20,9 @@ from spark_flow.view.text import cell
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from spark_flow.engine.outcome import Outcome
     from spark_flow.ledger import Event
     from spark_flow.orchestration.claims import Pool
-    from spark_flow.outcome import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from spark_flow.core import fingerprint
 from spark_flow.core.arrival_rules import RULES, Require, all_succeeded
 from spark_flow.core.clock import Clock
 from spark_flow.core.completeness import Completeness, together
+from spark_flow.engine.lazy_frame import LazyFrame
 from spark_flow.errors import InvalidArgument, InvalidMarker, InvalidRule, SparkFlowError, UpstreamNotReady
-from spark_flow.frames import LazyFrame
 from spark_flow.sequence.isolated_sequencer.keys import KeyMap, keys_of, same_key
 from spark_flow.sequence.isolated_sequencer.polling import (
     OnFailed,
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
+    from spark_flow.engine.run import Run
     from spark_flow.ledger import Event
-    from spark_flow.run import Run
 
 
 @dataclass(frozen=True)

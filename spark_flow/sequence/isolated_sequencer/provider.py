@@ -27,9 +27,9 @@ from spark_flow.storage.port import ALL, Intent, Written
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from spark_flow.engine.outcome import Outcome
+    from spark_flow.engine.run import Run
     from spark_flow.ledger import Event
-    from spark_flow.outcome import Outcome
-    from spark_flow.run import Run
 
 SUCCESS = "_SUCCESS"
 

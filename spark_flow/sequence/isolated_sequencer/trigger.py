@@ -23,8 +23,8 @@ from spark_flow.storage.port import Intent, Written
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from spark_flow.outcome import Outcome
-    from spark_flow.run import Run
+    from spark_flow.engine.outcome import Outcome
+    from spark_flow.engine.run import Run
 
 ALLOWED = ("succeeded", "reused", "skipped")
 PATIENCE = 10.0  # seconds that a consumer has to end in, when it is told to

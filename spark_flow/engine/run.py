@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from spark_flow.core.completeness import together
 from spark_flow.core.names import check_name, check_node
 from spark_flow.core.secrets import Redactor, scrub
+from spark_flow.engine.graph import Graph, Lazy
+from spark_flow.engine.history import Journal, Right
+from spark_flow.engine.outcome import Observer, Outcome, end_of, not_its_own_fault, outcome_of, reason_to_skip, why_not
 from spark_flow.errors import (
     DuplicateNode,
     Interrupted,
@@ -25,10 +28,7 @@ from spark_flow.errors import (
     describe,
     old_ledger,
 )
-from spark_flow.graph import Graph, Lazy
-from spark_flow.journal import Journal, Right
 from spark_flow.ledger import DeltaLedger, Event, Kind, Ledger
-from spark_flow.outcome import Observer, Outcome, end_of, not_its_own_fault, outcome_of, reason_to_skip, why_not
 from spark_flow.storage import arrivals, boundaries, targets
 from spark_flow.storage.failures import as_bad_records
 from spark_flow.storage.port import Intent, Written

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from spark_flow.core.completeness import Completeness
+    from spark_flow.engine.outcome import Outcome
+    from spark_flow.engine.run import Run
     from spark_flow.ledger import Event, Kind
-    from spark_flow.outcome import Outcome
-    from spark_flow.run import Run
     from spark_flow.storage.sources import Source
 
 

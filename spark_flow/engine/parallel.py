@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
+    from spark_flow.engine.outcome import Outcome
+    from spark_flow.engine.run import Run
     from spark_flow.ledger import Kind
-    from spark_flow.outcome import Outcome
-    from spark_flow.run import Run
 
 OnFailure = Literal["finish", "stop"]
 
