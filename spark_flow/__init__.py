@@ -5,9 +5,11 @@ durable patterns take a ``Run``.
 """
 
 from spark_flow.core.completeness import Completeness
-from spark_flow.engine.lazy_frame import LazyFrame, read, write
+from spark_flow.engine.lazy_frame import LazyFrame
 from spark_flow.engine.outcome import Outcome
+from spark_flow.engine.reading import read
 from spark_flow.engine.run import Run
+from spark_flow.engine.writing import write
 from spark_flow.fan_in import (
     FanIn,
     aligned_fan_in,

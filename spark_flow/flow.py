@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from spark_flow import config as files
 from spark_flow.config.fields import texts
 from spark_flow.core.arrival_rules import parse
-from spark_flow.engine.lazy_frame import LazyFrame, Scope, read, write
+from spark_flow.engine.reading import read
+from spark_flow.engine.writing import Scope, write
 from spark_flow.errors import NotRecorded
 from spark_flow.fan_in import aligned_fan_in, error_table, report_completeness, unaligned_fan_in
 from spark_flow.fan_out import (
@@ -32,6 +33,7 @@ from spark_flow.transforms import join_all, sql, with_completeness
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from spark_flow.engine.lazy_frame import LazyFrame
     from spark_flow.engine.run import Run
     from spark_flow.fan_in.unaligned import Fallback
     from spark_flow.fan_out import Condition

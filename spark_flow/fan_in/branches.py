@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, TypeAlias
 from spark_flow.core import fingerprint
 from spark_flow.core.completeness import Completeness, together
 from spark_flow.core.names import check_name
-from spark_flow.engine.lazy_frame import Bounded, LazyFrame, held, lazy, read_now
+from spark_flow.engine.lazy_frame import Bounded, LazyFrame, held, lazy
 from spark_flow.engine.outcome import Outcome, not_its_own_fault
 from spark_flow.engine.parallel import IN_FLIGHT, OnFailure, Task, side_by_side
+from spark_flow.engine.reading import read_now
 from spark_flow.errors import (
     BranchesFailed,
     DuplicateNode,

@@ -18,8 +18,9 @@ import pyarrow as pa
 from spark_flow.core import fingerprint
 from spark_flow.core.arrival_rules import RULES, Require
 from spark_flow.core.completeness import Completeness, together
-from spark_flow.engine.lazy_frame import LazyFrame, read_now
+from spark_flow.engine.lazy_frame import LazyFrame
 from spark_flow.engine.parallel import IN_FLIGHT, check_settings
+from spark_flow.engine.reading import read_now
 from spark_flow.errors import (
     BranchesFailed,
     DuplicateNode,

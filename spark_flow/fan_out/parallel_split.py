@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from spark_flow.core import fingerprint
 from spark_flow.core.names import check_name
-from spark_flow.engine.lazy_frame import Bounded, LazyFrame, Writing, lazy, writing
+from spark_flow.engine.lazy_frame import Bounded, LazyFrame, lazy
 from spark_flow.engine.parallel import IN_FLIGHT, Task, side_by_side
+from spark_flow.engine.writing import Writing, writing
 from spark_flow.errors import BranchesFailed, ColumnClash, DuplicateNode, InvalidArgument, NoBranches
 from spark_flow.fan_out.applications import handover, settle_apart
 from spark_flow.sequence import Step, local_sequencer, step
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
-    from spark_flow.engine.lazy_frame import HasFrame, Scope
+    from spark_flow.engine.lazy_frame import HasFrame
     from spark_flow.engine.outcome import Outcome
     from spark_flow.engine.run import Run
+    from spark_flow.engine.writing import Scope
     from spark_flow.sequence.local_sequencer import Transform
 
 Share = Literal["MEMORY_AND_DISK", "MEMORY_ONLY", "DISK_ONLY", "boundary"]

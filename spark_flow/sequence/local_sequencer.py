@@ -113,7 +113,8 @@ def _chain(run: Run, before: LazyFrame, step: Step, prefix: str) -> LazyFrame:
 
 def lazy_source(run: Run, name: str, value: Any) -> Any:
     """An argument that is a source, or a pattern's result, becomes a frame of the run; others stay as they are."""
-    from spark_flow.engine.lazy_frame import held, read
+    from spark_flow.engine.lazy_frame import held
+    from spark_flow.engine.reading import read
 
     if isinstance(value, Source):
         return read(run, name, value)

@@ -1,0 +1,111 @@
+"""Sources as frames of a run: what is pinned, what is checked, what is set aside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spark_flow.core.names import quote_literal
+from spark_flow.engine.lazy_frame import LazyFrame
+from spark_flow.errors import NotRecorded
+from spark_flow.storage import arrivals, files, sources
+from spark_flow.storage.delta import delta
+from spark_flow.storage.failures import as_missing_input
+from spark_flow.storage.port import Intent, Written, app_id
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from spark_flow.engine.run import Run
+    from spark_flow.storage.sources import Source
+
+
+def read(run: Run, name: str, source: Source) -> LazyFrame:
+    """Data as a frame of the run.
+
+    A Delta table's version is pinned at the generation's first read, and a retry reads that version again. Files
+    are read as they are; records that are not by the schema fail the run or are set aside (``bad_records``).
+
+    Raises (when the frame is asked for):
+        MissingInput: A file, folder or table is not there; all that are missing are named.
+        NotArrived: The same, where the source's path is another one for each key or branch (exit code 75).
+        BadRecords: Within the action that meets one.
+    """
+    node = run.node(name)
+    run.graph.sources[node] = source
+    run.secrets.learn_from(source.options)
+    return LazyFrame(run, node, "source", source.fingerprint, (), lambda: read_now(run, node, source))
+
+
+def read_now(run: Run, node: str, source: Source, name: str = "") -> DataFrame:
+    """A source's frame as ``read`` has it.
+
+    Args:
+        run: The run.
+        node: Where a pinned version or what was set aside is recorded.
+        source: What to read.
+        name: What an error calls the source; by default the node.
+    """
+    if source.format == "delta":
+        return _read_delta(run, node, source)
+    return _read_files(run, node, source, name or node)
+
+
+def _read_delta(run: Run, node: str, source: Source) -> DataFrame:
+    def pin(_: Intent) -> Written:
+        version = sources.current_version(node, source)
+        return Written(reason=f"pinned at version {version}", detail={"version": version, "path": source.path})
+
+    if run.plan and not run.keeps(node):
+        return sources.read_delta(run.spark, source, sources.current_version(node, source))
+    outcome = run.once(node, pin, kind="source", fingerprint=source.fingerprint, writes=False)
+    return sources.read_delta(run.spark, source, int(outcome.detail["version"]))
+
+
+def _read_files(run: Run, node: str, source: Source, name: str) -> DataFrame:
+    if run.keeps(node):
+        remedy = "Give a step between it and what is done anew restart: true"
+        raise NotRecorded(node, "its files would be read again, and may have changed", remedy)
+    found = sources.check_present(name, source)
+    if found:
+        run.graph.inputs[name] = arrivals.facts(source.paths, found)
+    try:
+        if source.bad_records == "fail":
+            return sources.read_files(run.spark, name, source)
+        good, bad = sources.split_bad_records(run.spark, source)
+    except Exception as error:  # of a path that is a pattern Spark alone knows what is there
+        missing = as_missing_input(name, error)
+        if missing is None or missing is error:
+            raise
+        raise sources.absent(name, source, missing.missing) from error
+    if not run.plan:
+        _quarantine(run, node, source, bad)
+    return good
+
+
+def _quarantine(run: Run, node: str, source: Source, bad: DataFrame) -> None:
+    """Set bad records aside in ``<state>/quarantine/<pipeline>`` before anything is made from the good ones."""
+    from pyspark.sql import functions as F
+
+    where = f"`key` = {quote_literal(run.key)} AND `source` = {quote_literal(node)}"
+    path = files.join(files.absolute(run.state), "quarantine", run.pipeline)
+    # By partitions, so that branches which set records aside at the same time do not conflict.
+    sink = delta(path, replace_where=where, partition_by=("key", "source"))
+    id_ = app_id(run.pipeline, node, run.key)
+
+    def set_aside(intent: Intent) -> Written:
+        if not sink.remembered(id_, run.key) and bad.isEmpty():
+            return Written(reason="no bad records")
+        place = {"pipeline": run.pipeline, "key": run.key, "source": node, "revision": intent.revision}
+        rows = bad.select(*[F.lit(value).alias(name) for name, value in place.items()], "*")
+        written = sink.write(rows, intent)
+        count = {} if written.rows is None else {"quarantined": written.rows}  # as the table counts them
+        told = "bad records" if written.rows is None else f"{written.rows} bad record(s)"
+        return Written(reason=f"{told} set aside in {path}", detail={**count, **written.detail})
+
+    run.once(
+        node,
+        set_aside,
+        kind="source",
+        fingerprint=source.fingerprint,
+        remembered=lambda: sink.remembered(id_, run.key),
+    )
