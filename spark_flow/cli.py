@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from spark_flow import backfill as backfills
 from spark_flow.errors import SparkFlowError, describe
 from spark_flow.ledger import DeltaLedger, Event
+from spark_flow.operations import backfill as backfills
+from spark_flow.operations.stale import StaleKey
+from spark_flow.operations.stale import stale as find_stale
+from spark_flow.operations.verify import verify as check
 from spark_flow.orchestration.leases import Leases, Place, free
 from spark_flow.spark.session import session
-from spark_flow.stale import StaleKey
-from spark_flow.stale import stale as find_stale
 from spark_flow.storage import files
-from spark_flow.verify import verify as check
 from spark_flow.view.tables import leases_table, run_table, runs, status_table, wide_console
 from spark_flow.view.text import cell, say
 

@@ -9,8 +9,8 @@ from conftest import states
 import spark_flow as sf
 from spark_flow import config
 from spark_flow.errors import MissingInput, NotArrived, NotNow
+from spark_flow.operations.verify import verify
 from spark_flow.storage import arrivals, sources
-from spark_flow.verify import verify
 
 SCHEMA = "id INT NOT NULL"
 JOB = """

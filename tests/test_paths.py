@@ -6,8 +6,8 @@ from conftest import rows
 import spark_flow as sf
 from spark_flow.errors import ConfigError, InvalidPath
 from spark_flow.ledger import DeltaLedger
+from spark_flow.operations.verify import verify
 from spark_flow.storage import boundaries, files
-from spark_flow.verify import verify
 
 KEY = "2013-01-02"
 TAKEN = ["sp ace", "é☃", "100%", "pl+us", "a:b", "q'uo\"te", "{a,b}", "st*ar", "amp&eq=1"]

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import spark_flow as sf
-from spark_flow.backfill import backfill, shown, words
 from spark_flow.cli import app
 from spark_flow.ledger import DeltaLedger, MemoryLedger
-from spark_flow.stale import stale
+from spark_flow.operations.backfill import backfill, shown, words
+from spark_flow.operations.stale import stale
 from spark_flow.storage.markers import Reference, path_of, read
 
 
@@ -146,7 +146,9 @@ def test_a_long_chain_and_many_diamonds_are_followed_once(teams, monkeypatch):
     assert teams.stale() == []
     mark(teams.root, dataset="x", key=days[0], revision=2, generation=2)
     reads = []
-    monkeypatch.setattr("spark_flow.stale.markers.read", lambda path, read=read: reads.append(path) or read(path))
+    monkeypatch.setattr(
+        "spark_flow.operations.stale.markers.read", lambda path, read=read: reads.append(path) or read(path)
+    )
     assert teams.names() == [("y", KEY, 1500)]
     assert len(teams.stale()[0].reason) < 500
     reads.clear()

@@ -8,8 +8,8 @@ from conftest import rows
 import spark_flow as sf
 from spark_flow.errors import InvalidArgument, OtherTimeZone
 from spark_flow.ledger import DeltaLedger
+from spark_flow.operations.verify import verify
 from spark_flow.storage.delta import read_rows
-from spark_flow.verify import verify
 
 pytestmark = pytest.mark.spark
 KEY = "2013-01-02T05"

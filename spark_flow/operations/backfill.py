@@ -13,7 +13,7 @@ from spark_flow.spark import submit
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from spark_flow.stale import StaleKey
+    from spark_flow.operations.stale import StaleKey
 
 Result = Literal["succeeded", "failed", "left alone"]
 NO_COMMAND = "its command is not known, as it was not run by a job: rerun it yourself"
