@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 
 import spark_flow as sf
 from spark_flow.spark.session import session
-from spark_flow.storage.port import Intent
+from spark_flow.storage.sink_protocol import Intent
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

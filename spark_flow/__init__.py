@@ -36,8 +36,8 @@ from spark_flow.fan_out import (
 from spark_flow.lineage import emit_lineage
 from spark_flow.orchestration.calendar import Calendar, daily, hourly, listed
 from spark_flow.orchestration.concurrent_runner import ConcurrentRunner
+from spark_flow.orchestration.pipeline import Pipeline, Slots, pipeline
 from spark_flow.orchestration.single_runner import SingleRunner
-from spark_flow.orchestration.work import Pipeline, Slots, pipeline
 from spark_flow.sequence import (
     Consumer,
     Handover,

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from spark_flow.engine.run import Run
     from spark_flow.fan_in.unaligned import Fallback
     from spark_flow.fan_out import Condition
-    from spark_flow.storage.port import Sink
+    from spark_flow.storage.sink_protocol import Sink
 
 Entry = Callable[["Flow", Any, Scope, "LazyFrame | None"], "LazyFrame | None"]
 

@@ -10,7 +10,7 @@ from spark_flow.orchestration.shared_state import Footprint, Read, Write
 from spark_flow.sequence.isolated_sequencer.keys import keys_of, parse_keys
 from spark_flow.storage import markers
 from spark_flow.storage.files import absolute
-from spark_flow.storage.port import ALL, replaces
+from spark_flow.storage.sink_protocol import ALL, replaces
 from spark_flow.storage.sources import source
 
 if TYPE_CHECKING:

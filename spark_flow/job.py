@@ -26,7 +26,7 @@ from spark_flow.errors import (
     UsageError,
     describe,
 )
-from spark_flow.orchestration.work import Order
+from spark_flow.orchestration.pipeline import Order
 from spark_flow.pipelines import Application, Asked, alone, other_file, run_file
 from spark_flow.view import logs
 from spark_flow.view.progress import Progress

@@ -21,8 +21,8 @@ from spark_flow.flow import execute
 from spark_flow.footprints import footprint
 from spark_flow.ledger import DeltaLedger
 from spark_flow.lineage import follow
-from spark_flow.orchestration.past import Gate
-from spark_flow.orchestration.work import Order, Pipeline
+from spark_flow.orchestration.depends_on_past import Gate
+from spark_flow.orchestration.pipeline import Order, Pipeline
 from spark_flow.spark import submit
 from spark_flow.spark.session import existing, session
 from spark_flow.storage.files import join

@@ -18,9 +18,9 @@ from spark_flow.core.secrets import scrub
 from spark_flow.errors import InvalidArgument, SparkFlowError
 from spark_flow.job import DEBUG, check_given, command_line, report, with_parameters
 from spark_flow.orchestration.concurrent_runner import MAX_ACTIVE_RUNS, ConcurrentRunner
-from spark_flow.orchestration.requests import Request, request
+from spark_flow.orchestration.pipeline import RunnerInterrupted
+from spark_flow.orchestration.reprocess_request import Request, request
 from spark_flow.orchestration.single_runner import SingleRunner
-from spark_flow.orchestration.work import RunnerInterrupted
 from spark_flow.pipelines import Application, Asked, other_file, pipeline_of, submitted
 from spark_flow.view.progress import COLOURS, Progress
 from spark_flow.view.summary import check_summary, write_refused, write_summary
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from spark_flow.core.secrets import Redactor
     from spark_flow.engine.outcome import Observer
-    from spark_flow.orchestration.plan import Planned
-    from spark_flow.orchestration.work import Pipeline, Summary
+    from spark_flow.orchestration.key_plan import Planned
+    from spark_flow.orchestration.pipeline import Pipeline, Summary
 
 Kind = Literal["single", "concurrent"]
 

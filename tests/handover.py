@@ -10,7 +10,7 @@ import spark_flow as sf
 from spark_flow.core.clock import Clock
 from spark_flow.ledger import MemoryLedger
 from spark_flow.storage.markers import Marker, path_of, read, write
-from spark_flow.storage.port import Written
+from spark_flow.storage.sink_protocol import Written
 
 KEY = "2013-01-02"
 AT_ONCE = sf.Polling(timeout=0)

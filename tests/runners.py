@@ -3,8 +3,8 @@
 import threading
 import time
 
-from spark_flow.orchestration.work import pipeline
-from spark_flow.storage.port import Written
+from spark_flow.orchestration.pipeline import pipeline
+from spark_flow.storage.sink_protocol import Written
 
 
 class Work:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from spark_flow import Run
 from spark_flow.cli import app
-from spark_flow.storage.port import Written
+from spark_flow.storage.sink_protocol import Written
 
 
 def call(*arguments):

@@ -15,10 +15,10 @@ from spark_flow.orchestration.calendar import daily
 from spark_flow.orchestration.claims import Claim, Holder
 from spark_flow.orchestration.concurrent_runner import ConcurrentRunner
 from spark_flow.orchestration.leases import Leases
+from spark_flow.orchestration.pipeline import Slots, pipeline
 from spark_flow.orchestration.shared_state import Footprint, Read, Write
 from spark_flow.orchestration.single_runner import SingleRunner
-from spark_flow.orchestration.work import Slots, pipeline
-from spark_flow.storage.port import Written
+from spark_flow.storage.sink_protocol import Written
 
 TEN = daily("2013-01-01", "2013-01-10")
 DAYS = [f"2013-01-{day:02d}" for day in range(1, 11)]

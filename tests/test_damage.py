@@ -15,12 +15,12 @@ from deltalake import write_deltalake
 
 import spark_flow as sf
 from spark_flow.errors import DamagedFile, InvalidMarker, StateDamaged
-from spark_flow.fan_out import applications
+from spark_flow.fan_out import branch_application
 from spark_flow.ledger import DeltaLedger, DeltaRegister, Event, Fence
 from spark_flow.ledger.delta import FORMAT_FILE, SCHEMA
-from spark_flow.orchestration.requests import request
+from spark_flow.orchestration.reprocess_request import request
 from spark_flow.storage import boundaries, delta, markers
-from spark_flow.storage.port import Intent, Written, app_id
+from spark_flow.storage.sink_protocol import Intent, Written, app_id
 
 HOW = ["empty", "cut", "missing", "zeroed", "flipped"]
 
@@ -264,19 +264,19 @@ def test_a_damaged_note_that_a_generation_succeeded_counts_as_none(tmp_path, how
 
 @pytest.mark.parametrize("content", [b"", b'{"rows"', b"[]", b"{}", b'{"rows": 1}'])
 def test_a_damaged_report_of_an_application_fails_its_branch(tmp_path, content):
-    (tmp_path / applications.REPORT).write_bytes(content)
-    assert applications.REPORT in applications._report(str(tmp_path))["error"]
+    (tmp_path / branch_application.REPORT).write_bytes(content)
+    assert branch_application.REPORT in branch_application._report(str(tmp_path))["error"]
 
 
 @pytest.mark.parametrize("how", HOW)
 def test_damaged_work_of_an_application_is_not_done(tmp_path, how):
-    path = tmp_path / applications.WORK
+    path = tmp_path / branch_application.WORK
     content = pickle.dumps({"a": 1})
     path.write_bytes(zlib.crc32(content).to_bytes(4, "big") + content)
-    assert applications._work(str(tmp_path)) == {"a": 1}
+    assert branch_application._work(str(tmp_path)) == {"a": 1}
     damage(path, how)
-    with pytest.raises(FileNotFoundError if how == "missing" else DamagedFile, match=applications.WORK):
-        applications._work(str(tmp_path))
+    with pytest.raises(FileNotFoundError if how == "missing" else DamagedFile, match=branch_application.WORK):
+        branch_application._work(str(tmp_path))
 
 
 def test_what_a_kill_has_left_beside_a_small_file_does_no_harm(tmp_path):

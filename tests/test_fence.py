@@ -9,7 +9,7 @@ from spark_flow.core.completeness import Completeness
 from spark_flow.errors import Fenced, LeaseLost
 from spark_flow.ledger import DeltaLedger, Event, Fence, MemoryLedger, MemoryRegister
 from spark_flow.orchestration.leases import Place, free, hold
-from spark_flow.storage.port import Written
+from spark_flow.storage.sink_protocol import Written
 
 
 @pytest.fixture(params=["memory", "delta"])

@@ -15,10 +15,10 @@ from spark_flow.errors import Interrupted, NodeFailed, StoppedBySibling
 from spark_flow.ledger import MemoryLedger
 from spark_flow.orchestration.calendar import daily
 from spark_flow.orchestration.concurrent_runner import ConcurrentRunner
+from spark_flow.orchestration.pipeline import Order, Pipeline, RunnerInterrupted
 from spark_flow.orchestration.single_runner import SingleRunner
-from spark_flow.orchestration.work import Order, Pipeline, RunnerInterrupted
 from spark_flow.spark import submit
-from spark_flow.storage.port import Written
+from spark_flow.storage.sink_protocol import Written
 from spark_flow.view import logs
 from spark_flow.view.tables import runs
 

@@ -21,8 +21,8 @@ from spark_flow.engine.lazy_frame import LazyFrame
 from spark_flow.errors import InvalidArgument, NodeFailed, NotAllArrived
 from spark_flow.lineage import Lineage, Target, follow
 from spark_flow.lineage.datasets import Data, inputs_of
-from spark_flow.lineage.delivery import GIVE_UP, Delivery
-from spark_flow.storage.port import Written
+from spark_flow.lineage.transport import GIVE_UP, Delivery
+from spark_flow.storage.sink_protocol import Written
 
 ROOT = Path(__file__).parent.parent
 DETAIL = {
@@ -431,7 +431,7 @@ def test_a_dead_service_fails_nothing_and_no_address_is_told(memory_ledger, stat
 
 
 def test_a_slow_service_holds_up_neither_the_run_nor_its_end(memory_ledger, state, service, monkeypatch, caplog):
-    monkeypatch.setattr("spark_flow.lineage.delivery.Delivery.close.__defaults__", (0.3,))
+    monkeypatch.setattr("spark_flow.lineage.transport.Delivery.close.__defaults__", (0.3,))
     service.gate.clear()
     began = time.monotonic()
     assert sent(Target(transport="http", url=service.url), memory_ledger, state) < 2
@@ -459,7 +459,7 @@ def test_what_goes_wrong_with_an_event_fails_no_node(opened, told, caplog, monke
 
 def test_lines_of_runs_that_append_at_the_same_time_stay_whole(tmp_path):
     code = (
-        "import sys\nfrom spark_flow.lineage.delivery import Target, sender\n"
+        "import sys\nfrom spark_flow.lineage.transport import Target, sender\n"
         "send = sender(Target(path=sys.argv[1]))\n"
         "for n in range(200): send({'n': n, 'text': sys.argv[2] * 30_000})"
     )

@@ -15,7 +15,7 @@ from spark_flow.engine.run import recomputing
 from spark_flow.errors import LedgerOld
 from spark_flow.ledger import DeltaLedger, MemoryLedger
 from spark_flow.storage import delta
-from spark_flow.storage.port import Written, app_id
+from spark_flow.storage.sink_protocol import Written, app_id
 
 POINTS = ("before_action", "before_commit", "after_commit", "before_event", "after_event")
 

@@ -21,7 +21,7 @@ from spark_flow.config import redo as asks
 from spark_flow.errors import InvalidArgument, NodeFailed, NotRecorded, UnknownNode
 from spark_flow.ledger import DeltaLedger, MemoryLedger
 from spark_flow.storage import boundaries, files
-from spark_flow.storage.port import Written
+from spark_flow.storage.sink_protocol import Written
 
 LOAD = {"load"}.__contains__
 

@@ -17,7 +17,7 @@ from spark_flow.errors import (
     WriteNotProved,
 )
 from spark_flow.ledger import MemoryLedger
-from spark_flow.storage.port import Written
+from spark_flow.storage.sink_protocol import Written
 
 NODE = "marker/hours"
 

@@ -14,7 +14,7 @@ from spark_flow.fan_in import FanIn
 from spark_flow.ledger import MemoryRegister
 from spark_flow.orchestration.leases import Place, free, hold
 from spark_flow.storage import delta
-from spark_flow.storage.port import Intent
+from spark_flow.storage.sink_protocol import Intent
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from spark_flow import Run
 from spark_flow.engine.run import recomputing
 from spark_flow.errors import BadRecords, DuplicateNode, InvalidName, NodeFailed
 from spark_flow.ledger import MemoryLedger
-from spark_flow.storage.port import Written
+from spark_flow.storage.sink_protocol import Written
 
 
 class Table:

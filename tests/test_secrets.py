@@ -17,7 +17,7 @@ from spark_flow.core.secrets import HIDDEN, Redactor, is_secret, redact, resolve
 from spark_flow.errors import ConfigError, InvalidArgument
 from spark_flow.job import main
 from spark_flow.ledger import DeltaLedger
-from spark_flow.storage.port import Written
+from spark_flow.storage.sink_protocol import Written
 
 SECRET_NAMES = re.findall(
     r"\S+",

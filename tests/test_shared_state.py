@@ -20,7 +20,7 @@ from spark_flow.ledger import MemoryLedger
 from spark_flow.orchestration import shared_state
 from spark_flow.orchestration.shared_state import Footprint, Read, Write, check
 from spark_flow.storage.files import absolute
-from spark_flow.storage.port import ALL, UNTOLD, replaces
+from spark_flow.storage.sink_protocol import ALL, UNTOLD, replaces
 from spark_flow.storage.staged import staged
 
 ROOT = Path(__file__).parent.parent

@@ -19,7 +19,7 @@ from spark_flow.errors import (
     WriteNotProved,
 )
 from spark_flow.storage import delta, files, key_folder
-from spark_flow.storage.port import Held, Intent
+from spark_flow.storage.sink_protocol import Held, Intent
 
 pytestmark = pytest.mark.spark
 SINKS = [sf.delta, sf.csv, sf.json, sf.parquet]

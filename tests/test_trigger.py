@@ -15,7 +15,7 @@ from handover import KEY, writes
 import spark_flow as sf
 from spark_flow.errors import InvalidArgument, TriggeredFailed, TriggeredWaits, UnknownJob
 from spark_flow.ledger import MemoryLedger
-from spark_flow.storage.port import Written
+from spark_flow.storage.sink_protocol import Written
 
 NODE = "trigger/report"
 

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 import spark_flow as sf
 from spark_flow.ledger import Event
 from spark_flow.operations.verify import verify
-from spark_flow.storage.port import Intent
+from spark_flow.storage.sink_protocol import Intent
 
 pytestmark = pytest.mark.spark
 KEY = "2013-01-02"

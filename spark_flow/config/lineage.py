@@ -7,7 +7,7 @@ from pydantic import Field, StrictBool, ValidationInfo, field_validator
 
 from spark_flow.config.base import Model, Text
 from spark_flow.config.problems import refuse
-from spark_flow.lineage.delivery import Target, Transport
+from spark_flow.lineage.transport import Target, Transport
 from spark_flow.storage import files
 
 _OF = {"path": "file", "url": "http", "api_key": "http"}

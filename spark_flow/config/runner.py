@@ -16,10 +16,10 @@ from spark_flow.config.problems import from_pydantic, locate, refuse, show
 from spark_flow.errors import ConfigError, InvalidArgument, InvalidName, Problem, UnknownPool
 from spark_flow.orchestration.calendar import Calendar, check_date, daily, hourly, listed
 from spark_flow.orchestration.concurrent_runner import First
+from spark_flow.orchestration.key_plan import Reprocess
 from spark_flow.orchestration.leases import QUEUE, TTL, OnBusy
-from spark_flow.orchestration.plan import Reprocess
+from spark_flow.orchestration.pipeline import Slots
 from spark_flow.orchestration.stragglers import FEWEST, Straggler
-from spark_flow.orchestration.work import Slots
 
 
 def _key_text(value: object) -> object:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from spark_flow.core.secrets import Redactor
 from spark_flow.errors import Fenced, LeaseLost
 from spark_flow.ledger import Event, Fence, Kind, Ledger
-from spark_flow.ledger.port import now
+from spark_flow.ledger.event import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

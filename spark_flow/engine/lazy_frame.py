@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from spark_flow.engine.outcome import Outcome
     from spark_flow.engine.run import Run
     from spark_flow.ledger import Kind
-    from spark_flow.storage.port import Intent, Written
+    from spark_flow.storage.sink_protocol import Intent, Written
 
 
 @dataclass(eq=False)

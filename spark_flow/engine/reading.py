@@ -10,7 +10,7 @@ from spark_flow.errors import NotRecorded
 from spark_flow.storage import arrivals, files, sources
 from spark_flow.storage.delta import delta
 from spark_flow.storage.failures import as_missing_input
-from spark_flow.storage.port import Intent, Written, app_id
+from spark_flow.storage.sink_protocol import Intent, Written, app_id
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

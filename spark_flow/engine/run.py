@@ -31,7 +31,7 @@ from spark_flow.errors import (
 from spark_flow.ledger import DeltaLedger, Event, Kind, Ledger
 from spark_flow.storage import arrivals, boundaries, targets
 from spark_flow.storage.failures import as_bad_records
-from spark_flow.storage.port import Intent, Written
+from spark_flow.storage.sink_protocol import Intent, Written
 from spark_flow.transforms.join import as_duplicate_keys
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from spark_flow.core import fingerprint
 from spark_flow.engine.lazy_frame import LazyFrame, lazy
 from spark_flow.errors import DuplicateNode
 from spark_flow.storage import files
-from spark_flow.storage.port import Intent, Sink, Written, app_id, replaces
+from spark_flow.storage.sink_protocol import Intent, Sink, Written, app_id, replaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable

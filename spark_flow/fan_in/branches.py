@@ -30,7 +30,7 @@ from spark_flow.errors import (
 )
 from spark_flow.storage import boundaries
 from spark_flow.storage.failures import as_missing_input
-from spark_flow.storage.port import Intent, Written
+from spark_flow.storage.sink_protocol import Intent, Written
 from spark_flow.storage.sources import Source, check_present
 from spark_flow.transforms.columns import check_frame, folding, is_frame
 from spark_flow.transforms.pipe import apply

@@ -44,9 +44,9 @@ from spark_flow.fan_in.branches import (
     merged,
     settle,
 )
-from spark_flow.ledger.port import now
+from spark_flow.ledger.event import now
 from spark_flow.storage import boundaries, delta, files
-from spark_flow.storage.port import Intent, Written, app_id
+from spark_flow.storage.sink_protocol import Intent, Written, app_id
 from spark_flow.storage.sources import Source
 from spark_flow.transforms.columns import check_frame
 

@@ -3,7 +3,7 @@
 from spark_flow.fan_out.conditions import Condition, by_data, by_date, by_parameter, by_schema, by_share
 from spark_flow.fan_out.exclusive_choice import Choice, exclusive_choice
 from spark_flow.fan_out.parallel_split import parallel_split
-from spark_flow.fan_out.streaming import split_batch
+from spark_flow.fan_out.split_batch import split_batch
 
 __all__ = [
     "Choice",

@@ -18,10 +18,10 @@ from spark_flow.engine.lazy_frame import Bounded, LazyFrame, lazy
 from spark_flow.engine.parallel import IN_FLIGHT, Task, side_by_side
 from spark_flow.engine.writing import Writing, writing
 from spark_flow.errors import BranchesFailed, ColumnClash, DuplicateNode, InvalidArgument, NoBranches
-from spark_flow.fan_out.applications import handover, settle_apart
+from spark_flow.fan_out.branch_application import handover, settle_apart
 from spark_flow.sequence import Step, local_sequencer, step
 from spark_flow.storage import files
-from spark_flow.storage.port import Intent, Sink, Written
+from spark_flow.storage.sink_protocol import Intent, Sink, Written
 from spark_flow.transforms.columns import folding
 
 if TYPE_CHECKING:

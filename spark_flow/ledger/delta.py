@@ -14,7 +14,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 
 from spark_flow.errors import DamagedFile, Fenced, StateDamaged, StateNotWritable, StateTooNew, describe
 from spark_flow.ledger import damage
-from spark_flow.ledger.port import FORMAT, Event, Fence
+from spark_flow.ledger.event import FORMAT, Event, Fence
 from spark_flow.storage import files
 from spark_flow.storage.delta import query
 

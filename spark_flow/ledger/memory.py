@@ -10,7 +10,7 @@ from spark_flow.errors import Fenced
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spark_flow.ledger.port import Event, Fence
+    from spark_flow.ledger.event import Event, Fence
 
 
 class MemoryLedger:

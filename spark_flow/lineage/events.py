@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from spark_flow.lineage.datasets import Data
-    from spark_flow.lineage.place import Place
+    from spark_flow.lineage.job_identity import Place
 
 PRODUCER = f"urn:spark-flow:{importlib.metadata.version('spark-flow')}"
 COMPLETENESS = "spark_flow_completeness"

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from spark_flow.errors import Interrupted, InvalidArgument, NothingToDo, NotNow, describe
-from spark_flow.ledger.port import now
+from spark_flow.ledger.event import now
 from spark_flow.lineage.datasets import inputs_of, output_of
-from spark_flow.lineage.delivery import Delivery, Target, Transport
-from spark_flow.lineage.place import Place, place_of
+from spark_flow.lineage.job_identity import Place, place_of
+from spark_flow.lineage.transport import Delivery, Target, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

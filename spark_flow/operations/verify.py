@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from spark_flow.errors import MissingInput, describe, some
 from spark_flow.storage import arrivals, delta, key_folder
-from spark_flow.storage.port import app_id
+from spark_flow.storage.sink_protocol import app_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from spark_flow.ledger import Event
     from spark_flow.storage.content import Content
-    from spark_flow.storage.port import Held
+    from spark_flow.storage.sink_protocol import Held
 
 
 @dataclass(frozen=True, kw_only=True)

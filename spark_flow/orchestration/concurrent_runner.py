@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Literal
 
 from spark_flow.core.clock import Clock
 from spark_flow.errors import InvalidArgument, UsageError, describe
-from spark_flow.orchestration import plan as plans
+from spark_flow.orchestration import key_plan as plans
 from spark_flow.orchestration import shared_state
+from spark_flow.orchestration.depends_on_past import PATIENCE, Gate
 from spark_flow.orchestration.leases import QUEUE, OnBusy
-from spark_flow.orchestration.past import PATIENCE, Gate
-from spark_flow.orchestration.stragglers import Straggler, usual, watched
-from spark_flow.orchestration.work import (
+from spark_flow.orchestration.pipeline import (
     KeyResult,
     Order,
     Pipeline,
@@ -30,13 +29,14 @@ from spark_flow.orchestration.work import (
     one,
     settled,
 )
+from spark_flow.orchestration.stragglers import Straggler, usual, watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
     from spark_flow.orchestration.calendar import Calendar
-    from spark_flow.orchestration.plan import Planned, Reprocess
+    from spark_flow.orchestration.key_plan import Planned, Reprocess
     from spark_flow.orchestration.shared_state import Footprint
 
 First = Literal["oldest", "newest"]

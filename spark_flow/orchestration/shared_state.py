@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from spark_flow.errors import Conflict, SharedState, some
-from spark_flow.orchestration.places import Finder, Index, Place
+from spark_flow.orchestration.path_index import Finder, Index, Place
 from spark_flow.storage import files
-from spark_flow.storage.port import ALL, UNTOLD
+from spark_flow.storage.sink_protocol import ALL, UNTOLD
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from spark_flow.core.clock import Clock
 from spark_flow.errors import InvalidArgument, PreviousNotDone, UsageError
-from spark_flow.orchestration import plan as plans
+from spark_flow.orchestration import key_plan as plans
 from spark_flow.orchestration.leases import QUEUE, Leases, OnBusy, Rights
-from spark_flow.orchestration.stragglers import Straggler, usual, watched
-from spark_flow.orchestration.work import (
+from spark_flow.orchestration.pipeline import (
     KeyResult,
     Order,
     Pipeline,
@@ -24,6 +23,7 @@ from spark_flow.orchestration.work import (
     one,
     settled,
 )
+from spark_flow.orchestration.stragglers import Straggler, usual, watched
 from spark_flow.storage import markers
 from spark_flow.storage.markers import MARKERS
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from spark_flow.orchestration.calendar import Calendar
-    from spark_flow.orchestration.plan import Planned, Reprocess
+    from spark_flow.orchestration.key_plan import Planned, Reprocess
     from spark_flow.storage.markers import Marker
 
 _LOOK = 1.0  # seconds between two looks at a marker

@@ -9,7 +9,7 @@ from spark_flow.core import fingerprint
 from spark_flow.errors import SetNotVisible
 from spark_flow.ledger import DeltaLedger, Ledger
 from spark_flow.storage import files, key_folder
-from spark_flow.storage.port import Intent, Written
+from spark_flow.storage.sink_protocol import Intent, Written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,7 @@ import pyarrow as pa
 from spark_flow.errors import DamagedFile, WriteNotProved, describe
 from spark_flow.storage import files
 from spark_flow.storage.key_folder import rows_in_footers
-from spark_flow.storage.port import Intent, Written
+from spark_flow.storage.sink_protocol import Intent, Written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

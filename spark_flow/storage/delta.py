@@ -28,7 +28,7 @@ from spark_flow.core.names import quote_identifier
 from spark_flow.errors import CannotReplace, InvalidArgument, MissingInput, WriteNotProved
 from spark_flow.storage import delta_files, files, key_rows, violations
 from spark_flow.storage.content import Content, measured, observed
-from spark_flow.storage.port import ALL, Held, Intent, Written
+from spark_flow.storage.sink_protocol import ALL, Held, Intent, Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

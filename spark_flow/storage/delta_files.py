@@ -17,7 +17,7 @@ from pyarrow import fs
 
 from spark_flow.errors import MissingInput
 from spark_flow.storage import files
-from spark_flow.storage.port import Held
+from spark_flow.storage.sink_protocol import Held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -17,7 +17,7 @@ from spark_flow.errors import DamagedFile, InvalidArgument, NotRepresentable, Wr
 from spark_flow.storage import files, key_rows
 from spark_flow.storage.content import Content, measured, observed
 from spark_flow.storage.key_folder import MANIFEST, data_files, lacking, read, read_manifest, rows_in_footers
-from spark_flow.storage.port import ALL, Intent, Written
+from spark_flow.storage.sink_protocol import ALL, Intent, Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -10,7 +10,7 @@ from spark_flow.core import secrets
 from spark_flow.errors import MissingInput
 from spark_flow.storage import files
 from spark_flow.storage.content import Content, measured
-from spark_flow.storage.port import Held
+from spark_flow.storage.sink_protocol import Held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,7 @@ from spark_flow.storage.delta import delta
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from spark_flow.storage.port import Sink
+    from spark_flow.storage.sink_protocol import Sink
 
 GROUP = "spark_flow.sinks"
 
@@ -31,7 +31,7 @@ def sink(format: str, path: str, **settings: Any) -> Sink:  # noqa: A002 - Spark
     >>> lake = sink("delta", "out/lake", partition_by="date")
 
     A package brings a format by an entry point of the group ``spark_flow.sinks``: the format's name, and a function
-    ``(path, **settings)`` that returns a ``spark_flow.storage.port.Sink``.
+    ``(path, **settings)`` that returns a ``spark_flow.storage.sink_protocol.Sink``.
 
     Args:
         format: The format's name.

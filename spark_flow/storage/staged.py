@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spark_flow.core import fingerprint
-from spark_flow.storage import port
+from spark_flow.storage import sink_protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pyspark.sql import DataFrame
 
-    from spark_flow.storage.port import Intent, Sink, Written
+    from spark_flow.storage.sink_protocol import Intent, Sink, Written
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class StagedSink:
 
     def replaces(self, key: str) -> Mapping[str, str]:
         """What both replace; see ``port.TellsRows``."""
-        return {**port.replaces(self.public, key), **port.replaces(self.private, key)}
+        return {**sink_protocol.replaces(self.public, key), **sink_protocol.replaces(self.private, key)}
 
     def remembered(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:
         """The newer of the revisions that both remember; of a recorded write, what its own place remembers."""

@@ -9,7 +9,7 @@ from deltalake.exceptions import DeltaError
 
 from spark_flow.errors import SparkFlowError
 from spark_flow.storage import delta, key_folder
-from spark_flow.storage.port import app_id
+from spark_flow.storage.sink_protocol import app_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

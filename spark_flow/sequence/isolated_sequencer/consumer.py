@@ -27,7 +27,7 @@ from spark_flow.storage import files, key_folder, sources
 from spark_flow.storage import markers as readiness
 from spark_flow.storage.key_rows import is_key
 from spark_flow.storage.markers import MARKERS, MarkedTable, Marker
-from spark_flow.storage.port import Intent, Written
+from spark_flow.storage.sink_protocol import Intent, Written
 from spark_flow.storage.sources import Source, source
 from spark_flow.transforms.union import union_by_name
 

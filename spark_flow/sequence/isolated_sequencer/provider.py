@@ -17,12 +17,12 @@ from spark_flow.errors import (
     SparkFlowError,
     describe,
 )
-from spark_flow.ledger.port import now
+from spark_flow.ledger.event import now
 from spark_flow.sequence.isolated_sequencer.polling import check_choice
 from spark_flow.storage import files
 from spark_flow.storage import markers as readiness
 from spark_flow.storage.markers import MARKERS, MarkedTable, Marker, MarkerState, Part, Told
-from spark_flow.storage.port import ALL, Intent, Written
+from spark_flow.storage.sink_protocol import ALL, Intent, Written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -18,7 +18,7 @@ from spark_flow.core import fingerprint
 from spark_flow.core.secrets import redact
 from spark_flow.errors import InvalidArgument, TriggeredFailed, TriggeredWaits, UnknownJob, describe
 from spark_flow.spark import submit
-from spark_flow.storage.port import Intent, Written
+from spark_flow.storage.sink_protocol import Intent, Written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -11,9 +11,9 @@ from spark_flow.core.names import check_name
 from spark_flow.engine.lazy_frame import held
 from spark_flow.errors import NotNotified
 from spark_flow.fan_in.branches import FanIn
-from spark_flow.ledger.port import now
+from spark_flow.ledger.event import now
 from spark_flow.storage import delta, files
-from spark_flow.storage.port import Intent, Written, app_id
+from spark_flow.storage.sink_protocol import Intent, Written, app_id
 
 if TYPE_CHECKING:
     from spark_flow.core.completeness import Completeness

@@ -16,8 +16,8 @@ from spark_flow.errors import INTERRUPTED, Interrupted, NothingToDo, NotNow, Usa
 from spark_flow.ledger import DeltaLedger
 from spark_flow.orchestration import shared_state
 from spark_flow.orchestration.claims import check_slots
+from spark_flow.orchestration.key_plan import past_of
 from spark_flow.orchestration.leases import QUEUE, TTL, Leases, OnBusy, Rights, hold
-from spark_flow.orchestration.plan import past_of
 from spark_flow.storage import files
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from spark_flow.ledger import Ledger
-    from spark_flow.orchestration.plan import Past, Planned
+    from spark_flow.orchestration.key_plan import Past, Planned
     from spark_flow.orchestration.shared_state import Footprint
 
 State = Literal["succeeded", "reused", "failed", "waiting", "skipped", "fallback", "left", "interrupted"]

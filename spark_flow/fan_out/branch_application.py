@@ -21,7 +21,7 @@ from spark_flow.errors import ApplicationFailed, DamagedFile, describe
 from spark_flow.spark import submit
 from spark_flow.spark.session import end_with, session
 from spark_flow.storage import boundaries, files
-from spark_flow.storage.port import Intent, Written
+from spark_flow.storage.sink_protocol import Intent, Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from spark_flow.engine.run import Run
     from spark_flow.sequence import Step
-    from spark_flow.storage.port import Sink
+    from spark_flow.storage.sink_protocol import Sink
 
 WORK, REPORT = "work.pickle", "report.json"
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from spark_flow.core.clock import Clock
 from spark_flow.errors import PreviousNotDone
+from spark_flow.orchestration.key_plan import past_of
 from spark_flow.orchestration.leases import Leases
-from spark_flow.orchestration.plan import past_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
