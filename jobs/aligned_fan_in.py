@@ -6,7 +6,7 @@
 import sys
 from collections.abc import Sequence
 
-from spark_flow import job
+from spark_flow.cli import job
 from spark_flow.engine.outcome import Observer
 
 

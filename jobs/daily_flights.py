@@ -8,7 +8,7 @@ Its flow is on one page, ``conf/daily_flights.yaml``; its transforms are plain f
 import sys
 from collections.abc import Sequence
 
-from spark_flow import job
+from spark_flow.cli import job
 from spark_flow.engine.outcome import Observer
 
 

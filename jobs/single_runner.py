@@ -9,13 +9,13 @@ job's file can be run so: ``--config conf/daily_flights.yaml``.
 import sys
 from collections.abc import Sequence
 
-from spark_flow import runners
+from spark_flow.cli import runner
 from spark_flow.engine.outcome import Observer
 
 
 def main(argv: Sequence[str] | None = None, *, observers: Sequence[Observer] = ()) -> int:
     """Run the keys; returns the exit code."""
-    return runners.main(argv, job=__file__, kind="single", observers=observers)
+    return runner.main(argv, job=__file__, kind="single", observers=observers)
 
 
 if __name__ == "__main__":

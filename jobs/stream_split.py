@@ -6,7 +6,7 @@
 import sys
 from collections.abc import Sequence
 
-from spark_flow import stream
+from spark_flow.cli import stream
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,8 +3,8 @@
 import pytest
 from typer.testing import CliRunner
 
-from spark_flow import job, runners, stream
-from spark_flow.cli import app
+from spark_flow.cli import job, runner, stream
+from spark_flow.cli.app import app
 from spark_flow.config.runner import load_pools
 from spark_flow.errors import ConfigError
 
@@ -44,7 +44,7 @@ def run(tmp_path, capsys, monkeypatch):
         argv = ["--config", "job.yaml", *words]
         mains = {"job": job.main, "stream": stream.main}
         how = {} if kind in mains else {"kind": kind}
-        code = mains.get(kind, runners.main)(argv, job=str(tmp_path / "job.py"), **how)
+        code = mains.get(kind, runner.main)(argv, job=str(tmp_path / "job.py"), **how)
         return code, capsys.readouterr().err
 
     yield main

@@ -9,7 +9,7 @@ from conftest import states
 from typer.testing import CliRunner
 
 from spark_flow import Run
-from spark_flow.cli import app
+from spark_flow.cli.app import app
 from spark_flow.storage.sink_protocol import Written
 
 
@@ -66,7 +66,7 @@ def test_a_newer_state_is_refused(tmp_path):
 
 
 def test_it_imports_no_pyspark():
-    program = "import sys, spark_flow.cli; sys.exit('pyspark' in sys.modules)"
+    program = "import sys, spark_flow.cli.app; sys.exit('pyspark' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from spark_flow import Run, job
+from spark_flow import Run
+from spark_flow.cli import job
 from spark_flow.engine.parallel import Task, side_by_side
 from spark_flow.errors import Interrupted, NodeFailed, StoppedBySibling
 from spark_flow.ledger import MemoryLedger

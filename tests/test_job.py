@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from spark_flow import job, pipelines, runners, stream
+from spark_flow import pipelines
+from spark_flow.cli import job, runner, stream
 from spark_flow.config import models
 from spark_flow.ledger import DeltaLedger
 from spark_flow.view.progress import Progress
@@ -212,7 +213,7 @@ def test_a_pipeline_that_was_last_run_from_another_file_says_so_once(run, tmp_pa
     link.symlink_to(tmp_path / "job.yaml")
 
     def warned(path, *words):
-        main, where = (runners.main, {"kind": "single"}) if "--from-runner" in words else (job.main, {})
+        main, where = (runner.main, {"kind": "single"}) if "--from-runner" in words else (job.main, {})
         keys = ["2013-01-02..2013-01-04"] if where else ["key=k3", *words]
         main(["--config", str(path), f"state={tmp_path}/state", *keys], job=str(tmp_path / "job.py"), **where)
         told = [line for line in capsys.readouterr().err.splitlines() if "was last run from" in line]
@@ -229,7 +230,7 @@ HOURLY, DAILY, LISTED = "{calendar: hourly}", "{start_date: 2013-01-01}", "{cale
 
 
 @pytest.mark.parametrize(
-    ("runner", "key", "form"),
+    ("settings", "key", "form"),
     [
         ("{}", "2024-02-30", "a day as 2013-01-02"),
         ("{}", "2024-3-1", "2024-03-01"),
@@ -244,14 +245,14 @@ HOURLY, DAILY, LISTED = "{calendar: hourly}", "{start_date: 2013-01-01}", "{cale
         (HOURLY, "2024-03-01T5", "2024-03-01T05"),
     ],
 )
-def test_a_key_that_is_no_date_of_the_calendar_is_refused_with_its_form(run, tmp_path, runner, key, form):
-    code, output = run(f"key={key}", config=CONFIG + f"    runner: {runner}\n")
+def test_a_key_that_is_no_date_of_the_calendar_is_refused_with_its_form(run, tmp_path, settings, key, form):
+    code, output = run(f"key={key}", config=CONFIG + f"    runner: {settings}\n")
     assert (code, f"key: found '{key}'; expected" in output, form in output) == (2, True, True), output
     assert not (tmp_path / "state").exists()
 
 
 @pytest.mark.parametrize(
-    ("runner", "key"),
+    ("settings", "key"),
     [
         *(("{}", key) for key in ("2024-02-29", "k-2024-3-1", "2024-03-01T05-30", "202402")),
         (LISTED, "2024-3-1"),
@@ -259,21 +260,21 @@ def test_a_key_that_is_no_date_of_the_calendar_is_refused_with_its_form(run, tmp
         (HOURLY, "2024-02-29T05"),
     ],
 )
-def test_a_key_that_is_a_date_or_does_not_look_like_one_is_taken(run, runner, key):
-    assert run(f"key={key}", config=CONFIG + f"    runner: {runner}\n")[0] == 1  # its source is missing
+def test_a_key_that_is_a_date_or_does_not_look_like_one_is_taken(run, settings, key):
+    assert run(f"key={key}", config=CONFIG + f"    runner: {settings}\n")[0] == 1  # its source is missing
 
 
 @pytest.mark.parametrize(
-    ("runner", "keys", "form"), [(HOURLY, "2024-03-01T5", "T05"), (DAILY, "2024-02-28..2024-02-30", "a day")]
+    ("settings", "keys", "form"), [(HOURLY, "2024-03-01T5", "T05"), (DAILY, "2024-02-28..2024-02-30", "a day")]
 )
-def test_a_runner_refuses_such_keys_too_and_reads_the_file_without_one(run, tmp_path, capsys, runner, keys, form):
-    run("key=../x", config=CONFIG + f"    runner: {runner}\n")
+def test_a_runner_refuses_such_keys_too_and_reads_the_file_without_one(run, tmp_path, capsys, settings, keys, form):
+    run("key=../x", config=CONFIG + f"    runner: {settings}\n")
     words = ["--config", f"{tmp_path}/job.yaml", f"state={tmp_path}/state"]
     how = {"job": str(tmp_path / "job.py"), "kind": "single"}
-    assert runners.main([*words, keys], **how) == 2
+    assert runner.main([*words, keys], **how) == 2
     assert form in capsys.readouterr().err
-    start = "2024-03-01T05" if runner == HOURLY else "2024-03-01"
-    code = runners.main([*words, f"runner.start_date={start}", f"runner.end_date={start}", "--plan"], **how)
+    start = "2024-03-01T05" if settings == HOURLY else "2024-03-01"
+    code = runner.main([*words, f"runner.start_date={start}", f"runner.end_date={start}", "--plan"], **how)
     assert (code, f"{start}  run" in capsys.readouterr().out) == (0, True)
 
 
@@ -292,7 +293,7 @@ def test_a_parameter_is_an_option_with_dashes_or_as_it_is_written(run, tmp_path,
     else:
         run("key=../x", config=PARAMETERS)
         words = ["--config", f"{tmp_path}/job.yaml", "2013-01-02", *option.split()]
-        code, output = runners.main(words, job=str(tmp_path / "job.py"), kind=kind), capsys.readouterr().err
+        code, output = runner.main(words, job=str(tmp_path / "job.py"), kind=kind), capsys.readouterr().err
     assert (code, "parameters.output_type.value: found 'orc'" in output) == (2, True), output
 
 
@@ -326,7 +327,7 @@ def test_a_parameter_that_could_not_be_given_is_refused(run, name):
 
 def test_the_names_that_no_parameter_may_have_are_those_of_the_options():
     found = set()
-    for command in (job._command(Path("j.py"), ()), runners._command(Path("j.py"), "single", ())):
+    for command in (job._command(Path("j.py"), ()), runner._command(Path("j.py"), "single", ())):
         app = typer.Typer()
         app.command()(command)
         found |= {name.lstrip("-") for each in typer.main.get_command(app).params for name in each.opts if "--" in name}

@@ -15,7 +15,7 @@ from deltalake import DeltaTable, write_deltalake
 from handover import AT_ONCE, KEY, marker, provide, put, writes
 
 import spark_flow as sf
-from spark_flow import job
+from spark_flow.cli import job
 from spark_flow.config import load
 from spark_flow.config import redo as asks
 from spark_flow.errors import InvalidArgument, NodeFailed, NotRecorded, UnknownNode

@@ -10,7 +10,7 @@ from conftest import rows
 from pyspark.sql import functions as F
 
 import spark_flow as sf
-from spark_flow import job
+from spark_flow.cli import job
 from spark_flow.spark import session
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(120, func_only=True)]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from spark_flow import runners
+from spark_flow.cli import runner
 from spark_flow.ledger import DeltaLedger
 from spark_flow.orchestration.leases import Leases
 
@@ -46,9 +46,7 @@ def loads(tmp_path, capsys):
     def run(kind, *words, config="loads.yaml"):
         places = [f"state={tmp_path}/state", f"output={tmp_path}/out", f"--summary-json={tmp_path}/told.json"]
         path = config if "/" in config else f"{tmp_path}/{config}"
-        code = runners.main(
-            ["--config", path, *places, *words], job=str(ROOT / "jobs" / f"{kind}_runner.py"), kind=kind
-        )
+        code = runner.main(["--config", path, *places, *words], job=str(ROOT / "jobs" / f"{kind}_runner.py"), kind=kind)
         said = capsys.readouterr()
         told = tmp_path / "told.json"
         keys = json.loads(told.read_text())["keys"] if told.exists() else []

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 import spark_flow as sf
 from spark_flow import config as files
+from spark_flow.cli.job import main
 from spark_flow.core import fingerprint, secrets
 from spark_flow.core.secrets import HIDDEN, Redactor, is_secret, redact, resolved
 from spark_flow.errors import ConfigError, InvalidArgument
-from spark_flow.job import main
 from spark_flow.ledger import DeltaLedger
 from spark_flow.storage.sink_protocol import Written
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import spark_flow as sf
-from spark_flow.cli import app
+from spark_flow.cli.app import app
 from spark_flow.ledger import DeltaLedger, MemoryLedger
 from spark_flow.operations.backfill import backfill, shown, words
 from spark_flow.operations.stale import stale

@@ -13,7 +13,7 @@ from rich.table import Table
 from typer.testing import CliRunner
 
 from spark_flow import Run
-from spark_flow.cli import app
+from spark_flow.cli.app import app
 from spark_flow.engine.outcome import Outcome
 from spark_flow.view.progress import line
 from spark_flow.view.tables import print_rows

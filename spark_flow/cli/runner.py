@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from spark_flow import config as files
+from spark_flow.cli.job import DEBUG, check_given, command_line, report, with_parameters
 from spark_flow.core.secrets import scrub
 from spark_flow.errors import InvalidArgument, SparkFlowError
-from spark_flow.job import DEBUG, check_given, command_line, report, with_parameters
 from spark_flow.orchestration.concurrent_runner import MAX_ACTIVE_RUNS, ConcurrentRunner
 from spark_flow.orchestration.pipeline import RunnerInterrupted
 from spark_flow.orchestration.reprocess_request import Request, request

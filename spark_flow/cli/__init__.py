@@ -1,0 +1,1 @@
+"""Command lines: `spark-flow`, and those of jobs, runners and streams."""
