@@ -13,9 +13,9 @@ import json
 import time
 from pathlib import Path
 
-from spark_flow import config as files
+from spark_flow import jobfile as files
 from spark_flow.engine.run import Run
-from spark_flow.flow import execute
+from spark_flow.jobfile.interpreter import execute
 from spark_flow.spark.session import session
 
 HERE = Path(__file__).resolve().parent

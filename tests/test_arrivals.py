@@ -7,7 +7,7 @@ import pytest
 from conftest import states
 
 import spark_flow as sf
-from spark_flow import config
+from spark_flow import jobfile
 from spark_flow.errors import MissingInput, NotArrived, NotNow
 from spark_flow.operations.verify import verify
 from spark_flow.storage import arrivals, sources
@@ -28,14 +28,14 @@ flow: [read: fixed, write: {name: out, format: parquet, path: out}]
 def test_whether_a_path_depends_on_the_key_is_known_through_all_interpolations(tmp_path):
     file = tmp_path / "job.yaml"
     file.write_text(JOB)
-    job = config.load(file, ["key=2013-01-02"])
+    job = jobfile.load(file, ["key=2013-01-02"])
     assert {name: one.per_key for name, one in job.sources.items()} == {
         "fixed": False,
         "direct": True,
         "by_vars": True,
         "told": False,
     }
-    given = config.load(file, ["key=2013-01-02", "sources.direct.path=x/2013-01-02"])
+    given = jobfile.load(file, ["key=2013-01-02", "sources.direct.path=x/2013-01-02"])
     assert given.sources["direct"].per_key is False
 
 

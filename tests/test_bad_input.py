@@ -5,8 +5,8 @@ from typer.testing import CliRunner
 
 from spark_flow.cli import job, runner, stream
 from spark_flow.cli.app import app
-from spark_flow.config.runner import load_pools
 from spark_flow.errors import ConfigError
+from spark_flow.jobfile.model.runner import load_pools
 
 FILE = """
 pipeline: p

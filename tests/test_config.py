@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from spark_flow.config import JobConfig, SourceModel, StepModel, load, resolve
 from spark_flow.errors import ConfigError, InvalidName
+from spark_flow.jobfile import JobConfig, SourceModel, StepModel, load, resolve
 
 MODULE = """
 SCHEMA = "carrier STRING, delay INT"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from spark_flow.config import load
 from spark_flow.errors import ConfigError
+from spark_flow.jobfile import load
 
 HEAD = """
 pipeline: p

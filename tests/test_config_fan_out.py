@@ -2,8 +2,8 @@
 
 import pytest
 
-from spark_flow.config import load, load_stream
 from spark_flow.errors import ConfigError
+from spark_flow.jobfile import load, load_stream
 
 HEAD = """
 pipeline: p

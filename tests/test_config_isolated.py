@@ -2,8 +2,8 @@
 
 import pytest
 
-from spark_flow.config import load
 from spark_flow.errors import ConfigError
+from spark_flow.jobfile import load
 from spark_flow.storage.markers import MARKERS
 
 HEAD = "pipeline: p\nkey: 2013-01-02\noutput: o\n"

@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from spark_flow.config import load
 from spark_flow.errors import ConfigError
+from spark_flow.jobfile import load
 from spark_flow.lineage import Target
 
 FILE = """

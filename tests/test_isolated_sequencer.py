@@ -9,9 +9,9 @@ from handover import AT_ONCE, KEY, marker, provide, put, writes
 from pyspark.sql import functions as F
 
 import spark_flow as sf
-from spark_flow.config import load
 from spark_flow.errors import InvalidMarker, SparkFlowError
-from spark_flow.flow import execute
+from spark_flow.jobfile import load
+from spark_flow.jobfile.interpreter import execute
 from spark_flow.ledger import MemoryLedger
 from spark_flow.storage.markers import MarkedTable, Marker, write
 

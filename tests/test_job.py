@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from spark_flow import pipelines
 from spark_flow.cli import job, runner, stream
-from spark_flow.config import models
+from spark_flow.jobfile import launch
+from spark_flow.jobfile.model.job import OPTIONS
 from spark_flow.ledger import DeltaLedger
 from spark_flow.view.progress import Progress
 
@@ -137,12 +137,12 @@ def broken(*_):
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(pipelines, "follow"), (Progress, "begin"), (Progress, "finish"), (pipelines, "write_summary")]
+    ("owner", "name"), [(launch, "follow"), (Progress, "begin"), (Progress, "finish"), (launch, "write_summary")]
 )
 def test_a_run_is_closed_whatever_fails_after_it_was_opened(run, monkeypatch, tmp_path, owner, name):
     """Without Spark: the source is missing, so that the run ends before it needs a session."""
     ended = []
-    monkeypatch.setattr(pipelines.Application, "close", lambda _: ended.append(True))
+    monkeypatch.setattr(launch.Application, "close", lambda _: ended.append(True))
     monkeypatch.setattr(owner, name, broken)
     code, said = run(
         "key=k",
@@ -331,4 +331,4 @@ def test_the_names_that_no_parameter_may_have_are_those_of_the_options():
         app = typer.Typer()
         app.command()(command)
         found |= {name.lstrip("-") for each in typer.main.get_command(app).params for name in each.opts if "--" in name}
-    assert found - {"install-completion", "show-completion"} <= models.OPTIONS
+    assert found - {"install-completion", "show-completion"} <= OPTIONS

@@ -16,9 +16,9 @@ from handover import AT_ONCE, KEY, marker, provide, put, writes
 
 import spark_flow as sf
 from spark_flow.cli import job
-from spark_flow.config import load
-from spark_flow.config import redo as asks
 from spark_flow.errors import InvalidArgument, NodeFailed, NotRecorded, UnknownNode
+from spark_flow.jobfile import load
+from spark_flow.jobfile import redo as asks
 from spark_flow.ledger import DeltaLedger, MemoryLedger
 from spark_flow.storage import boundaries, files
 from spark_flow.storage.sink_protocol import Written

@@ -26,7 +26,7 @@ def test_a_path_that_deltalake_would_read_as_another_is_refused(tmp_path, name):
 
 @pytest.mark.parametrize("where", ["state", "sink", "source"])
 def test_a_file_with_such_a_path_is_refused_when_it_is_loaded(tmp_path, where):
-    from spark_flow import config
+    from spark_flow import jobfile
 
     bad = {name: f"{tmp_path}/{'h#1' if name == where else 'plain'}" for name in ("state", "sink", "source")}
     (tmp_path / "job.yaml").write_text(f"""
@@ -39,7 +39,7 @@ flow:
 - write: {{name: out, format: delta, path: '{bad["sink"]}/t', partition_by: date}}
 """)
     with pytest.raises(ConfigError) as refused:
-        config.load(tmp_path / "job.yaml", [])
+        jobfile.load(tmp_path / "job.yaml", [])
     assert ["#" in problem.expected for problem in refused.value.problems] == [True]
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import spark_flow as sf
-from spark_flow import config as files
+from spark_flow import jobfile as files
 from spark_flow.cli.job import main
 from spark_flow.core import fingerprint, secrets
 from spark_flow.core.secrets import HIDDEN, Redactor, is_secret, redact, resolved

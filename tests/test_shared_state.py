@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import spark_flow as sf
-from spark_flow.config import load
-from spark_flow.config.flow import PATTERNS
 from spark_flow.errors import ConfigError, SharedState, TookFallback, UsageError
-from spark_flow.footprints import TOUCHED, footprint
+from spark_flow.jobfile import load
+from spark_flow.jobfile.footprint import TOUCHED, footprint
+from spark_flow.jobfile.model.flow import PATTERNS
 from spark_flow.ledger import MemoryLedger
 from spark_flow.orchestration import shared_state
 from spark_flow.orchestration.shared_state import Footprint, Read, Write, check

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spark_flow import config as files
+from spark_flow import jobfile as files
 from spark_flow.core.secrets import redact, scrub
 from spark_flow.engine.run import recomputing
 from spark_flow.errors import (
@@ -26,8 +26,8 @@ from spark_flow.errors import (
     UsageError,
     describe,
 )
+from spark_flow.jobfile.launch import Application, Asked, alone, other_file, run_file
 from spark_flow.orchestration.pipeline import Order
-from spark_flow.pipelines import Application, Asked, alone, other_file, run_file
 from spark_flow.view import logs
 from spark_flow.view.progress import Progress
 from spark_flow.view.summary import check_summary, write_refused

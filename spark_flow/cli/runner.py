@@ -13,15 +13,15 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from spark_flow import config as files
+from spark_flow import jobfile as files
 from spark_flow.cli.job import DEBUG, check_given, command_line, report, with_parameters
 from spark_flow.core.secrets import scrub
 from spark_flow.errors import InvalidArgument, SparkFlowError
+from spark_flow.jobfile.launch import Application, Asked, other_file, pipeline_of, submitted
 from spark_flow.orchestration.concurrent_runner import MAX_ACTIVE_RUNS, ConcurrentRunner
 from spark_flow.orchestration.pipeline import RunnerInterrupted
 from spark_flow.orchestration.reprocess_request import Request, request
 from spark_flow.orchestration.single_runner import SingleRunner
-from spark_flow.pipelines import Application, Asked, other_file, pipeline_of, submitted
 from spark_flow.view.progress import COLOURS, Progress
 from spark_flow.view.summary import check_summary, write_refused, write_summary
 from spark_flow.view.tables import print_rows, runs, wide_console

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spark_flow import config as files
+from spark_flow import jobfile as files
 from spark_flow.cli.job import DEBUG, command_line, report
-from spark_flow.config.fields import texts
 from spark_flow.core.secrets import resolved
 from spark_flow.errors import NodeFailed, SparkFlowError
 from spark_flow.fan_out import split_batch
-from spark_flow.flow import sink_of
-from spark_flow.pipelines import Application
+from spark_flow.jobfile.interpreter import sink_of
+from spark_flow.jobfile.launch import Application
+from spark_flow.jobfile.model.fields import texts
 from spark_flow.storage.delta import DeltaSink
 from spark_flow.storage.files import for_spark
 from spark_flow.transforms import sql

@@ -9,10 +9,10 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from spark_flow.config.interpolation import as_written
-from spark_flow.config.models import JobConfig
-from spark_flow.config.problems import nearest, one_of, show
 from spark_flow.errors import Problem
+from spark_flow.jobfile.interpolation import as_written
+from spark_flow.jobfile.model.job import JobConfig
+from spark_flow.jobfile.model.problems import nearest, one_of, show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

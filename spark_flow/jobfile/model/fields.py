@@ -8,11 +8,11 @@ import re
 import string
 from typing import TYPE_CHECKING, Any
 
-from spark_flow.config.problems import nearest, one_of, refuse, show
-from spark_flow.config.references import is_reference, resolve
 from spark_flow.core.arrival_rules import RULES, parse
 from spark_flow.core.names import check_name
 from spark_flow.errors import ConfigError, InvalidName, InvalidPath, InvalidRule
+from spark_flow.jobfile.model.problems import nearest, one_of, refuse, show
+from spark_flow.jobfile.model.references import is_reference, resolve
 from spark_flow.storage.files import absolute, for_deltalake
 from spark_flow.storage.sinks import sink_formats
 

@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, StrictBool, ValidationInfo, field_validator
 
-from spark_flow.config.base import Model, Text
-from spark_flow.config.problems import refuse
+from spark_flow.jobfile.model.base import Model, Text
+from spark_flow.jobfile.model.problems import refuse
 from spark_flow.lineage.transport import Target, Transport
 from spark_flow.storage import files
 

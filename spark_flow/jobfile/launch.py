@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spark_flow import config as files
+from spark_flow import jobfile as files
 from spark_flow.core.secrets import Redactor, redact, scrub
 from spark_flow.engine.run import Run, recomputing
 from spark_flow.errors import InvalidArgument, PreviousNotDone, SummaryNotWritten, describe
-from spark_flow.flow import execute
-from spark_flow.footprints import footprint
+from spark_flow.jobfile.footprint import footprint
+from spark_flow.jobfile.interpreter import execute
 from spark_flow.ledger import DeltaLedger
 from spark_flow.lineage import follow
 from spark_flow.orchestration.depends_on_past import Gate

@@ -9,8 +9,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from spark_flow.config.problems import nearest
 from spark_flow.errors import ConfigError, Problem, describe
+from spark_flow.jobfile.model.problems import nearest
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
-from spark_flow.config.problems import nearest
 from spark_flow.core.secrets import escaped, variables
 from spark_flow.errors import Problem
+from spark_flow.jobfile.model.problems import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,7 +1,6 @@
 """YAML files: what may stand in one, and how it is read. Nothing here runs anything."""
 
-from spark_flow.config.base import FlowModel
-from spark_flow.config.fan_in import (
+from spark_flow.jobfile.entries.fan_in import (
     AlignedFanInModel,
     FallbackModel,
     FanInModel,
@@ -9,15 +8,16 @@ from spark_flow.config.fan_in import (
     UnalignedFanInModel,
     WithCompletenessModel,
 )
-from spark_flow.config.fan_out import ParallelSplitModel, SplitSinkModel, WhenModel
-from spark_flow.config.flow import ExclusiveChoiceModel, FlowEntry, RouteModel, TransactionModel, walk
-from spark_flow.config.isolated import PublishModel, TriggerModel, WaitForModel
-from spark_flow.config.load import load, load_stream, parameter_names
-from spark_flow.config.models import JobConfig, SourceModel
-from spark_flow.config.partial import Redo, redo
-from spark_flow.config.references import is_reference, resolve
-from spark_flow.config.sequence import ReadModel, SinkModel, StepModel, WriteModel
-from spark_flow.config.stream import StreamConfig
+from spark_flow.jobfile.entries.fan_out import ParallelSplitModel, SplitSinkModel, WhenModel
+from spark_flow.jobfile.entries.isolated_sequencer import PublishModel, TriggerModel, WaitForModel
+from spark_flow.jobfile.entries.sequence import ReadModel, SinkModel, StepModel, WriteModel
+from spark_flow.jobfile.load import load, load_stream, parameter_names
+from spark_flow.jobfile.model.base import FlowModel
+from spark_flow.jobfile.model.flow import ExclusiveChoiceModel, FlowEntry, RouteModel, TransactionModel, walk
+from spark_flow.jobfile.model.job import JobConfig, SourceModel
+from spark_flow.jobfile.model.references import is_reference, resolve
+from spark_flow.jobfile.model.stream import StreamConfig
+from spark_flow.jobfile.redo import Redo, redo
 
 __all__ = [
     "AlignedFanInModel",

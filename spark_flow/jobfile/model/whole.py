@@ -2,19 +2,19 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from spark_flow.config.base import FlowModel
-from spark_flow.config.fan_in import (
+from spark_flow.jobfile.entries.fan_in import (
     AlignedFanInModel,
     ReportCompletenessModel,
     UnalignedFanInModel,
     WithCompletenessModel,
 )
-from spark_flow.config.fan_out import ParallelSplitModel
-from spark_flow.config.fields import overlap
-from spark_flow.config.flow import Place, places, walk
-from spark_flow.config.isolated import PublishModel, WaitForModel
-from spark_flow.config.problems import Finding, Location, nearest, one_of, show
-from spark_flow.config.sequence import ReadModel, SinkModel, StepModel, WriteModel
+from spark_flow.jobfile.entries.fan_out import ParallelSplitModel
+from spark_flow.jobfile.entries.isolated_sequencer import PublishModel, WaitForModel
+from spark_flow.jobfile.entries.sequence import ReadModel, SinkModel, StepModel, WriteModel
+from spark_flow.jobfile.model.base import FlowModel
+from spark_flow.jobfile.model.fields import overlap
+from spark_flow.jobfile.model.flow import Place, places, walk
+from spark_flow.jobfile.model.problems import Finding, Location, nearest, one_of, show
 
 _TELLS_COMPLETENESS = AlignedFanInModel | UnalignedFanInModel | WaitForModel | None
 

@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ValidationInfo, field_validator
 
-from spark_flow.config.base import Model, Name, Text
-from spark_flow.config.fan_out import SplitSinkModel
-from spark_flow.config.fields import overlap, references_function
-from spark_flow.config.models import SourceModel
-from spark_flow.config.problems import refuse, show
+from spark_flow.jobfile.entries.fan_out import SplitSinkModel
+from spark_flow.jobfile.model.base import Model, Name, Text
+from spark_flow.jobfile.model.fields import overlap, references_function
+from spark_flow.jobfile.model.job import SourceModel
+from spark_flow.jobfile.model.problems import refuse, show
 
 
 class StreamConfig(Model):

@@ -14,8 +14,19 @@ from pydantic import (
 )
 from typing_extensions import Self
 
-from spark_flow.config.base import PATTERN, FlowModel, Model, Name, Options, SinkFormat, SourceName, Text, only_delta
-from spark_flow.config.fields import (
+from spark_flow.errors import InvalidArgument, InvalidName, InvalidPath
+from spark_flow.jobfile.model.base import (
+    PATTERN,
+    FlowModel,
+    Model,
+    Name,
+    Options,
+    SinkFormat,
+    SourceName,
+    Text,
+    only_delta,
+)
+from spark_flow.jobfile.model.fields import (
     argument_names,
     name_of,
     one_or_many,
@@ -25,8 +36,7 @@ from spark_flow.config.fields import (
     texts,
     version_text,
 )
-from spark_flow.config.problems import Finding, findings, refuse, show
-from spark_flow.errors import InvalidArgument, InvalidName, InvalidPath
+from spark_flow.jobfile.model.problems import Finding, findings, refuse, show
 from spark_flow.storage.files import for_deltalake
 from spark_flow.storage.sinks import sink
 

@@ -18,17 +18,17 @@ from pydantic import (
     field_validator,
 )
 
-from spark_flow.config.base import PATTERN, FlowModel, Model, Name
-from spark_flow.config.fan_in import (
+from spark_flow.jobfile.entries.fan_in import (
     AlignedFanInModel,
     ReportCompletenessModel,
     UnalignedFanInModel,
     WithCompletenessModel,
 )
-from spark_flow.config.fan_out import ParallelSplitModel, SplitSinkModel, WhenModel
-from spark_flow.config.isolated import PublishModel, TriggerModel, WaitForModel
-from spark_flow.config.problems import Finding, Location, findings, nearest, one_of, refuse, show
-from spark_flow.config.sequence import ReadModel, StepModel, WriteModel
+from spark_flow.jobfile.entries.fan_out import ParallelSplitModel, SplitSinkModel, WhenModel
+from spark_flow.jobfile.entries.isolated_sequencer import PublishModel, TriggerModel, WaitForModel
+from spark_flow.jobfile.entries.sequence import ReadModel, StepModel, WriteModel
+from spark_flow.jobfile.model.base import PATTERN, FlowModel, Model, Name
+from spark_flow.jobfile.model.problems import Finding, Location, findings, nearest, one_of, refuse, show
 
 
 class TransactionModel(FlowModel):

@@ -17,20 +17,20 @@ from pydantic import (
 )
 from typing_extensions import Self
 
-from spark_flow.config.base import Format, Model, Name, Options, TablePath, Text, only_delta
-from spark_flow.config.fan_in import AlignedFanInModel, UnalignedFanInModel
-from spark_flow.config.fan_out import ParallelSplitModel
-from spark_flow.config.fields import branch_names, references_schema, table_path
-from spark_flow.config.flow import FlowEntry, walk
-from spark_flow.config.isolated import PublishModel, WaitForModel
-from spark_flow.config.lineage import LineageModel
-from spark_flow.config.problems import Finding, findings, nearest, one_of, refuse, show
-from spark_flow.config.runner import RunnerModel
-from spark_flow.config.sequence import SinkModel, WriteModel
-from spark_flow.config.whole import flow_findings
 from spark_flow.core.arrival_rules import parse
 from spark_flow.core.names import check_name
 from spark_flow.errors import InvalidArgument, InvalidName, InvalidRule
+from spark_flow.jobfile.entries.fan_in import AlignedFanInModel, UnalignedFanInModel
+from spark_flow.jobfile.entries.fan_out import ParallelSplitModel
+from spark_flow.jobfile.entries.isolated_sequencer import PublishModel, WaitForModel
+from spark_flow.jobfile.entries.sequence import SinkModel, WriteModel
+from spark_flow.jobfile.model.base import Format, Model, Name, Options, TablePath, Text, only_delta
+from spark_flow.jobfile.model.fields import branch_names, references_schema, table_path
+from spark_flow.jobfile.model.flow import FlowEntry, walk
+from spark_flow.jobfile.model.lineage import LineageModel
+from spark_flow.jobfile.model.problems import Finding, findings, nearest, one_of, refuse, show
+from spark_flow.jobfile.model.runner import RunnerModel
+from spark_flow.jobfile.model.whole import flow_findings
 from spark_flow.sequence.isolated_sequencer.keys import keys_of, parse_keys
 from spark_flow.storage.files import is_uri
 from spark_flow.storage.markers import MARKERS

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, ValidationInfo
 from pydantic import field_validator as validates
 
-from spark_flow.config.base import PATTERN, FlowModel, Name, Text
-from spark_flow.config.fields import one_or_many, rule_text
-from spark_flow.config.problems import refuse, show
 from spark_flow.errors import InvalidArgument, UnknownJob
+from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, Text
+from spark_flow.jobfile.model.fields import one_or_many, rule_text
+from spark_flow.jobfile.model.problems import refuse, show
 from spark_flow.sequence.isolated_sequencer import Consumer, Polling, consumer
 from spark_flow.sequence.isolated_sequencer.keys import KEY_MAPS, parse_keys
 

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar
 from pydantic import BeforeValidator, Field, StrictInt, ValidationInfo, field_validator, model_validator
 from typing_extensions import Self
 
-from spark_flow.config.base import PATTERN, FlowModel, Model, Name, Options, SourceName, Text
-from spark_flow.config.fields import date_text, one_or_many
-from spark_flow.config.problems import nearest, one_of, refuse, show
-from spark_flow.config.sequence import SinkModel, StepModel
 from spark_flow.errors import InvalidCondition
 from spark_flow.fan_out.conditions import Condition, by_date, by_schema
+from spark_flow.jobfile.entries.sequence import SinkModel, StepModel
+from spark_flow.jobfile.model.base import PATTERN, FlowModel, Model, Name, Options, SourceName, Text
+from spark_flow.jobfile.model.fields import date_text, one_or_many
+from spark_flow.jobfile.model.problems import nearest, one_of, refuse, show
 from spark_flow.storage.sources import source
 
 

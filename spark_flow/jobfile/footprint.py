@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from spark_flow import config as files
-from spark_flow.flow import sink_of
+from spark_flow import jobfile as files
+from spark_flow.jobfile.interpreter import sink_of
 from spark_flow.orchestration.shared_state import Footprint, Read, Write
 from spark_flow.sequence.isolated_sequencer.keys import keys_of, parse_keys
 from spark_flow.storage import markers

@@ -11,25 +11,25 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
-from spark_flow.config.fan_in import NESTED
-from spark_flow.config.fan_out import CONDITIONS
-from spark_flow.config.flow import MEMBERS, PATTERNS, FlowEntry
-from spark_flow.config.interpolation import as_written, plain
-from spark_flow.config.lineage import LineageModel
-from spark_flow.config.models import JobConfig, ParameterModel, SourceModel
-from spark_flow.config.overrides import TEXT_KEYS, override
-from spark_flow.config.problems import from_pydantic, locate
-from spark_flow.config.runner import RunnerModel, StragglerModel
-from spark_flow.config.secret_values import secret_values, without_secrets
-from spark_flow.config.stream import StreamConfig
-from spark_flow.config.whole import flow_findings
 from spark_flow.core.names import check_name
 from spark_flow.errors import ConfigError, Problem
+from spark_flow.jobfile.entries.fan_in import NESTED
+from spark_flow.jobfile.entries.fan_out import CONDITIONS
+from spark_flow.jobfile.interpolation import as_written, plain
+from spark_flow.jobfile.model.flow import MEMBERS, PATTERNS, FlowEntry
+from spark_flow.jobfile.model.job import JobConfig, ParameterModel, SourceModel
+from spark_flow.jobfile.model.lineage import LineageModel
+from spark_flow.jobfile.model.problems import from_pydantic, locate
+from spark_flow.jobfile.model.runner import RunnerModel, StragglerModel
+from spark_flow.jobfile.model.stream import StreamConfig
+from spark_flow.jobfile.model.whole import flow_findings
+from spark_flow.jobfile.overrides import TEXT_KEYS, override
+from spark_flow.jobfile.secret_values import secret_values, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spark_flow.config.base import FlowModel
+    from spark_flow.jobfile.model.base import FlowModel
 
 _ENTRY: TypeAdapter[FlowModel] = TypeAdapter(FlowEntry)
 _ROOTS = ("state", "output")  # what a file may interpolate without giving it

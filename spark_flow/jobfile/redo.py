@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spark_flow.config.fan_in import ReportCompletenessModel, WithCompletenessModel
-from spark_flow.config.fan_out import ParallelSplitModel
-from spark_flow.config.flow import TransactionModel
-from spark_flow.config.flow import places as positions
-from spark_flow.config.isolated import PublishModel, TriggerModel
-from spark_flow.config.sequence import ReadModel, StepModel, WriteModel
 from spark_flow.errors import InvalidArgument, UnknownNode
+from spark_flow.jobfile.entries.fan_in import ReportCompletenessModel, WithCompletenessModel
+from spark_flow.jobfile.entries.fan_out import ParallelSplitModel
+from spark_flow.jobfile.entries.isolated_sequencer import PublishModel, TriggerModel
+from spark_flow.jobfile.entries.sequence import ReadModel, StepModel, WriteModel
+from spark_flow.jobfile.model.flow import TransactionModel
+from spark_flow.jobfile.model.flow import places as positions
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from spark_flow.config.base import FlowModel
-    from spark_flow.config.flow import Place
-    from spark_flow.config.models import JobConfig
+    from spark_flow.jobfile.model.base import FlowModel
+    from spark_flow.jobfile.model.flow import Place
+    from spark_flow.jobfile.model.job import JobConfig
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from spark_flow import config as files
-from spark_flow.config.fields import texts
+from spark_flow import jobfile as files
 from spark_flow.core.arrival_rules import parse
 from spark_flow.engine.reading import read
 from spark_flow.engine.writing import Scope, write
@@ -22,6 +21,7 @@ from spark_flow.fan_out import (
     exclusive_choice,
     parallel_split,
 )
+from spark_flow.jobfile.model.fields import texts
 from spark_flow.sequence import Step, local_sequencer, publish, step, transaction, trigger, wait_for
 from spark_flow.sequence.isolated_sequencer import announce
 from spark_flow.sequence.isolated_sequencer.keys import parse_keys
@@ -302,7 +302,7 @@ ENTRIES: Mapping[str, Entry] = {
     "publish": _publish,
     "trigger": _trigger,
 }
-"""What each pattern of a file does; the models that describe them are in ``spark_flow.config``."""
+"""What each pattern of a file does; the models that describe them are in ``spark_flow.jobfile``."""
 
 
 def sink_of(model: files.SinkModel) -> Sink:

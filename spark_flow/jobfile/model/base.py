@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo
 
-from spark_flow.config.fields import option, sink_format, source_name, table_path, valid_name
-from spark_flow.config.problems import refuse
+from spark_flow.jobfile.model.fields import option, sink_format, source_name, table_path, valid_name
+from spark_flow.jobfile.model.problems import refuse
 
 PATTERN = "<pattern>"  # a key that nobody writes: an entry's own name, moved inside for pydantic to choose by
 

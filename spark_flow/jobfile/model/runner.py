@@ -10,10 +10,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt, ValidationError, ValidationInfo, field_validator
 
-from spark_flow.config.base import Model, Name, TablePath, Text
-from spark_flow.config.fields import variable_name
-from spark_flow.config.problems import from_pydantic, locate, refuse, show
 from spark_flow.errors import ConfigError, InvalidArgument, InvalidName, Problem, UnknownPool
+from spark_flow.jobfile.model.base import Model, Name, TablePath, Text
+from spark_flow.jobfile.model.fields import variable_name
+from spark_flow.jobfile.model.problems import from_pydantic, locate, refuse, show
 from spark_flow.orchestration.calendar import Calendar, check_date, daily, hourly, listed
 from spark_flow.orchestration.concurrent_runner import First
 from spark_flow.orchestration.key_plan import Reprocess

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, ValidationInfo, field_validator
 
-from spark_flow.config.base import PATTERN, FlowModel, Model, Name, SourceName, TablePath, Text
-from spark_flow.config.fields import branch_names, one_or_many, references_function, rule_text, variable_name
-from spark_flow.config.problems import refuse
+from spark_flow.jobfile.model.base import PATTERN, FlowModel, Model, Name, SourceName, TablePath, Text
+from spark_flow.jobfile.model.fields import branch_names, one_or_many, references_function, rule_text, variable_name
+from spark_flow.jobfile.model.problems import refuse
 
 Columns = Annotated[tuple[Text, ...], BeforeValidator(one_or_many)]
 

@@ -1,0 +1,1 @@
+"""What the entries of a job file share, and the file as a whole."""
