@@ -133,7 +133,7 @@ def test_models_are_frozen(job):
 
 
 def test_reading_files_needs_no_spark():
-    code = "import sys, spark_flow.config; sys.exit('pyspark' in sys.modules)"
+    code = "import sys, spark_flow.jobfile; sys.exit('pyspark' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -35,14 +35,20 @@ ASSIGNED = {
 }  # fmt: skip
 
 ALLOWED = {
-    ("config/references.py", "sys.path.insert"): "a job's own folder, put there once and left there, as Python does",
+    (
+        "jobfile/model/references.py",
+        "sys.path.insert",
+    ): "a job's own folder, put there once and left there, as Python does",
     ("view/logs.py", "signal.signal"): "once, in the process of a job, that Ctrl-C interrupts it",
     ("view/logs.py", "logging.root.addHandler"): "once, at the entry of a job's process, where nobody else has one",
     ("view/logs.py", "os.environ.setdefault"): "once, at the entry of a job's process, for the JVM that it starts",
     ("view/logs.py", "PySparkLogger.getLogger(name).setLevel"): "once, in the job's own session",
     ("testing/crash.py", "sys.path.insert"): "the program of a process of its own, before anything else runs in it",
-    ("fan_out/applications.py", "spark.conf.set"): "in the session that this process, an application, has made itself",
-    ("fingerprint.py", "session.conf.set"): "in a session made for the one statement",
+    (
+        "fan_out/branch_application.py",
+        "spark.conf.set",
+    ): "in the session that this process, an application, has made itself",
+    ("core/fingerprint.py", "session.conf.set"): "in a session made for the one statement",
     ("sequence/isolated_sequencer/trigger.py", "signal.signal"): (
         "by the main thread alone, the only one that may, while it waits: no other one can come between"
     ),
