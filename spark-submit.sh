@@ -11,11 +11,12 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+resources=$here/spark_flow/spark/resources
 delta_wanted=${DELTA:-yes} lineage_wanted=${LINEAGE:-no}
 listener=io.openlineage:openlineage-spark_2.13:1.53.0
 opens=--add-opens=java.base/java.security=ALL-UNNAMED # what the listener reaches into
 quiet='-Xshare:auto -Xlog:cds=off -Xlog:cds+dynamic=off' # where the class-data archive is of another Java or other jars
-line=4.2 # of Spark: what the Delta library named in conf/spark-defaults.conf is built for
+line=4.2 # of Spark: what the Delta library in spark-defaults.conf is built for
 
 die() { echo "spark-submit.sh: $1" >&2; exit 2; }
 
@@ -85,7 +86,7 @@ if [[ ${SPARK_HOME:-} ]]; then
   core=$(compgen -G "$SPARK_HOME/jars/spark-core_*.jar" | head -n 1) || true
   [[ ! $core || $core == */spark-core_2.13-$line.* ]] ||
     die "SPARK_HOME=$SPARK_HOME is ${core##*/}; expected Spark $line. Unset SPARK_HOME to use the Spark in .venv."
-  [[ $ivy_settings ]] || add "spark.jars.ivySettings=$here/spark_flow/spark/resources/ivysettings.xml"
+  [[ $ivy_settings ]] || add "spark.jars.ivySettings=$resources/ivysettings.xml"
   [[ $lineage_wanted != yes ]] || packages=$listener
   if [[ -x $here/.venv/bin/python ]]; then # executors need nothing of ours; the driver needs spark_flow
     export PYSPARK_DRIVER_PYTHON=${PYSPARK_DRIVER_PYTHON:-$here/.venv/bin/python}
@@ -100,7 +101,7 @@ else
 
   # Delta's jars, resolved before: asking Python each time would cost its start.
   delta=''
-  coordinate=$(awk '$1 == "spark.jars.packages" { print $2 }' "$here/conf/spark-defaults.conf")
+  coordinate=$(awk '$1 == "spark.jars.packages" { print $2 }' "$resources/spark-defaults.conf")
   cache=${SPARK_FLOW_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}}/spark_flow/delta-${coordinate##*:}-spark-$line
   if [[ $delta_wanted == no ]]; then
     :
@@ -133,7 +134,7 @@ fi
 [[ ! $jars ]] || ours+=(--jars "$jars")
 [[ ! $master ]] || ours+=(--master "$master")
 
-add_file "$here/conf/spark-defaults.conf"
+add_file "$resources/spark-defaults.conf"
 [[ ! $packages ]] || add "spark.jars.packages=$packages"
 if [[ $lineage_wanted == yes && $deploy == client ]]; then
   SPARK_SUBMIT_OPTS="$opens ${SPARK_SUBMIT_OPTS:-}"
@@ -141,19 +142,19 @@ elif [[ $lineage_wanted == yes ]]; then
   add "spark.driver.extraJavaOptions=$opens"
 fi
 if [[ $deploy == client ]]; then # the driver sees this machine's files
-  add "spark.scheduler.allocation.file=file://$here/conf/fairscheduler.xml"
+  add "spark.scheduler.allocation.file=file://$resources/fairscheduler.xml"
 fi
 if [[ $own || ($deploy == client && ! -e ${SPARK_CONF_DIR:-$SPARK_HOME/conf}/log4j2.properties) ]]; then
-  SPARK_SUBMIT_OPTS="\"-Dlog4j2.configurationFile=file://$here/conf/log4j2.properties\" ${SPARK_SUBMIT_OPTS:-}"
+  SPARK_SUBMIT_OPTS="\"-Dlog4j2.configurationFile=file://$resources/log4j2.properties\" ${SPARK_SUBMIT_OPTS:-}"
 fi
 if [[ $master == local* ]]; then
-  add_file "$here/conf/spark-local.conf"
+  add_file "$resources/spark-local.conf"
   export SPARK_LOCAL_IP=${SPARK_LOCAL_IP:-127.0.0.1}
   [[ ! ${archive:-} ]] || SPARK_SUBMIT_OPTS="\"-XX:SharedArchiveFile=$archive\" $quiet ${SPARK_SUBMIT_OPTS:-}"
 fi
 export SPARK_SUBMIT_OPTS=${SPARK_SUBMIT_OPTS:-}
 
-for word in "$@"; do # of the job: what conf/log4j2.properties looks up
+for word in "$@"; do # of the job: what log4j2.properties looks up
   [[ $word != --debug ]] || export SPARK_FLOW_LOGS=info SPARK_FLOW_ABORTS=NEUTRAL
 done
 

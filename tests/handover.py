@@ -11,6 +11,8 @@ from spark_flow.core.clock import Clock
 from spark_flow.ledger import MemoryLedger
 from spark_flow.storage.markers import Marker, path_of, read, write
 from spark_flow.storage.sink_protocol import Written
+from runs import opened
+from spark_flow.engine.node import Node
 
 KEY = "2013-01-02"
 AT_ONCE = sf.Polling(timeout=0)
@@ -58,14 +60,14 @@ def writes(run, node, path, number, completeness=()):
         parts = {"completeness": [part.as_recorded for part in completeness]} if completeness else {}
         return Written(rows=1, detail=detail | parts)
 
-    return run.once(node, action, kind="sink", fingerprint=str(number))
+    return run.once(Node(name=node, kind="sink", fingerprint=str(number)), action)
 
 
 def provide(root, number=1, *, key=KEY, dataset="hours", tables=("a", "b"), ledger=None, completeness=(), **options):
     """A provider's run: its tables, then the marker."""
     how = {name: options.pop(name) for name in ("rerun", "observers", "cause") if name in options}
     ledger = ledger or MemoryLedger()
-    with sf.Run.open(f"provider-{dataset}", key, state=str(root / "p"), ledger=ledger, **how) as run:
+    with opened(f"provider-{dataset}", key, state=str(root / "p"), ledger=ledger, **how) as run:
         for table in tables:
             writes(run, table, root / "out" / dataset / table, number, completeness)
         sf.publish(run, dataset, markers=str(root / "out" / "markers"), **options)
@@ -91,7 +93,7 @@ def waiting(
         if name in options
     }
     options = {"polling": AT_ONCE, "markers": str(root / "out" / "markers"), **options}
-    with sf.Run.open(pipeline, key, state=str(root / "c"), ledger=ledger or MemoryLedger(), **how) as run:
+    with opened(pipeline, key, state=str(root / "c"), ledger=ledger or MemoryLedger(), **how) as run:
         found = sf.wait_for(run, dataset, **options)
         then(run, found)
     return run, found

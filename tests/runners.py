@@ -5,6 +5,7 @@ import time
 
 from spark_flow.orchestration.pipeline import pipeline
 from spark_flow.storage.sink_protocol import Written
+from spark_flow.engine.node import Node
 
 
 class Work:
@@ -23,7 +24,7 @@ class Work:
             self.at_once += 1
             self.most = max(self.most, self.at_once)
         try:
-            run.once("load", lambda _: self._action(run), kind="sink")
+            run.once(Node(name="load", kind="sink"), lambda _: self._action(run))
         finally:
             with self.lock:
                 self.at_once -= 1

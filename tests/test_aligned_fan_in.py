@@ -1,5 +1,6 @@
 """The aligned fan-in: all branches or none, each restartable."""
 
+from spark_flow.engine.mode import Mode
 import shutil
 import threading
 import time
@@ -24,6 +25,7 @@ from spark_flow.errors import (
     TypeConflict,
     UnknownBranch,
 )
+from runs import opened
 
 pytestmark = pytest.mark.spark
 SCHEMA = "id STRING NOT NULL, n INT"
@@ -47,7 +49,7 @@ def daily(spark, state, tmp_path):
     """Run a fan-in of all hours into a table; returns the run."""
 
     def go(branches, *, run_options=(), **options):
-        run = sf.Run.open("p", "k", **{"state": state, "spark": spark, **dict(run_options)})
+        run = opened("p", "k", **{"state": state, "spark": spark, **dict(run_options)})
         with run:
             fan_in = sf.aligned_fan_in(run, "hours", branches, **options)
             sf.write(run, "lake", fan_in.frame, sf.delta(str(tmp_path / "lake"), replace_where="true"))
@@ -315,7 +317,7 @@ def test_a_lost_boundary_is_made_again_by_its_branch_alone(daily, hours, state, 
 
 
 def test_a_plan_runs_nothing_and_says_what_would_run(spark, state, hours, tmp_path):
-    run = sf.Run.open("p", "k", state=state, spark=spark, plan=True)
+    run = sf.Run.open("p", "k", state=state, spark=spark, mode=Mode(plan=True))
     with run:
         fan_in = sf.aligned_fan_in(run, "hours", hours)
         sf.write(run, "lake", fan_in.frame, sf.delta(str(tmp_path / "lake"), replace_where="true"))

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from spark_flow import Run
 from spark_flow.cli.app import app
 from spark_flow.storage.sink_protocol import Written
+from spark_flow.engine.node import Node
 
 
 def call(*arguments):
@@ -21,8 +22,8 @@ def call(*arguments):
 @pytest.fixture
 def runs(state):
     with Run.open("done", "k", state=state) as run:
-        run.once("n", lambda _: Written(rows=3), fingerprint="a")
-    Run.open("killed", "k", state=state).once("n", lambda _: Written(rows=1), fingerprint="a")
+        run.once(Node(name="n", fingerprint="a"), lambda _: Written(rows=3))
+    Run.open("killed", "k", state=state).once(Node(name="n", fingerprint="a"), lambda _: Written(rows=1))
     with pytest.raises(ZeroDivisionError), Run.open("failed", "k", state=state):
         raise ZeroDivisionError
     return state

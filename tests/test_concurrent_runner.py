@@ -19,6 +19,7 @@ from spark_flow.orchestration.pipeline import Slots, pipeline
 from spark_flow.orchestration.shared_state import Footprint, Read, Write
 from spark_flow.orchestration.single_runner import SingleRunner
 from spark_flow.storage.sink_protocol import Written
+from spark_flow.engine.node import Node
 
 TEN = daily("2013-01-01", "2013-01-10")
 DAYS = [f"2013-01-{day:02d}" for day in range(1, 11)]
@@ -197,11 +198,11 @@ def test_a_flooded_pool_does_not_hold_up_another_one(memory_ledger, tmp_path):
     release, began = threading.Event(), {}
 
     def flood(run):
-        run.once("load", lambda _: (release.wait(20) and Written()) or Written(), kind="sink")
+        run.once(Node(name="load", kind="sink"), lambda _: (release.wait(20) and Written()) or Written())
 
     def quick(run):
         began[run.key] = time.monotonic()
-        run.once("load", lambda _: Written(), kind="sink")
+        run.once(Node(name="load", kind="sink"), lambda _: Written())
 
     calendar = daily("2013-01-01", "2013-01-20")
     flooding = pipeline("flood", flood, state=str(tmp_path / "a"), ledger=MemoryLedger(), slots=slots(tmp_path))
@@ -234,7 +235,7 @@ class Trend:
     def __call__(self, run):
         for node in ("load", "trend"):
             if (run.key, node) not in self.without:
-                run.once(node, lambda _, node=node: self._note(run, node), kind="sink")
+                run.once(Node(name=node, kind="sink"), lambda _, node=node: self._note(run, node))
 
     def _note(self, run, node):
         time.sleep(self.slow.get((run.key, node), 0))

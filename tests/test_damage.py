@@ -21,6 +21,9 @@ from spark_flow.ledger.delta import FORMAT_FILE, SCHEMA
 from spark_flow.orchestration.reprocess_request import request
 from spark_flow.storage import boundaries, delta, markers
 from spark_flow.storage.sink_protocol import Intent, Written, app_id
+from runs import opened
+from spark_flow.engine.node import Node
+from spark_flow.engine.writing import TableTarget
 
 HOW = ["empty", "cut", "missing", "zeroed", "flipped"]
 
@@ -154,9 +157,8 @@ def flow(state, table, value, **options):
         rows = pa.table({"key": ["k"], "value": [value]})
         return Written(detail={"path": path, "version": delta.replace_rows(path, rows, "key = 'k'", intent)})
 
-    with sf.Run.open("p", "k", state=str(state), **options) as run:
-        how = {"remembered": lambda: delta.remembered(path, id_), "lack": lambda e: delta.lacks(path, id_, e.revision)}
-        run.once("lake", write, kind="sink", **how)
+    with opened("p", "k", state=str(state), **options) as run:
+        run.once(Node(name="lake", kind="sink"), write, TableTarget(path, id_))
     return delta.open_table(path).to_pyarrow_table()["value"].to_pylist()
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import spark_flow as sf
 from spark_flow.errors import InvalidCondition, InvalidName, MissingInput, NoBranches, NodeFailed, NotExclusive
+from runs import opened
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def choose(state, memory_ledger):
     def go(routes, *, key="2013-01-02", run_options=(), **options):
         taken = []
         noted = {name: (condition, lambda name=name: taken.append(name) or name) for name, condition in routes.items()}
-        run = sf.Run.open("p", key, **{"state": state, "ledger": memory_ledger, **dict(run_options)})
+        run = opened("p", key, **{"state": state, "ledger": memory_ledger, **dict(run_options)})
         with run:
             choice = sf.exclusive_choice(run, "road", noted, **options)
         assert taken == ([choice.route] if choice.route else [])

@@ -1,5 +1,6 @@
 """Who has lost the lease of a key: it begins, commits and records nothing more, and what took its place is whole."""
 
+from spark_flow.engine.mode import Permission
 import contextlib
 
 import pytest
@@ -10,6 +11,8 @@ from spark_flow.errors import Fenced, LeaseLost
 from spark_flow.ledger import DeltaLedger, Event, Fence, MemoryLedger, MemoryRegister
 from spark_flow.orchestration.leases import Place, free, hold
 from spark_flow.storage.sink_protocol import Written
+from runs import opened
+from spark_flow.engine.node import Node
 
 
 @pytest.fixture(params=["memory", "delta"])
@@ -67,7 +70,7 @@ def place():
 
 
 def opened(lease, ledger, state, **options):
-    return sf.Run.open("p", "k", state=state, ledger=ledger, lease=lease, **options)
+    return opened("p", "k", state=state, ledger=ledger, permission=Permission(lease=lease), **options)
 
 
 def done(seen, name="done"):
@@ -86,7 +89,7 @@ def lose(place, lease):
 
 def test_a_run_notes_its_lease_and_who_it_took_over(place, memory_ledger, state):
     with hold(place, "p", "k") as lease, opened(lease, memory_ledger, state) as run:
-        run.once("n", done([]))
+        run.once(Node(name="n"), done([]))
     begun = memory_ledger.read()[0]
     assert (begun.state, begun.detail["lease"]["token"]) == ("started", lease.claim.token)
 
@@ -110,7 +113,7 @@ def test_who_lost_its_lease_commits_nothing_and_says_so(place, memory_ledger, st
 
         run = opened(lease, memory_ledger, state, observers=[observer])
         with pytest.raises(LeaseLost), run:
-            run.once("n", done(seen))
+            run.once(Node(name="n"), done(seen))
     assert seen == []
     assert [(e.node, e.state) for e in memory_ledger.read()] == [("", "started"), ("n", "started")]
     assert run.summary()["state"] == "waiting"
@@ -122,13 +125,13 @@ def test_who_was_overtaken_in_the_ledger_records_no_success(ledgers, place, stat
     seen = []
     with hold(place, "p", "k") as first:
         run = opened(first, old, state)
-        run.once("a", done(seen, "a"))
+        run.once(Node(name="a"), done(seen, "a"))
         free(place, "k")
         with hold(place, "p", "k") as second, opened(second, new, state) as other:
-            assert other.once("a", done(seen, "again")).state == "reused"
-            other.once("b", done(seen, "b"))
+            assert other.once(Node(name="a"), done(seen, "again")).state == "reused"
+            other.once(Node(name="b"), done(seen, "b"))
             with pytest.raises(Fenced), run:
-                run.once("b", done(seen, "too late"))
+                run.once(Node(name="b"), done(seen, "too late"))
     recorded = [(e.attempt, e.node, e.state) for e in new.read() if e.node == "b"]
     assert recorded == [(2, "b", "started"), (2, "b", "succeeded")]
     assert "too late" not in seen
@@ -169,8 +172,8 @@ SOURCE = sf.source("json", "/nowhere", schema="id INT")
 BRANCHES = {"a": SOURCE, "b": SOURCE}
 
 CALLS = {
-    "once": lambda run, _: run.once("later", done([])),
-    "once, of a node that is done": lambda run, _: run.once("early", done([])),
+    "once": lambda run, _: run.once(Node(name="later"), done([])),
+    "once, of a node that is done": lambda run, _: run.once(Node(name="early"), done([])),
     "read": lambda run, _: sf.read(run, "in", SOURCE),
     "a frame": lambda _, frame: frame.frame,
     "local_sequencer": lambda run, frame: sf.local_sequencer(run, frame, [sf.step(lambda f: f, name="s")]),
@@ -196,16 +199,16 @@ def taken_over(place, lease, run):
     """By one that this process hears of, and hides."""
     lose(place, lease)
     with contextlib.suppress(Exception):
-        run.once("hidden", done([]))
+        run.once(Node(name="hidden"), done([]))
 
 
 def overtaken(place, lease, run):
     """By one that it only hears of from the ledger: its lease looks as good as ever."""
     free(place, "k")
     with hold(place, "p", "k") as second:
-        run._journal._ledger.append([event(1)], second.fence)
+        run.history._ledger.append([event(1)], second.fence)
     with contextlib.suppress(Exception):
-        run.once("hidden", done([]))
+        run.once(Node(name="hidden"), done([]))
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -216,7 +219,7 @@ def test_a_lost_lease_that_a_step_has_hidden_is_raised_by_every_later_call(
     monkeypatch.chdir(tmp_path)
     with hold(place, "p", "k") as lease:
         run = opened(lease, memory_ledger, "state")
-        run.once("early", done([]))
+        run.once(Node(name="early"), done([]))
         frame = sf.read(run, "before", SOURCE)
         frame.completeness = (Completeness(node="some", expected=("a", "b"), arrived=("a",)),)
         lost_by(place, lease, run)
@@ -241,7 +244,7 @@ def test_a_commit_does_not_happen_after_a_hidden_loss(place, memory_ledger, stat
             return Written(rows=1)
 
         with pytest.raises((LeaseLost, Fenced)):
-            run.once("n", action)
+            run.once(Node(name="n"), action)
         with pytest.raises((LeaseLost, Fenced)), run.run:
             pass
     assert seen == []

@@ -1,5 +1,6 @@
 """Ctrl-C: an end of its own, recorded, exit code 130; and what a command line prints of an error."""
 
+from spark_flow.engine.mode import Permission
 import logging
 import os
 import signal
@@ -22,6 +23,7 @@ from spark_flow.spark import submit
 from spark_flow.storage.sink_protocol import Written
 from spark_flow.view import logs
 from spark_flow.view.tables import runs
+from spark_flow.engine.node import Node
 
 
 def interrupted(_):
@@ -31,22 +33,22 @@ def interrupted(_):
 def test_an_interrupted_run_is_recorded_as_such_and_resumed():
     ledger = MemoryLedger()
     with pytest.raises(KeyboardInterrupt), Run.open("p", "k", ledger=ledger) as run:  # noqa: PT012
-        run.once("one", lambda _: Written(rows=1))
-        run.once("two", interrupted)
+        run.once(Node(name="one"), lambda _: Written(rows=1))
+        run.once(Node(name="two"), interrupted)
     (view,) = runs(ledger.read())
     assert (run.summary()["state"], view.state, "interrupted" in view.error) == ("interrupted", "interrupted", True)
     with Run.open("p", "k", ledger=ledger) as again:
-        states = [again.once(node, lambda _: Written(rows=1)).state for node in ("one", "two")]
+        states = [again.once(Node(name=node), lambda _: Written(rows=1)).state for node in ("one", "two")]
     assert states == ["reused", "succeeded"]
 
 
 def test_a_run_that_is_wanted_to_end_begins_nothing_more():
     wanted: list[bool] = []
-    run = Run.open("p", "k", ledger=MemoryLedger(), interrupted=lambda: bool(wanted))
+    run = Run.open("p", "k", ledger=MemoryLedger(), permission=Permission(interrupted=lambda: bool(wanted)))
     with pytest.raises(Interrupted), run:  # noqa: PT012
-        run.once("one", lambda _: Written(rows=1))
+        run.once(Node(name="one"), lambda _: Written(rows=1))
         wanted.append(True)
-        run.once("two", lambda _: Written(rows=1))
+        run.once(Node(name="two"), lambda _: Written(rows=1))
     assert run.summary()["state"] == "interrupted"
 
 
@@ -57,8 +59,8 @@ def test_a_job_that_is_cancelled_for_an_interrupt_is_no_failure_of_its_node():
         wanted.append(True)
         raise RuntimeError("Job 3 cancelled")
 
-    with pytest.raises(Interrupted), Run.open("p", "k", ledger=MemoryLedger(), interrupted=lambda: bool(wanted)) as run:
-        run.once("one", cancelled)
+    with pytest.raises(Interrupted), Run.open("p", "k", ledger=MemoryLedger(), permission=Permission(interrupted=lambda: bool(wanted))) as run:
+        run.once(Node(name="one"), cancelled)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted("p k")])
@@ -96,7 +98,7 @@ def test_branches_end_as_interrupted_not_as_stopped_by_another(spark):
                 time.sleep(0.01)
             raise RuntimeError("cancelled")
 
-        return lambda: run.once(node, wait, kind="branch")
+        return lambda: run.once(Node(name=node, kind="branch"), wait)
 
     def interrupt():
         begun.wait()

@@ -1,5 +1,6 @@
 """Lineage: the events of a run and its nodes, valid by OpenLineage's schema, and never in the run's way."""
 
+from spark_flow.engine.mode import Mode
 import http.server
 import json
 import logging
@@ -23,6 +24,8 @@ from spark_flow.lineage import Lineage, Target, follow
 from spark_flow.lineage.datasets import Data, inputs_of
 from spark_flow.lineage.transport import GIVE_UP, Delivery
 from spark_flow.storage.sink_protocol import Written
+from runs import opened
+from spark_flow.engine.node import Node
 
 ROOT = Path(__file__).parent.parent
 DETAIL = {
@@ -60,7 +63,7 @@ def opened(told, memory_ledger, state):
     """Open a run with lineage; returns it and the lineage."""
 
     def open_run(key="2013-01-02", target=None, **options):
-        run = sf.Run.open("p", key, **{"ledger": memory_ledger, "state": state, **options})
+        run = opened("p", key, **{"ledger": memory_ledger, "state": state, **options})
         target = target or Target(transport="console")
         lineage = Lineage(run, target, Delivery(target, lambda _: told))
         run.observe(lineage)
@@ -77,9 +80,7 @@ def flights(run, path="/data/flights", **settings):
 
 def write(run, action=None, node="lake"):
     data = flights(run)
-    return run.once(
-        node, action or (lambda _: Written(rows=3, detail=DETAIL)), kind="sink", fingerprint="w", inputs=[data]
-    )
+    return run.once(Node(name=node, kind="sink", fingerprint="w", inputs=[data]), action or (lambda _: Written(rows=3, detail=DETAIL)))
 
 
 def finished(run, lineage, body):
@@ -191,7 +192,7 @@ def test_an_interrupted_branch_is_aborted(opened, told):
     def wait(_):
         raise NotAllArrived("hours", ["06"], 2, asked=True)
 
-    finished(*opened(), lambda run: run.once("hours/06", wait, kind="branch"))
+    finished(*opened(), lambda run: run.once(Node(name="hours/06", kind="branch"), wait))
     assert told.kinds == [("p", "START"), ("p.hours/06", "START"), ("p.hours/06", "ABORT"), ("p", "ABORT")]
     assert "06" in told.of("p.hours/06", "ABORT")["run"]["facets"]["errorMessage"]["message"]
 
@@ -222,7 +223,7 @@ def test_each_attempt_is_a_run_of_its_own(opened, told):
 
 
 def test_a_plan_says_nothing(memory_ledger, state, tmp_path):
-    run = sf.Run.open("p", "k", ledger=memory_ledger, state=state, plan=True)
+    run = sf.Run.open("p", "k", ledger=memory_ledger, state=state, mode=Mode(plan=True))
     assert follow(run, Target(path=str(tmp_path / "lineage.jsonl"))) is None
     with sf.emit_lineage(run, path=str(tmp_path / "lineage.jsonl")):
         write(run)
@@ -303,7 +304,7 @@ def test_ddl_is_read_without_spark():
 def test_a_dataset_whose_columns_cannot_be_found_is_told_without(opened, told, tmp_path):
     def read(run):
         run.graph.sources["in"] = sf.source("parquet", str(tmp_path / "nowhere"))
-        run.once("in", lambda _: Written(), kind="source")
+        run.once(Node(name="in", kind="source"), lambda _: Written())
 
     finished(*opened(), read)
     (data,) = told.of("p.in")["inputs"]

@@ -1,5 +1,6 @@
 """A target that remembers more than the ledger: nothing recorded is reused, whatever part of the ledger was lost."""
 
+from spark_flow.engine.mode import Mode
 import contextlib
 import shutil
 
@@ -16,6 +17,9 @@ from spark_flow.errors import LedgerOld
 from spark_flow.ledger import DeltaLedger, MemoryLedger
 from spark_flow.storage import delta
 from spark_flow.storage.sink_protocol import Written, app_id
+from runs import opened
+from spark_flow.engine.node import Node
+from spark_flow.engine.writing import TableTarget
 
 POINTS = ("before_action", "before_commit", "after_commit", "before_event", "after_event")
 
@@ -41,13 +45,7 @@ def sink(run, name, table, value):
         version = delta.replace_rows(path, rows, f"key = '{run.key}'", intent)
         return Written(rows=1, detail={"path": path, "version": version})
 
-    return run.once(
-        name,
-        write,
-        kind="sink",
-        remembered=lambda: delta.remembered(path, id_),
-        lack=lambda event: delta.lacks(path, id_, event.revision),
-    )
+    return run.once(Node(name=name, kind="sink"), write, TableTarget(path, id_))
 
 
 def flow(folder, source, *, early=False, sinks=("a", "b")):
@@ -55,7 +53,7 @@ def flow(folder, source, *, early=False, sinks=("a", "b")):
 
     def body(run):
         def checkpoint():
-            return run.once("step", lambda _: Written(detail={"value": source[0]}), writes=False).detail["value"]
+            return run.once(Node(name="step", writes=False), lambda _: Written(detail={"value": source[0]})).detail["value"]
 
         held = checkpoint() if early else None
         for name in sinks:
@@ -66,7 +64,7 @@ def flow(folder, source, *, early=False, sinks=("a", "b")):
 
 def do(body, ledger, state, **options):
     def once():
-        with sf.Run.open("p", "k", state=state, ledger=ledger, **options) as run:
+        with opened("p", "k", state=state, ledger=ledger, **options) as run:
             body(run)
         return run
 
@@ -133,7 +131,7 @@ def test_a_restored_ledger_is_told_once_and_recorded(tmp_path, state):
 def test_a_plan_shows_that_nothing_is_reused_and_records_nothing(tmp_path, state):
     ledger, _ = outdated(tmp_path, state)
     known = ledger.read()
-    run = sf.Run.open("p", "k", state=state, ledger=ledger, plan=True)
+    run = sf.Run.open("p", "k", state=state, ledger=ledger, mode=Mode(plan=True))
     with run:
         for name in "ab":
             sink(run, name, tmp_path / name, lambda: None)
@@ -147,7 +145,7 @@ def test_a_plan_whose_last_sink_proves_it_takes_back_what_it_said_of_the_first(t
     do(flow(tmp_path, [1]), ledger, state)
     ledger = cut(ledger, 4)
     assert [e.node for e in ledger.read()] == ["", "a", "step", "a"]
-    with sf.Run.open("p", "k", state=state, ledger=ledger, plan=True) as run:
+    with sf.Run.open("p", "k", state=state, ledger=ledger, mode=Mode(plan=True)) as run:
         for name in "ab":
             sink(run, name, tmp_path / name, lambda: None)
     assert {o.node: o.state for o in run.outcomes} == dict.fromkeys("ab", "would run")
@@ -157,7 +155,7 @@ def test_a_partial_backfill_does_not_build_on_an_old_ledger(tmp_path, state):
     ledger, _ = outdated(tmp_path, state)
     known = ledger.read()
     with pytest.raises(LedgerOld) as refused:
-        sf.Run.open("p", "k", state=state, ledger=ledger, redo=lambda node: node == "b")
+        sf.Run.open("p", "k", state=state, ledger=ledger, mode=Mode(redo=lambda node: node == "b"))
     assert (refused.value.node, refused.value.known, refused.value.remembered) == ("a", 1, 2)
     assert ledger.read() == known
 
@@ -168,7 +166,7 @@ def test_what_was_used_before_the_proof_cannot_be_written_by_a_body_that_goes_on
     source = [3]
 
     def stubborn(run):
-        held = run.once("step", lambda _: Written(detail={"value": source[0]}), writes=False).detail["value"]
+        held = run.once(Node(name="step", writes=False), lambda _: Written(detail={"value": source[0]})).detail["value"]
         for name in ("a", "c"):
             with contextlib.suppress(LedgerOld):
                 sink(run, name, tmp_path / name, lambda: held)
@@ -227,7 +225,7 @@ def test_a_marker_proves_it_as_a_table_does(tmp_path, memory_ledger, state):
     said = ["one"]
 
     def body(run):
-        run.once("step", lambda _: Written(detail={"value": said[0]}), writes=False)
+        run.once(Node(name="step", writes=False), lambda _: Written(detail={"value": said[0]}))
         return sf.publish(run, "d", markers=str(tmp_path / "m"), state="skipped", reason=said[0])
 
     do(body, memory_ledger, state)
@@ -269,7 +267,7 @@ def test_a_state_folder_of_before_a_rerun_brings_no_old_row_back(spark, state, l
     def day(*numbers, **options):
         for file, n in zip("xy", numbers, strict=True):
             folder = lines(f'{{"id": "{file}", "n": {n}}}', file=f"{file}.json")
-        with sf.Run.open("p", "2013-01-02", state=state, spark=spark, **options) as run:
+        with opened("p", "2013-01-02", state=state, spark=spark, **options) as run:
             daily(run, folder, out, fan_in)
         return run
 

@@ -27,6 +27,7 @@ from spark_flow.errors import (
     UnknownFormat,
 )
 from spark_flow.ledger import DeltaLedger
+from runs import opened
 
 pytestmark = pytest.mark.spark
 SCHEMA = "key STRING NOT NULL, n INT"
@@ -53,7 +54,7 @@ def split(spark, state, folder, tmp_path):
     """Split a key's rows into a Delta table, ten times as much into another, and CSV; returns the run."""
 
     def go(branches=None, *, key="2013-01-02", run_options=(), **options):
-        run = sf.Run.open("p", key, **{"state": state, "spark": spark, **dict(run_options)})
+        run = opened("p", key, **{"state": state, "spark": spark, **dict(run_options)})
         with run:
             frame = sf.read(run, "in", sf.source("json", folder + key, schema=SCHEMA))
             sf.parallel_split(run, frame, branches or go.branches(), **options)

@@ -1,5 +1,6 @@
 """A partial backfill: what is not asked for is kept, and is never done again behind one's back."""
 
+from spark_flow.engine.mode import Mode
 import contextlib
 import json
 import shutil
@@ -22,6 +23,9 @@ from spark_flow.jobfile import redo as asks
 from spark_flow.ledger import DeltaLedger, MemoryLedger
 from spark_flow.storage import boundaries, files
 from spark_flow.storage.sink_protocol import Written
+from runs import opened
+from spark_flow.engine.node import Node
+from runs import FakeTarget
 
 LOAD = {"load"}.__contains__
 
@@ -56,10 +60,10 @@ def day(ledger, state):
             done.append(node)
             return Written(rows=3, reason="written", detail={"n": node})
 
-        with sf.Run.open("p", KEY, state=state, ledger=ledger, **options) as run:
+        with opened("p", KEY, state=state, ledger=ledger, **options) as run:
             for node in ("clean", "enrich", "load", "tell"):
                 lack = (lambda _: "gone") if node == lacks else (lambda _: "")
-                run.once(node, partial(act, node), fingerprint=dict(made_of).get(node, "a"), lack=lack)
+                run.once(Node(name=node, fingerprint=dict(made_of).get(node, "a")), partial(act, node), FakeTarget(lack=lack))
         return run, done
 
     return go
@@ -156,8 +160,8 @@ def test_a_target_that_does_not_answer_spoils_nothing_that_is_kept(day, ledger, 
     def silent(_):
         raise OSError("no answer")
 
-    with pytest.raises(NodeFailed), sf.Run.open("p", KEY, state=state, ledger=ledger, redo=LOAD) as run:
-        run.once("clean", lambda _: pytest.fail("it is kept"), fingerprint="a", lack=silent)
+    with pytest.raises(NodeFailed), sf.Run.open("p", KEY, state=state, ledger=ledger, mode=Mode(redo=LOAD)) as run:
+        run.once(Node(name="clean", fingerprint="a"), lambda _: pytest.fail("it is kept"), FakeTarget(lack=silent))
     assert day(redo=LOAD)[1] == ["load"]
 
 
@@ -246,12 +250,12 @@ def test_of_nodes_that_begin_together_none_is_recorded_before_what_it_builds_on(
     ledger, nodes = Slow(), ("a", "b", "c")
 
     def do(run, node):
-        run.once(node, lambda _: Written())
+        run.once(Node(name=node), lambda _: Written())
 
     with sf.Run.open("p", KEY, state=state, ledger=ledger) as run:
         do(run, "clean")
     ledger.commits.clear()
-    with sf.Run.open("p", KEY, state=state, ledger=ledger, redo=redo(*nodes)) as run:
+    with sf.Run.open("p", KEY, state=state, ledger=ledger, mode=Mode(redo=redo(*nodes))) as run:
         threads = [threading.Thread(target=do, args=(run, node)) for node in nodes]
         for thread in threads:
             thread.start()
@@ -269,10 +273,10 @@ def consumer(tmp_path, ledger):
     """Wait for two datasets of which one is enough, then load."""
 
     def go(**options):
-        with sf.Run.open("consumer", KEY, state=str(tmp_path / "c"), ledger=ledger, **options) as run:
+        with opened("consumer", KEY, state=str(tmp_path / "c"), ledger=ledger, **options) as run:
             how = {"require": sf.at_least(1), "markers": str(tmp_path / "out" / "markers"), "polling": AT_ONCE}
             found = sf.wait_for(run, ["hours", "late"], name="wait", **how)
-            run.once("load", lambda _: Written())
+            run.once(Node(name="load"), lambda _: Written())
         return {name: one.tables["a"].version for name, one in found.markers.items()}
 
     return go
@@ -305,8 +309,8 @@ def test_markers_and_triggers_are_kept_where_nothing_new_is_written(tmp_path, le
     to_start = sf.consumer(tmp_path / "report.py")
 
     def run_flow(**options):
-        with sf.Run.open("p", KEY, state=str(tmp_path / "s"), ledger=ledger, **options) as run:
-            run.once("enrich", lambda _: Written())
+        with opened("p", KEY, state=str(tmp_path / "s"), ledger=ledger, **options) as run:
+            run.once(Node(name="enrich"), lambda _: Written())
             writes(run, "lake", tmp_path / "lake", 1)
             sf.publish(run, "days", markers=str(tmp_path / "markers"))
             sf.trigger(run, to_start, wait=False, launcher=sys.executable)
@@ -323,13 +327,13 @@ def test_markers_and_triggers_are_kept_where_nothing_new_is_written(tmp_path, le
 
 def test_a_kept_choice_is_not_decided_anew(state, ledger):
     def decide(wanted, **options):
-        with sf.Run.open("p", KEY, state=state, ledger=ledger, **options) as run:
+        with opened("p", KEY, state=state, ledger=ledger, **options) as run:
             conditions = {
                 each: sf.by_parameter("to", wanted, each, allowed=("csv", "delta")) for each in ("csv", "delta")
             }
             routes = {each: (condition, lambda: None) for each, condition in conditions.items()}
             choice = sf.exclusive_choice(run, "road", routes)
-            run.once("load", lambda _: Written())
+            run.once(Node(name="load"), lambda _: Written())
         return choice
 
     decide("csv")
@@ -341,7 +345,7 @@ def test_a_kept_choice_is_not_decided_anew(state, ledger):
 
 @pytest.mark.parametrize("plan", [False, True])
 def test_a_kept_choice_that_was_not_made_is_refused(state, ledger, plan):
-    with pytest.raises(NotRecorded), sf.Run.open("p", KEY, state=state, ledger=ledger, redo=LOAD, plan=plan) as run:
+    with pytest.raises(NotRecorded), sf.Run.open("p", KEY, state=state, ledger=ledger, mode=Mode(redo=LOAD, plan=plan)) as run:
         sf.exclusive_choice(run, "road", {"a": (sf.by_date(since="2013-01-01"), lambda: pytest.fail("kept"))})
 
 
@@ -423,7 +427,7 @@ def test_a_kept_table_is_read_at_the_version_that_was_read(spark, state, tmp_pat
     put(tmp_path / "in", KEY, 1)
 
     def run_flow(**options):
-        with sf.Run.open("p", KEY, state=state, spark=spark, **options) as run:
+        with opened("p", KEY, state=state, spark=spark, **options) as run:
             frame = sf.read(run, "in", sf.source("delta", str(tmp_path / "in")))
             sf.write(run, "lake", frame, sf.delta(str(tmp_path / "lake"), partition_by="date"))
         return [n for (n,) in rows(spark.read.format("delta").load(str(tmp_path / "lake")).select("n"))]
@@ -433,7 +437,7 @@ def test_a_kept_table_is_read_at_the_version_that_was_read(spark, state, tmp_pat
     assert run_flow(redo={"lake"}.__contains__) == [1]
     assert run_flow(redo={"lake", "in"}.__contains__) == [2]
     write_deltalake(str(tmp_path / "in"), pa.table({"date": [KEY], "m": [3]}), mode="append", schema_mode="merge")
-    with sf.Run.open("p", KEY, state=state, spark=spark, redo=LOAD, plan=True) as run:
+    with sf.Run.open("p", KEY, state=state, spark=spark, mode=Mode(redo=LOAD, plan=True)) as run:
         assert sf.read(run, "in", sf.source("delta", str(tmp_path / "in"))).frame.columns == ["date", "n"]
 
 
@@ -449,7 +453,7 @@ def hours(spark, state, lines, tmp_path):
 
     def go(pattern=sf.aligned_fan_in, restart=True, how=(), **options):
         source = sf.source("json", f"{tmp_path}/hour={{branch}}", schema="id STRING", branches=["05", "06", "07"])
-        with sf.Run.open("p", "k", state=state, spark=spark, **options) as run:
+        with opened("p", "k", state=state, spark=spark, **options) as run:
             found = pattern(run, "hours", source, **dict(how))
             frame = sf.local_sequencer(run, found.frame, [keyed])
             sf.write(run, "lake", frame, sf.delta(str(tmp_path / "lake"), partition_by="key"))
@@ -742,7 +746,7 @@ def test_only_a_step_is_done_and_what_was_made_of_it_is_kept(submit, config):
     code, output, nodes = submit()
     assert set(nodes.values()) - {"skipped"} == {"reused"}, output
     code, output, _ = submit("--only", "enrich")
-    assert (code, "in is to be kept" in output) == (1, True), output
+    assert (code, "in is not part of this backfill" in output) == (1, True), output
 
 
 @pytest.mark.spark
@@ -760,7 +764,7 @@ def test_a_refused_job_says_what_to_do_and_leaves_nothing(submit, state, tmp_pat
         code, output, _ = submit(*options)
         assert (code, (tmp_path / "state").exists()) == (2, False), output
     code, output, _ = submit("--from", "publish")
-    assert (code, "enrich is to be kept" in output, "--from" in output) == (1, True, True), output
+    assert (code, "enrich is not part of this backfill" in output, "--from" in output) == (1, True, True), output
     assert (DeltaLedger(state).read(), (tmp_path / "out").exists()) == ([], False)  # nor does a marker tell of it
 
 

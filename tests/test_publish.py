@@ -1,5 +1,6 @@
 """The provider's side: a marker after the data, once for each content, whatever happens between."""
 
+from spark_flow.engine.mode import Mode
 import json
 
 import pytest
@@ -18,6 +19,7 @@ from spark_flow.errors import (
 )
 from spark_flow.ledger import MemoryLedger
 from spark_flow.storage.sink_protocol import Written
+from spark_flow.engine.node import Node
 
 NODE = "marker/hours"
 
@@ -100,8 +102,8 @@ def test_a_run_that_stood_still_does_not_publish_over_a_newer_one(tmp_path):
     def meanwhile(point, node, _):
         if (point, node) == ("before_commit", NODE) and not done:
             done.append(1)
-            provide(tmp_path, 2, ledger=ledger, cause="another")
-            provide(tmp_path, 3, ledger=ledger, cause="a third")
+            provide(tmp_path, 2, ledger=ledger, request_id="another")
+            provide(tmp_path, 3, ledger=ledger, request_id="a third")
 
     done = []
     with pytest.raises(WriteNotProved):
@@ -151,7 +153,7 @@ def test_a_table_that_cannot_tell_the_keys_rows_is_not_published(tmp_path):
         ({"column": "date"}, True),
     ):
         run = sf.Run.open("p", KEY, state=str(tmp_path / "p"), ledger=MemoryLedger())
-        run.once("a", written(detail), kind="sink")
+        run.once(Node(name="a", kind="sink"), written(detail))
         if allowed:
             sf.publish(run, "hours", markers=str(tmp_path / "m"))
         else:
@@ -161,7 +163,7 @@ def test_a_table_that_cannot_tell_the_keys_rows_is_not_published(tmp_path):
 
 def test_a_write_of_a_ledger_that_is_older_than_markers_says_so(tmp_path):
     run = sf.Run.open("p", KEY, state=str(tmp_path / "p"), ledger=MemoryLedger())
-    run.once("a", lambda _: Written(detail={"format": "delta", "path": "/t", "version": 0}), kind="sink")
+    run.once(Node(name="a", kind="sink"), lambda _: Written(detail={"format": "delta", "path": "/t", "version": 0}))
     with pytest.raises(InvalidArgument, match="--rerun"):
         sf.publish(run, "hours", markers=str(tmp_path / "m"))
 
@@ -248,7 +250,7 @@ def test_what_was_read_is_told_on(tmp_path):
 
 
 def test_a_plan_publishes_nothing(tmp_path):
-    with sf.Run.open("p", KEY, state=str(tmp_path / "p"), plan=True) as run:
+    with sf.Run.open("p", KEY, state=str(tmp_path / "p"), mode=Mode(plan=True)) as run:
         writes(run, "a", tmp_path / "out" / "a", 1)
         sf.publish(run, "hours", markers=str(tmp_path / "out" / "markers"))
     assert states(run) == {"a": "would run", NODE: "would run"}

@@ -1,5 +1,6 @@
 """Rows that are replaced without Spark: the guards of a sink, and a commit that conflicts with one of its id."""
 
+from spark_flow.engine.mode import Permission
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -122,7 +123,7 @@ def test_who_lost_its_lease_before_the_commit_writes_nothing(request, memory_led
             lease.renew()
 
     with hold(place, "p", "k") as lease:
-        run = sf.Run.open("p", "k", state=state, ledger=memory_ledger, lease=lease, spark=spark, observers=[lose])
+        run = sf.Run.open("p", "k", state=state, ledger=memory_ledger, permission=Permission(lease=lease), spark=spark, observers=[lose])
         with pytest.raises(LeaseLost), run:
             write(run, table)
     assert delta.open_table(table) is None

@@ -13,6 +13,9 @@ from spark_flow.engine.run import recomputing
 from spark_flow.errors import BadRecords, DuplicateNode, InvalidName, NodeFailed
 from spark_flow.ledger import MemoryLedger
 from spark_flow.storage.sink_protocol import Written
+from runs import opened
+from spark_flow.engine.node import Node
+from runs import FakeTarget
 
 
 class Table:
@@ -37,13 +40,13 @@ class Table:
 @pytest.fixture
 def open_run(memory_ledger, tmp_path):
     def open_(key="2013-01-02", **options):
-        return Run.open("p", key, **{"ledger": memory_ledger, "state": str(tmp_path), **options})
+        return opened("p", key, **{"ledger": memory_ledger, "state": str(tmp_path), **options})
 
     return open_
 
 
-def do(run, node="n", fingerprint="a", action=lambda _: Written(rows=1), **options):
-    return run.once(node, action, fingerprint=fingerprint, **options)
+def do(run, node="n", fingerprint="a", action=lambda _: Written(rows=1), kind="step", **target):
+    return run.once(Node(name=node, kind=kind, fingerprint=fingerprint), action, FakeTarget(**target))
 
 
 def test_what_succeeded_is_reused_with_its_recorded_outcome(open_run):
@@ -228,13 +231,7 @@ def attempt(open_, tables, data):
     run = open_()
     for node in NODES:
         table = tables[node]
-        run.once(
-            node,
-            lambda intent, table=table, node=node: table.write(intent, [(node, data)]),
-            fingerprint=str(data),
-            remembered=lambda table=table: table.remembered,
-            lack=table.lack,
-        )
+        run.once(Node(name=node, fingerprint=str(data)), lambda intent, table=table, node=node: table.write(intent, [(node, data)]), FakeTarget(remembered=lambda table=table: table.remembered, lack=table.lack))
     run.close()
     return run
 
@@ -250,7 +247,7 @@ def test_killed_anywhere_and_repeated_is_never_killed(tmp_path_factory, kills, r
     ledger, tables = MemoryLedger(), {node: Table() for node in NODES}
 
     def open_with(**options):
-        return lambda: Run.open("p", "k", state=state, ledger=ledger, **options)
+        return lambda: opened("p", "k", state=state, ledger=ledger, **options)
 
     for data, rerun in enumerate([False, *reruns]):
         for kill in kills:
@@ -276,10 +273,10 @@ def test_retention_is_a_span_of_time(open_run):
 
 
 def generation(open_run, cause="", *, fails=False, **options):
-    run = open_run(cause=cause, **options)
+    run = open_run(request_id=cause, **options)
     try:
         with run:
-            run.once("a", lambda _: 1 / 0 if fails else Written())
+            run.once(Node(name="a"), lambda _: 1 / 0 if fails else Written())
     except NodeFailed:
         pass
     return run.generation, run.attempt, run.outcomes[-1].state

@@ -1,5 +1,7 @@
 """A secret is neither recorded nor shown, and a changed one reruns nothing."""
 
+from spark_flow.engine.mode import Mode
+from spark_flow.core.secrets import Redactor
 import json
 import logging
 import re
@@ -18,6 +20,7 @@ from spark_flow.core.secrets import HIDDEN, Redactor, is_secret, redact, resolve
 from spark_flow.errors import ConfigError, InvalidArgument
 from spark_flow.ledger import DeltaLedger
 from spark_flow.storage.sink_protocol import Written
+from spark_flow.engine.node import Node
 
 SECRET_NAMES = re.findall(
     r"\S+",
@@ -271,21 +274,18 @@ def test_what_a_run_is_given_and_fails_with_is_recorded_nowhere(memory_ledger, s
     def fail(_):
         raise ValueError(f"cannot connect to jdbc:x://h/d?user=u&password={secret} with {secret!r}")
 
-    run = sf.Run.open(
-        "p", "k", ledger=memory_ledger, state="/none", observers=[lambda *a: seen.append(a)],
-        command={"overrides": [f"vars.password={secret}"]}, cause=f"asked by x://u:{secret}@h",
-    )  # fmt: skip
+    run = sf.Run.open("p", "k", ledger=memory_ledger, state="/none", observers=[lambda *a: seen.append(a)], mode=Mode(command={"overrides": [f"vars.password={secret}"]}, request_id=f"asked by x://u:{secret}@h"))  # fmt: skip
     sf.read(run, "s", source)
     with pytest.raises(sf.errors.RunError) as failed, run:
-        run.once("n", fail)
+        run.once(Node(name="n"), fail)
     run.skip("other", "step", f"because of {secret}")
     texts = [repr(memory_ledger.read()), json.dumps(run.summary()), repr(seen), str(failed.value)]
     assert [secret in text for text in texts] == [False] * 4
 
 
 def test_values_given_to_a_run_are_hidden(memory_ledger):
-    with sf.Run.open("p", "k", ledger=memory_ledger, state="/none", secrets=["hunter2"]) as run:
-        run.once("n", lambda _: Written(reason="by hunter2", detail={"why": ["hunter2"], "path": "/x"}))
+    with sf.Run.open("p", "k", ledger=memory_ledger, state="/none", mode=Mode(secrets=Redactor(["hunter2"]))) as run:
+        run.once(Node(name="n"), lambda _: Written(reason="by hunter2", detail={"why": ["hunter2"], "path": "/x"}))
     assert "hunter2" not in repr(memory_ledger.read()) + json.dumps(run.summary())
 
 

@@ -12,7 +12,6 @@ import pytest
 from spark_flow.errors import EnvironmentTooOld
 from spark_flow.spark import jars, session
 
-CONF = Path(__file__).parents[1] / "conf"
 
 
 @pytest.fixture
@@ -27,11 +26,6 @@ def fake_java(monkeypatch, folder, script):
     command.write_text(f"#!/bin/sh\n{script}\n")
     command.chmod(0o755)
     monkeypatch.setenv("JAVA_HOME", str(folder))
-
-
-def conf(name):
-    lines = (line.split(None, 1) for line in (CONF / name).read_text().splitlines())
-    return {line[0]: line[1].strip() for line in lines if line and not line[0].startswith("#")}
 
 
 @pytest.mark.parametrize(
@@ -103,12 +97,10 @@ def test_command_line_ends_with_the_error_s_exit_code(monkeypatch, tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
 
 
-def test_conf_files_agree_with_the_package():
+def test_the_delta_library_of_the_defaults_is_the_installed_one():
     delta, spark = jars._versions()
-    defaults = conf("spark-defaults.conf")
-    assert defaults.pop("spark.jars.packages") == f"io.delta:delta-spark_{spark}_2.13:{delta}"
-    ours = session.LOCAL_DEFAULTS | session.DELTA | {session.UDF_ARROW: "false"}
-    assert {key: ours.get(key) for key in defaults} == defaults
+    packages = session._settings_in("spark-defaults.conf")["spark.jars.packages"]
+    assert packages == f"io.delta:delta-spark_{spark}_2.13:{delta}"
 
 
 @pytest.mark.spark

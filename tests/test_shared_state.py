@@ -1,5 +1,6 @@
 """Keys whose runs would meet are refused before they go on side by side, and no others are."""
 
+from spark_flow.engine.mode import Mode
 import dataclasses
 import time
 from pathlib import Path
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 import spark_flow as sf
 from spark_flow.errors import ConfigError, SharedState, TookFallback, UsageError
 from spark_flow.jobfile import load
-from spark_flow.jobfile.footprint import TOUCHED, footprint
+from spark_flow.jobfile.footprint import footprint
+from spark_flow.jobfile.model.base import FlowModel
 from spark_flow.jobfile.model.flow import PATTERNS
 from spark_flow.ledger import MemoryLedger
 from spark_flow.orchestration import shared_state
@@ -342,8 +344,9 @@ def test_the_jobs_that_come_with_it_may_run_side_by_side(job, tmp_path, monkeypa
     assert not found(footprints)
 
 
-def test_each_pattern_of_a_file_tells_what_it_touches():
-    assert set(TOUCHED) == set(PATTERNS)
+def test_each_pattern_of_a_file_has_a_footprint_but_those_that_touch_nothing():
+    without = {name for name, model in PATTERNS.items() if model.footprint is FlowModel.footprint}
+    assert without == {"with_completeness", "trigger"}  # a triggered job has a footprint of its own
 
 
 # --- c: declared -----------------------------------------------------------------------------------------------
@@ -464,7 +467,7 @@ def test_what_is_refused_is_a_pair_of_keys(footprints, in_order):
 
 def test_a_plan_tells_what_it_would_write_without_a_session(tmp_path):
     def of_plan(key, sink):
-        with sf.Run.open("p", key, ledger=MemoryLedger(), plan=True) as run:
+        with sf.Run.open("p", key, ledger=MemoryLedger(), mode=Mode(plan=True)) as run:
             sf.publish(run, "d", markers=f"{tmp_path}/markers", state="skipped")
             run.graph.writes["w"] = replaces(sink, key)
         return shared_state.footprint(run)
@@ -481,7 +484,7 @@ def test_a_plan_tells_what_it_would_write_without_a_session(tmp_path):
 def test_a_plan_tells_what_it_would_read_without_a_session(tmp_path):
     provide(tmp_path, dataset="days")
     markers = f"{tmp_path}/out/markers"
-    with sf.Run.open("p", KEY, ledger=MemoryLedger(), plan=True) as run:
+    with sf.Run.open("p", KEY, ledger=MemoryLedger(), mode=Mode(plan=True)) as run:
         sf.read(run, "planes", sf.source("csv", "/data/planes"))
         sf.read(run, "pinned", sf.source("delta", "/data/pinned", version=3))
         sf.aligned_fan_in(run, "hours", sf.source("json", "/data/{branch}", branches=("05", "06")))
@@ -497,7 +500,7 @@ def test_a_plan_tells_what_it_would_read_without_a_session(tmp_path):
 def test_a_plan_tells_of_the_fallback_that_it_would_take(tmp_path):
     absent = sf.source("json", f"{tmp_path}/{{branch}}", branches=("05", "06"))
     errors = sf.error_table("/out/errors")
-    run = sf.Run.open("p", KEY, ledger=MemoryLedger(), plan=True)
+    run = sf.Run.open("p", KEY, ledger=MemoryLedger(), mode=Mode(plan=True))
     with pytest.raises(TookFallback), run:
         sf.unaligned_fan_in(run, "hours", absent, require=sf.any_succeeded, on_all_failed=errors)
     told = shared_state.footprint(run)
@@ -512,7 +515,7 @@ def test_a_plan_of_a_body_is_checked_as_its_file_would_be(spark, tmp_path, lines
     spark.range(1).selectExpr("'a' AS id", "date'2013-01-01' AS date").write.format("delta").save(f"{out}/trend")
 
     def of_plan(key):
-        with sf.Run.open("p", key, ledger=MemoryLedger(), state=str(tmp_path / "s"), spark=spark, plan=True) as run:
+        with sf.Run.open("p", key, ledger=MemoryLedger(), state=str(tmp_path / "s"), spark=spark, mode=Mode(plan=True)) as run:
             branches = {"05": sf.source("json", folder, schema="id STRING, n INT")}
             hours = sf.unaligned_fan_in(run, "hours", branches, require=sf.all_done)
             daily = sf.local_sequencer(run, hours.frame, [sf.step(dated, key=key)])

@@ -5,6 +5,7 @@ from conftest import rows, states
 
 import spark_flow as sf
 from spark_flow.errors import BadRecords, MissingInput, NodeFailed, NotArrived
+from runs import opened
 
 pytestmark = pytest.mark.spark
 SCHEMA = "id INT NOT NULL, name STRING, n INT"
@@ -22,7 +23,7 @@ def copy(spark, state, tmp_path):
     """Read a source and write it as it is."""
 
     def run_copy(source, key="k", **options):
-        run = sf.Run.open("p", key, state=state, spark=spark, **options)
+        run = opened("p", key, state=state, spark=spark, **options)
         with run:
             sf.write(run, "copy", sf.read(run, "in", source), sf.parquet(str(tmp_path / "copy")))
         return run

@@ -1,5 +1,6 @@
 """Task-based hand-over: real processes, whose command is Python itself where no Spark is needed."""
 
+from spark_flow.engine.mode import Mode
 import json
 import os
 import signal
@@ -16,6 +17,8 @@ import spark_flow as sf
 from spark_flow.errors import InvalidArgument, TriggeredFailed, TriggeredWaits, UnknownJob
 from spark_flow.ledger import MemoryLedger
 from spark_flow.storage.sink_protocol import Written
+from runs import opened
+from spark_flow.engine.node import Node
 
 NODE = "trigger/report"
 
@@ -45,7 +48,7 @@ def calls(root):
 def run_with(root, ledger=None, number=1, *, rerun=False, observers=(), **options):
     to_start = options.pop("to_start", None) or sf.consumer(root / "jobs" / "report.py")
     how = {"state": str(root / "p"), "ledger": ledger or MemoryLedger(), "rerun": rerun, "observers": observers}
-    with sf.Run.open("provider", KEY, **how) as run:
+    with opened("provider", KEY, **how) as run:
         writes(run, "a", root / "out" / "a", number)
         sf.trigger(run, to_start, launcher=sys.executable, **options)
     return run
@@ -160,7 +163,7 @@ def test_a_job_that_moved_is_no_new_data(tmp_path):
 def test_what_is_kept_in_staging_starts_nothing(tmp_path):
     job(tmp_path)
     with sf.Run.open("provider", KEY, state=str(tmp_path / "p"), ledger=MemoryLedger()) as run:
-        run.once("a", lambda _: Written(detail={"staged": True}), kind="sink")
+        run.once(Node(name="a", kind="sink"), lambda _: Written(detail={"staged": True}))
         sf.trigger(run, sf.consumer(tmp_path / "jobs" / "report.py"), launcher=sys.executable)
     assert (outcome(run).state, calls(tmp_path)) == ("skipped", [])
 
@@ -214,7 +217,7 @@ def test_a_consumer_is_ended_with_who_waits_for_it(tmp_path, told):
 
 def test_a_plan_starts_nothing(tmp_path):
     job(tmp_path)
-    with sf.Run.open("provider", KEY, state=str(tmp_path / "p"), plan=True) as run:
+    with sf.Run.open("provider", KEY, state=str(tmp_path / "p"), mode=Mode(plan=True)) as run:
         sf.trigger(run, sf.consumer(tmp_path / "jobs" / "report.py"), launcher=sys.executable)
     assert (outcome(run).state, calls(tmp_path)) == ("would run", [])
 

@@ -13,7 +13,6 @@ from spark_flow.cli.job import DEBUG, command_line, report
 from spark_flow.core.secrets import resolved
 from spark_flow.errors import NodeFailed, SparkFlowError
 from spark_flow.fan_out import split_batch
-from spark_flow.jobfile.interpreter import sink_of
 from spark_flow.jobfile.launch import Application
 from spark_flow.jobfile.model.fields import texts
 from spark_flow.storage.delta import DeltaSink
@@ -110,7 +109,7 @@ def _transform(model: files.StepModel | None, beside: Path) -> Callable[[DataFra
 
 
 def _table(model: files.SplitSinkModel) -> DeltaSink:
-    sink = sink_of(model)
+    sink = model.sink()
     if not isinstance(sink, DeltaSink):
         raise TypeError("a stream's sink is a Delta table; the config's checks refuse others")
     return sink

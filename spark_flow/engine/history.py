@@ -5,41 +5,22 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from spark_flow.core.secrets import Redactor
 from spark_flow.errors import Fenced, LeaseLost
-from spark_flow.ledger import Event, Fence, Kind, Ledger
+from spark_flow.ledger import Event, Kind, Ledger
 from spark_flow.ledger.event import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    Redo = Callable[[str], bool]
+    from spark_flow.core.secrets import Redactor
+    from spark_flow.engine.mode import Lease, Mode
 
 _REAL = ("started", "succeeded", "failed")  # events of a node's own; others tell what an attempt made of these
 
 
-class Right(Protocol):
-    """The right to do a key's work, which may be lost on the way (``spark_flow.orchestration``)."""
-
-    @property
-    def fence(self) -> Fence:
-        """What the ledger refuses an older holder by."""
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """What is recorded of it where the run begins."""
-
-    def check(self) -> None:
-        """Whether it is held still.
-
-        Raises:
-            LeaseLost: Others may do the work now.
-        """
-
-
-class Journal:
+class History:
     """The events of one key, the run's own place among them, and the rules of revisions.
 
     Attributes:
@@ -48,7 +29,6 @@ class Journal:
         began: When the generation's first attempt began, in UTC.
         kept: What a partial backfill has kept: by node, the generation that did it.
         begun_with: What ``begin`` has recorded with the attempt; ``None`` before.
-        right: What keeps others from the same key; without one nothing does.
         doubt: Why nothing that was recorded before this attempt is used, where a target has proved it old.
     """
 
@@ -58,33 +38,31 @@ class Journal:
         pipeline: str,
         key: str,
         *,
-        rerun: bool,
-        cause: str = "",
-        redo: Redo | None = None,
-        right: Right | None = None,
-        redactor: Redactor | None = None,
+        mode: Mode,
+        lease: Lease | None,
+        redactor: Redactor,
     ) -> None:
         self.pipeline = pipeline
         self.key = key
-        self.right = right
-        self._redactor = redactor or Redactor()
+        self._lease = lease
+        self._redactor = redactor
         self._ledger = ledger
         self._lock = threading.RLock()
         self._events = ledger.read(pipeline, key)
-        self.generation, self.attempt = _place(self._events, rerun=rerun, cause=cause, redo=redo)
+        self.generation, self.attempt = _position(self._events, mode)
         self._seq = 0
         self._opening: list[Event] = []
         self._lost: Fenced | LeaseLost | None = None
-        self._defers = redo is not None
+        self._defers = mode.redo is not None
         self.begun_with: Mapping[str, Any] | None = None
         self.doubt = ""
         self._targets: dict[str, int] = {}
         self.began = min((e.at for e in self._events if e.generation == self.generation), default=now())
         self.kept = _kept(self._events, self.generation)
-        if redo is not None and self.attempt == 1:
-            self._keep(redo)
+        if mode.redo is not None and self.attempt == 1:
+            self._keep(mode.redo)
 
-    def _keep(self, redo: Redo) -> None:
+    def _keep(self, redo: Callable[[str], bool]) -> None:
         """Take over what the generation before has of the nodes that are not done anew, as successes of this one."""
         before = self.generation - 1
         done_in = _kept(self._events, before)
@@ -177,9 +155,9 @@ class Journal:
         Raises:
             Fenced, LeaseLost: It may not, now or since an earlier call: who has caught that error gets it again.
         """
-        if self._lost is None and self.right is not None:
+        if self._lost is None and self._lease is not None:
             with self._remembered():
-                self.right.check()
+                self._lease.check()
         if self._lost is not None:
             raise self._lost
 
@@ -198,7 +176,7 @@ class Journal:
         Raises:
             Fenced: Another holder of the right has recorded since.
         """
-        fence = self.right.fence if self.right else None
+        fence = self._lease.fence if self._lease else None
         with self._remembered():
             if self._opening:
                 with self._lock:  # no node's event is there before those that it builds on
@@ -253,20 +231,20 @@ def _kept(events: Sequence[Event], generation: int) -> dict[str, int]:
     return {node: int(done_in) for e in runs for node, done_in in e.detail.get("kept", {}).items()}
 
 
-def _place(events: Sequence[Event], *, rerun: bool, cause: str, redo: Redo | None) -> tuple[int, int]:
-    """The generation and attempt that a new run of a key is."""
+def _position(events: Sequence[Event], mode: Mode) -> tuple[int, int]:
+    """The generation and attempt of a new run of a key."""
     if not events:
         return 1, 1
     generation = max(e.generation for e in events)
     runs = [e for e in events if e.kind == "run" and e.generation == generation]
-    ended = any(e.state == "succeeded" for e in runs)
-    # A rerun that was killed is gone on with: the same command again reuses what succeeded (decision 0004).
-    # One that keeps what is to be done anew now is another one.
-    other = any(redo is None or redo(node) for node in _kept(events, generation))
-    # What asks for the run has changed, so what was pinned for the old cause is out of date; the same cause is a retry.
-    same = bool(cause) and any(e.detail.get("cause") == cause for e in runs)
-    anew = (rerun or redo is not None) and (other or (not same and (generation == 1 or ended)))
-    anew = anew or (bool(cause) and not same)
-    if anew:
+    succeeded = any(e.state == "succeeded" for e in runs)
+    # A rerun that was killed is resumed: the same command again reuses what succeeded (decision 0004), unless it
+    # took over what is to run again now.
+    other = any(mode.redo is None or mode.redo(node) for node in _kept(events, generation))
+    # Another request: what was pinned for the earlier one is out of date. The same request again is a retry.
+    same = bool(mode.request_id) and any(e.detail.get("cause") == mode.request_id for e in runs)
+    backfill = mode.rerun or mode.redo is not None
+    is_next = backfill and (other or (not same and (generation == 1 or succeeded)))
+    if is_next or (mode.request_id and not same):
         return generation + 1, 1
     return generation, max((e.attempt for e in runs), default=0) + 1

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from spark_flow.core import fingerprint
+from spark_flow.engine.node import Node, Target
 from spark_flow.errors import InvalidArgument
 from spark_flow.storage import arrivals, boundaries, sources
 from spark_flow.transforms.columns import is_frame
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from spark_flow.core.completeness import Completeness
     from spark_flow.engine.outcome import Outcome
     from spark_flow.engine.run import Run
-    from spark_flow.ledger import Kind
+    from spark_flow.ledger import Event, Kind
     from spark_flow.storage.sink_protocol import Intent, Written
 
 
@@ -72,14 +73,25 @@ class LazyFrame:
             _ = needed.frame
         began = time.monotonic()
         try:
-            self.run.check_kept(self.node, self.fingerprint)
-            self.run.admit(self.node)
+            self.run.check_kept(Node(name=self.node, kind=self.kind, fingerprint=self.fingerprint))
+            self.run.permit(self.node)
             frame = self._build()
         except Exception as error:
             failure = self.run.failed(self.node, self.kind, error, fingerprint=self.fingerprint)
             raise failure from (error if failure is not error else error.__cause__)
         self.run.graph.built[self.node] = round((time.monotonic() - began) * 1000)
         return frame
+
+
+@dataclass(frozen=True)
+class CheckpointTarget(Target):
+    """The checkpoint of a node, below the state folder; a result without one has nothing to validate."""
+
+    state: str
+
+    def why_invalid(self, event: Event) -> str:
+        """Why the recorded checkpoint cannot be used."""
+        return boundaries.lack(self.state, event.detail) if event.detail else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,14 +121,8 @@ class Bounded:
             NodeFailed: The node's function raised; it was recorded.
             SparkFlowError: As the node's source or step says.
         """
-        return self.run.once(
-            self.node,
-            self._write,
-            kind=self.kind,
-            fingerprint=self.fingerprint,
-            inputs=self.inputs,
-            lack=lambda event: boundaries.lack(self.run.state, event.detail),
-        )
+        node = Node(name=self.node, kind=self.kind, fingerprint=self.fingerprint, inputs=self.inputs)
+        return self.run.once(node, self._write, CheckpointTarget(self.run.state))
 
     def _write(self, intent: Intent) -> Written:
         """Write the boundary; what its files held is recorded with it."""

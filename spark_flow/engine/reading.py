@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from spark_flow.core.names import quote_literal
 from spark_flow.engine.lazy_frame import LazyFrame
+from spark_flow.engine.node import Node
+from spark_flow.engine.writing import SinkTarget
 from spark_flow.errors import NotRecorded
 from spark_flow.storage import arrivals, files, sources
 from spark_flow.storage.delta import delta
@@ -57,7 +59,7 @@ def _read_delta(run: Run, node: str, source: Source) -> DataFrame:
 
     if run.plan and not run.keeps(node):
         return sources.read_delta(run.spark, source, sources.current_version(node, source))
-    outcome = run.once(node, pin, kind="source", fingerprint=source.fingerprint, writes=False)
+    outcome = run.once(Node(name=node, kind="source", fingerprint=source.fingerprint, writes=False), pin)
     return sources.read_delta(run.spark, source, int(outcome.detail["version"]))
 
 
@@ -90,10 +92,10 @@ def _quarantine(run: Run, node: str, source: Source, bad: DataFrame) -> None:
     path = files.join(files.absolute(run.state), "quarantine", run.pipeline)
     # By partitions, so that branches which set records aside at the same time do not conflict.
     sink = delta(path, replace_where=where, partition_by=("key", "source"))
-    id_ = app_id(run.pipeline, node, run.key)
+    target = SinkTarget(sink, app_id(run.pipeline, node, run.key), run.key)
 
     def set_aside(intent: Intent) -> Written:
-        if not sink.remembered(id_, run.key) and bad.isEmpty():
+        if not target.last_revision() and bad.isEmpty():
             return Written(reason="no bad records")
         place = {"pipeline": run.pipeline, "key": run.key, "source": node, "revision": intent.revision}
         rows = bad.select(*[F.lit(value).alias(name) for name, value in place.items()], "*")
@@ -102,10 +104,4 @@ def _quarantine(run: Run, node: str, source: Source, bad: DataFrame) -> None:
         told = "bad records" if written.rows is None else f"{written.rows} bad record(s)"
         return Written(reason=f"{told} set aside in {path}", detail={**count, **written.detail})
 
-    run.once(
-        node,
-        set_aside,
-        kind="source",
-        fingerprint=source.fingerprint,
-        remembered=lambda: sink.remembered(id_, run.key),
-    )
+    run.once(Node(name=node, kind="source", fingerprint=source.fingerprint), set_aside, target)

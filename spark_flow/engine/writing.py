@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from spark_flow.core import fingerprint
 from spark_flow.engine.lazy_frame import LazyFrame, lazy
+from spark_flow.engine.node import Node, Target
 from spark_flow.errors import DuplicateNode
 from spark_flow.storage import files
+from spark_flow.storage.delta import lacks, remembered
 from spark_flow.storage.sink_protocol import Intent, Sink, Written, app_id, replaces
 
 if TYPE_CHECKING:
@@ -33,6 +35,44 @@ class Scope(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class SinkTarget(Target):
+    """A sink, as the target of one node and key."""
+
+    sink: Sink
+    app_id: str
+    key: str
+
+    def last_revision(self) -> int:
+        """The last revision that the sink's target remembers."""
+        return self.sink.remembered(self.app_id, self.key)
+
+    def why_invalid(self, event: Event) -> str:
+        """Why the target no longer holds the recorded write."""
+        known = self.sink.remembered(self.app_id, self.key, event.detail)
+        return "" if known == event.revision else f"its target remembers revision {known}, not {event.revision}"
+
+    def validate(self, intent: Intent) -> None:
+        """Refuse a write that could duplicate rows."""
+        self.sink.admit(intent)
+
+
+@dataclass(frozen=True)
+class TableTarget(Target):
+    """A Delta table that is written by ``delta.replace_rows``."""
+
+    path: str
+    app_id: str
+
+    def last_revision(self) -> int:
+        """The last revision that the table remembers."""
+        return remembered(self.path, self.app_id)
+
+    def why_invalid(self, event: Event) -> str:
+        """Why the table no longer holds the recorded write."""
+        return lacks(self.path, self.app_id, event.revision)
+
+
+@dataclass(frozen=True, eq=False)
 class Writing:
     """A write as a node of its run; made by ``writing``."""
 
@@ -47,12 +87,12 @@ class Writing:
         return fingerprint.combine(self.data.fingerprint, self.sink.fingerprint)
 
     @property
-    def stands(self) -> bool:
-        """Whether it was done, and its target still holds it."""
-        return self.scope.run.stands(self.node, self.fingerprint, self._lack)
+    def is_done(self) -> bool:
+        """Whether it succeeded, and its target still holds the result."""
+        return self.scope.run.is_valid(self._node, self._target)
 
     def settle(self, do: Callable[[Intent], Written] | None = None) -> Outcome:
-        """Write, unless it stands.
+        """Write, unless that was done.
 
         Args:
             do: Writes in place of the sink, under the intent that it is given. The frame's plan is made here all the
@@ -69,26 +109,18 @@ class Writing:
             parts = {"completeness": [part.as_recorded for part in completeness]} if completeness else {}
             return dataclasses.replace(written, detail={**written.detail, **parts})
 
-        outcome = run.once(
-            self.node,
-            action,
-            kind="sink",
-            fingerprint=self.fingerprint,
-            inputs=(self.data,),
-            remembered=lambda: self.sink.remembered(self._id, run.key),
-            lack=self._lack,
-            admit=self.sink.admit,
-        )
+        outcome = run.once(self._node, action, self._target)
         self.scope.wrote(outcome)
         return outcome
 
     @property
-    def _id(self) -> str:
-        return app_id(self.scope.run.pipeline, self.node, self.scope.run.key)
+    def _node(self) -> Node:
+        return Node(name=self.node, kind="sink", fingerprint=self.fingerprint, inputs=(self.data,))
 
-    def _lack(self, event: Event) -> str:
-        known = self.sink.remembered(self._id, self.scope.run.key, event.detail)
-        return "" if known == event.revision else f"its target remembers revision {known}, not {event.revision}"
+    @property
+    def _target(self) -> SinkTarget:
+        run = self.scope.run
+        return SinkTarget(self.sink, app_id(run.pipeline, self.node, run.key), run.key)
 
 
 def writing(scope: Scope, name: str, frame: DataFrame | HasFrame, sink: Sink) -> Writing:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from spark_flow.engine.node import Node
 from spark_flow.core import fingerprint
 from spark_flow.core.completeness import Completeness, together
 from spark_flow.core.names import check_name
@@ -314,9 +315,10 @@ def merged(
     wrong = {**ended.failed, **ended.absent}
     if wrong:
         raise BranchesFailed(node, wrong, len(branches))
+    merged = Node(name=node, kind="merge", fingerprint=made_of, writes=False)
     if run.plan:
         frames = {branch.name: branch.frame.frame for branch in branches}
-        run.once(node, _unreached, kind="merge", fingerprint=made_of, writes=False)
+        run.once(merged, _unreached)
         return merge(frames) if merge else union_by_name(frames, allow_missing_columns=allow_missing_columns)
     details = {branch.name: ended.arrived[branch.name].detail for branch in branches}
     frame = _merge(run, details, merge, allow_missing_columns=allow_missing_columns)
@@ -327,7 +329,7 @@ def merged(
         reason = "; ".join(part for part in (words, ended.slowest) if part)
         return Written(rows=None if merge else sum(rows), reason=reason, detail={"arrived": list(details)})
 
-    run.once(node, record, kind="merge", fingerprint=made_of, writes=False)
+    run.once(merged, record)
     return frame
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from spark_flow.engine.node import Node
+from spark_flow.engine.writing import TableTarget
 from spark_flow.core import fingerprint, notify
 from spark_flow.core.names import check_name
 from spark_flow.engine.lazy_frame import held
@@ -75,7 +77,6 @@ def report_completeness(
     node = run.node(name)
     run.graph.uses(node, [(of.frame if isinstance(of, FanIn) else of).node])
     run.graph.writes[node] = {table: f"key = '{run.key}'"}
-    id_ = app_id(run.pipeline, node, run.key)
 
     def write(intent: Intent) -> Written:
         rows = [_row(run, dataset, part) for part in parts]
@@ -87,14 +88,8 @@ def report_completeness(
         return Written(rows=len(rows), reason=f"{reason}; written at version {version}", detail=place)
 
     made_of = fingerprint.combine(dataset, files.absolute(table), [part.facts for part in parts])
-    outcome = run.once(
-        node,
-        write,
-        kind="sink",
-        fingerprint=made_of,
-        remembered=lambda: delta.remembered(table, id_),
-        lack=lambda event: delta.lacks(table, id_, event.revision),
-    )
+    target = TableTarget(table, app_id(run.pipeline, node, run.key))
+    outcome = run.once(Node(name=node, kind="sink", fingerprint=made_of), write, target)
     partial = [part for part in parts if part.is_approximate]
     if notify_by and partial:
         _notify(run, f"{node}/notify", dataset, partial, notify_by)
@@ -118,6 +113,6 @@ def _notify(run: Run, node: str, dataset: str, partial: list[Completeness], vari
         run.skip(node, "marker", f"{variable} is not set", made_of)
         return
     try:
-        run.once(node, send, kind="marker", fingerprint=made_of, writes=False)
+        run.once(Node(name=node, kind="marker", fingerprint=made_of, writes=False), send)
     except NotNotified:
         return  # recorded and shown as failed, sent again by a retry; the data is there and must not wait for it

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 
+from spark_flow.engine.node import Node
+from spark_flow.engine.lazy_frame import CheckpointTarget
+from spark_flow.engine.writing import TableTarget
 from spark_flow.core import fingerprint
 from spark_flow.core.arrival_rules import RULES, Require
 from spark_flow.core.completeness import Completeness, together
@@ -191,15 +194,10 @@ def _fall_back(run: Run, node: str, completeness: Completeness, fallback: Fallba
         return LazyFrame(run, node, "fallback", made_of, (), copy, (completeness,))
     if isinstance(fallback, ErrorTable):
         run.graph.writes[node] = {fallback.path: f"key = '{run.key}'"}
-        id_ = app_id(run.pipeline, node, run.key)
-        run.once(
-            node,
-            functools.partial(_write_errors, run, completeness, fallback.path),
-            kind="fallback",
-            fingerprint=fingerprint.combine(made_of, completeness.failed, completeness.absent),
-            remembered=lambda: delta.remembered(fallback.path, id_),
-            lack=lambda event: delta.lacks(fallback.path, id_, event.revision),
-        )
+        errors = fingerprint.combine(made_of, completeness.failed, completeness.absent)
+        write = functools.partial(_write_errors, run, completeness, fallback.path)
+        target = TableTarget(fallback.path, app_id(run.pipeline, node, run.key))
+        run.once(Node(name=node, kind="fallback", fingerprint=errors), write, target)
         raise TookFallback(node, f"the errors {'would be' if run.plan else 'are'} in {fallback.path}")
     return _called(run, node, completeness, fallback, made_of)
 
@@ -216,10 +214,7 @@ def _called(
         check_frame(node, frame)
         return boundaries.write(frame, run.state, intent)
 
-    def lack(event: Event) -> str:
-        return boundaries.lack(run.state, event.detail) if event.detail else ""
-
-    outcome = run.once(node, call, kind="fallback", fingerprint=made_of, lack=lack)
+    outcome = run.once(Node(name=node, kind="fallback", fingerprint=made_of), call, CheckpointTarget(run.state))
     error = TookFallback(node, getattr(fallback, "__name__", "a function"))
     if not outcome.detail:
         raise error

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from spark_flow.engine.node import Node
 from spark_flow.core import fingerprint
 from spark_flow.core.names import check_name
 from spark_flow.engine.lazy_frame import LazyFrame, held
@@ -94,7 +95,8 @@ def exclusive_choice(
         "choice", default or "", [[route, one.fingerprint if one else ""] for route, (one, _) in routes.items()]
     )
     conditions = {route: one for route, (one, _) in routes.items() if one is not None}
-    if run.plan and not run.keeps(node) and not run.stands(node, made_of):
+    chosen = Node(name=node, kind="choice", fingerprint=made_of, writes=False)
+    if run.plan and not run.keeps(node) and not run.is_valid(chosen):
         if any(one.reads_data for one in conditions.values()):
             reason = "decided by data when it runs: " + "; ".join(f"{r}: {one.text}" for r, one in conditions.items())
             run.plan_to(node, "choice", reason, made_of)
@@ -104,7 +106,7 @@ def exclusive_choice(
         run.plan_to(node, "choice", reason, made_of)
     else:
         decide = functools.partial(_decide, node, run, conditions, default)
-        outcome = run.once(node, lambda _: decide(), kind="choice", fingerprint=made_of, writes=False)
+        outcome = run.once(chosen, lambda _: decide())
         detail, reason = outcome.detail, outcome.reason
     for route, why in detail["not_taken"].items():
         run.skip(f"{node}/{route}", "choice", f"not taken: {why}")

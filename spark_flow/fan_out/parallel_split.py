@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
+from spark_flow.engine.node import Node, Target
 from spark_flow.core import fingerprint
 from spark_flow.core.names import check_name
 from spark_flow.engine.lazy_frame import Bounded, LazyFrame, lazy
@@ -161,7 +162,7 @@ def _settle(
     outcomes: dict[str, Outcome] = {}
     pending = {}
     for name, branch in branches.items():
-        if run.plan or branch.write.stands:
+        if run.plan or branch.write.is_done:
             outcomes[name] = branch.write.settle()
         else:
             pending[name] = branch
@@ -211,6 +212,13 @@ def _with_loading_time(run: Run, data: LazyFrame, column: str) -> DataFrame:
     return frame.withColumn(column, F.lit(run.loading_time))
 
 
+class _Memory(Target):
+    """Memory of this process: a recorded success of an earlier one is always invalid."""
+
+    def why_invalid(self, event: Event) -> str:  # noqa: ARG002 - whatever was recorded
+        return _LOST
+
+
 def _hold(
     run: Run,
     node: str,
@@ -233,8 +241,7 @@ def _hold(
         frames.append(frame)
         return Written(rows=frame.count(), reason=f"held in {share}")
 
-    how = {"kind": "step", "fingerprint": made_of, "inputs": (data,), "writes": False, "lack": lambda _: _LOST}
-    run.once(node, fill, **how)  # type: ignore[arg-type]
+    run.once(Node(name=node, fingerprint=made_of, inputs=(data,), writes=False), fill, _Memory())
     if not frames:
         raise DuplicateNode(node, "a split of this name was done in this run already; give each another by name=")
     return frames[0]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_flow import jobfile as files
 from spark_flow.core.secrets import Redactor, redact, scrub
+from spark_flow.engine.mode import Mode
 from spark_flow.engine.run import Run, recomputing
 from spark_flow.errors import InvalidArgument, PreviousNotDone, SummaryNotWritten, describe
 from spark_flow.jobfile.footprint import footprint
@@ -287,18 +288,18 @@ def run_file(
         config.key,
         state=config.state,
         spark=spark,
-        rerun=asked.rerun,
-        plan=plan,
-        only=() if redo else asked.only,
-        cause=order.cause,
-        redo=redo,
-        command=asked.command,
-        lease=order.lease,
-        gate=order.gate,
-        interrupted=order.interrupted,
+        mode=Mode(
+            rerun=asked.rerun,
+            plan=plan,
+            only=() if redo else tuple(asked.only),
+            redo=redo,
+            request_id=order.cause,
+            command=asked.command,
+            retention=dt.timedelta(days=config.retention_days),
+            secrets=asked.secrets,
+        ),
+        permission=order.permission,
         observers=[*([progress] if progress else []), *asked.observers],
-        retention=dt.timedelta(days=config.retention_days),
-        secrets=asked.secrets,
     )
     lineage: Lineage | None = None
 

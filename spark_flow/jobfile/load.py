@@ -13,10 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from spark_flow.core.names import check_name
 from spark_flow.errors import ConfigError, Problem
-from spark_flow.jobfile.entries.fan_in import NESTED
-from spark_flow.jobfile.entries.fan_out import CONDITIONS
 from spark_flow.jobfile.interpolation import as_written, plain
-from spark_flow.jobfile.model.flow import MEMBERS, PATTERNS, FlowEntry
+from spark_flow.jobfile.model.flow import PATTERNS, FlowEntry
 from spark_flow.jobfile.model.job import JobConfig, ParameterModel, SourceModel
 from spark_flow.jobfile.model.lineage import LineageModel
 from spark_flow.jobfile.model.problems import from_pydantic, locate
@@ -212,5 +210,7 @@ def _keys(loc: tuple[str | int, ...]) -> tuple[str, ...]:
     if loc[:1] == ("runner",):
         return StragglerModel.keys() if loc[1] == "straggler" and len(loc) > 2 else RunnerModel.keys()  # noqa: PLR2004
     above, parent = ("", "", "", *map(str, loc))[-3:-1]
-    model = {**PATTERNS, **NESTED, **CONDITIONS}.get(parent) or MEMBERS.get(above)
+    nested = {key: model for entry in PATTERNS.values() for key, model in entry.nested.items()}
+    named = {key: model for entry in PATTERNS.values() for key, model in entry.named.items()}
+    model = {**PATTERNS, **nested}.get(parent) or named.get(above)
     return model.keys() if model else ()

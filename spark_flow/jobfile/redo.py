@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spark_flow.errors import InvalidArgument, UnknownNode
-from spark_flow.jobfile.entries.fan_in import ReportCompletenessModel, WithCompletenessModel
-from spark_flow.jobfile.entries.fan_out import ParallelSplitModel
-from spark_flow.jobfile.entries.isolated_sequencer import PublishModel, TriggerModel
-from spark_flow.jobfile.entries.sequence import ReadModel, StepModel, WriteModel
-from spark_flow.jobfile.model.flow import TransactionModel
+from spark_flow.jobfile.entries import (
+    PublishModel,
+    ReportCompletenessModel,
+    StepModel,
+    TransactionModel,
+    TriggerModel,
+    WithCompletenessModel,
+)
 from spark_flow.jobfile.model.flow import places as positions
 
 if TYPE_CHECKING:
@@ -117,16 +120,14 @@ def _only(config: JobConfig, places: Sequence[Place], nodes: Sequence[str]) -> R
 def _tells(entry: FlowModel, of: Place) -> bool:
     """Whether what an entry does is made of what another one has written."""
     if isinstance(entry, PublishModel):
-        writes = isinstance(of.entry, WriteModel | ParallelSplitModel) and entry.state == "ready"
-        return writes and (not entry.tables or bool(set(entry.tables) & set(of.names)))
-    told = WriteModel | ParallelSplitModel | ReportCompletenessModel | PublishModel
-    return isinstance(entry, TriggerModel) and isinstance(of.entry, told)
+        return bool(of.entry.written()) and entry.state == "ready" and (not entry.tables or bool(set(entry.tables) & set(of.names)))
+    reported = bool(of.entry.written()) or isinstance(of.entry, ReportCompletenessModel | PublishModel)
+    return isinstance(entry, TriggerModel) and reported
 
 
 def _told(config: JobConfig, anew: Sequence[Place], kept: Sequence[Place], aside: Collection[Place] = ()) -> Redo:
     """By names; what a kept entry reads is kept, also where another one reads it."""
     names = frozenset(name for place in anew for name in place.names)
     readers = [place.entry for place in kept if place not in aside]
-    direct = [entry for entry in readers if isinstance(entry, ReadModel | StepModel | ParallelSplitModel)]
-    read = {source for entry in direct for source in entry.reads()} & set(config.sources)
+    read = {source for entry in readers for source in entry.read_nodes(config.sources)}
     return Redo(names, frozenset([*read, *(name for place in kept for name in place.names)]) - names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import threading
 import time
 from collections import Counter
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from spark_flow.core.names import check_name
+from spark_flow.engine.mode import RETENTION, Mode, Permission
 from spark_flow.engine.parallel import interrupt_jobs, tag_jobs
 from spark_flow.engine.run import Run, recomputing
 from spark_flow.errors import INTERRUPTED, Interrupted, NothingToDo, NotNow, UsageError, describe
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
+    from spark_flow.engine.outcome import Observer
     from spark_flow.ledger import Ledger
     from spark_flow.orchestration.key_plan import Past, Planned
     from spark_flow.orchestration.shared_state import Footprint
@@ -106,6 +109,11 @@ class Order:
     def interrupted(self) -> bool:
         """Whether who runs it wants it to end."""
         return self.stop is not None and self.stop.wanted
+
+    @property
+    def permission(self) -> Permission:
+        """What the run asks before it does any work."""
+        return Permission(lease=self.lease, before_node=self.gate, interrupted=self.interrupted)
 
     def in_pool(self, session: SparkSession) -> SparkSession:
         """A session, once the jobs that this thread starts in it belong in the fair pool.
@@ -200,7 +208,8 @@ def pipeline(
     leases: str = "",
     slots: Slots | None = None,
     ttl: float = TTL,
-    **options: Any,
+    observers: Sequence[Observer] = (),
+    retention: dt.timedelta = RETENTION,
 ) -> Pipeline:
     """A function of a run as a pipeline.
 
@@ -218,7 +227,8 @@ def pipeline(
         leases: Where keys are claimed; by default ``<state>/leases``.
         slots: The part of a workload pool that each run takes.
         ttl: Seconds after which a run whose process was stopped or cut off may be taken over.
-        options: More of ``Run.open``: ``observers``, ``retention``, and so on.
+        observers: As in ``Run.open``.
+        retention: How long the checkpoints of a succeeded run are kept.
 
     Raises:
         InvalidArgument, UnknownPool: The slots cannot be had.
@@ -238,21 +248,29 @@ def pipeline(
 
             return order.in_pool(spark() if callable(spark) else spark or SparkSession.builder.getOrCreate())
 
-        how: dict[str, Any] = {
-            "lease": order.lease,
-            "cause": order.cause,
-            "gate": order.gate,
-            "interrupted": order.interrupted,
-            **options,
-        }
-        with Run.open(name, order.key, state=state, spark=session, ledger=where, **how) as run:
-            body(run)
-        return run.summary()
+        return opened(order.key, session, Mode(request_id=order.cause, retention=retention), order.permission).summary()
 
     def walked(key: str) -> Footprint:
-        with Run.open(name, key, state=state, spark=spark, ledger=where, plan=True, **options) as run:
+        return shared_state.footprint(opened(key, spark, Mode(plan=True), Permission()))
+
+    def opened(
+        key: str,
+        session: SparkSession | Callable[[], SparkSession] | None,
+        mode: Mode,
+        permission: Permission,
+    ) -> Run:
+        with Run.open(
+            name,
+            key,
+            state=state,
+            spark=session,
+            ledger=where,
+            mode=mode,
+            permission=permission,
+            observers=observers,
+        ) as run:
             body(run)
-        return shared_state.footprint(run)
+        return run
 
     place = leases or files.join(state, "leases")
     how: dict[str, Any] = {"leases": place, "slots": slots, "ttl": ttl, "footprint": walked}

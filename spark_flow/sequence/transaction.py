@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from spark_flow.engine.node import Node
 from spark_flow.core import fingerprint
 from spark_flow.errors import SetNotVisible
 from spark_flow.ledger import DeltaLedger, Ledger
@@ -62,7 +63,7 @@ class Transaction:
             return Written(reason=f"{len(tables)} table(s) visible together", detail={"tables": tables})
 
         made_of = fingerprint.combine([[o.node, o.fingerprint, o.revision] for o in self.writes])
-        self.run.once(self.name, record, kind="marker", fingerprint=made_of, writes=False)
+        self.run.once(Node(name=self.name, kind="marker", fingerprint=made_of, writes=False), record)
 
 
 def transaction(run: Run, name: str = "publish") -> Transaction:

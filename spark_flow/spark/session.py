@@ -25,39 +25,29 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-DELTA: dict[str, str] = {
-    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-}
-
 LISTENER = "io.openlineage.spark.agent.OpenLineageSparkListener"
 _GRACE = 3.0  # seconds: an interrupt ends the JVM at once, and we record that and release the lease
 OPENS = "--add-opens=java.base/java.security=ALL-UNNAMED"  # what the listener reaches into
 
-LOCAL_DEFAULTS: dict[str, str] = {
-    # One machine: a handful of tasks each; Spark's 200 and Delta's 50 are for clusters.
-    "spark.sql.shuffle.partitions": "4",
-    "spark.databricks.delta.snapshotPartitions": "1",
-    # A union of frames of one partition each would become one task (8 branches: 9.4 s against 4.4 s).
-    "spark.sql.unionOutputPartitioning": "false",
-    # Like branches are compiled once (19 hours of flights: 14 classes, not 86): no number of a stage in their names.
-    "spark.sql.codegen.useIdInClassName": "false",
-    # Branches run from threads; the allocation file makes the default pool fair as well.
-    "spark.scheduler.mode": "FAIR",
-    "spark.scheduler.allocation.file": (RESOURCES / "fairscheduler.xml").as_uri(),
-    # The same key means the same hours on every machine.
-    "spark.sql.session.timeZone": "UTC",
-    # Neither a port for the world nor a progress bar over ours.
-    "spark.driver.host": "127.0.0.1",
-    "spark.driver.bindAddress": "127.0.0.1",
-    "spark.ui.enabled": "false",
-    "spark.ui.showConsoleProgress": "false",
-    "spark.driver.extraJavaOptions": f'"-Dlog4j2.configurationFile={(RESOURCES / "log4j2.properties").as_uri()}"',
-}
-
 # Spark 4.2.0 waits for ever for a Python UDF over columnar input, such as Parquet (SPARK-58241; fixed in 4.2.1).
 HANGING = "4.2.0"
 UDF_ARROW = "spark.sql.execution.pythonUDF.arrow.enabled"
+
+
+def _settings_in(name: str) -> dict[str, str]:
+    """The settings of a file that spark-submit.sh uses as well, with the reason of each."""
+    lines = (line.split(None, 1) for line in (RESOURCES / name).read_text().splitlines())
+    return {line[0]: line[1].strip() for line in lines if line and not line[0].startswith("#")}
+
+
+_DEFAULTS = _settings_in("spark-defaults.conf")
+DELTA = {name: _DEFAULTS[name] for name in ("spark.sql.extensions", "spark.sql.catalog.spark_catalog")}
+LOCAL_DEFAULTS = {
+    **{name: value for name, value in _DEFAULTS.items() if name not in {*DELTA, "spark.jars.packages", UDF_ARROW}},
+    **_settings_in("spark-local.conf"),
+    "spark.scheduler.allocation.file": (RESOURCES / "fairscheduler.xml").as_uri(),
+    "spark.driver.extraJavaOptions": f'"-Dlog4j2.configurationFile={(RESOURCES / "log4j2.properties").as_uri()}"',
+}
 
 
 def session(

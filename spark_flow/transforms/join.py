@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 How = Literal["inner", "left"]
+Clash = Literal["refuse", "prefix"]
 On = str | Sequence[str] | Mapping[str, str | Sequence[str]]
 
 _MARK = "spark_flow duplicate key"
@@ -24,7 +25,7 @@ def join_all(
     on: On,
     how: How = "inner",
     *,
-    clash: Literal["refuse", "prefix"] = "refuse",
+    clash: Clash = "refuse",
     allow_duplicates: bool = False,
 ) -> DataFrame:
     """The rows of the first frame, or fewer, with the columns of all others.

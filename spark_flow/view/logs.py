@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 
-LEVEL, ABORTS = "SPARK_FLOW_LOGS", "SPARK_FLOW_ABORTS"  # looked up by jars/log4j2.properties
+LEVEL, ABORTS = "SPARK_FLOW_LOGS", "SPARK_FLOW_ABORTS"  # looked up by resources/log4j2.properties
 SIGINT = "SPARK_FLOW_SIGINT"  # set by spark-submit.sh
 _QUERY_CONTEXT = ("SQLQueryContextLogger", "DataFrameQueryContextLogger")
 

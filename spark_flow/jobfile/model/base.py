@@ -1,14 +1,24 @@
 """What all models of the YAML file share."""
 # Read by pydantic at run time, so the modules of models do without `from __future__ import annotations`.
 
-from collections.abc import Collection
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo
 
-from spark_flow.jobfile.model.fields import option, sink_format, source_name, table_path, valid_name
-from spark_flow.jobfile.model.problems import refuse
+from spark_flow.jobfile.model.fields import one_or_many, option, sink_format, source_name, table_path, valid_name
+from spark_flow.jobfile.model.problems import Finding, refuse
 
+if TYPE_CHECKING:
+    from spark_flow.engine.lazy_frame import LazyFrame
+    from spark_flow.engine.writing import Scope
+    from spark_flow.jobfile.entries.step import StepModel
+    from spark_flow.jobfile.interpreter import Flow
+    from spark_flow.jobfile.model.job import JobConfig
+    from spark_flow.jobfile.model.sink import SinkModel
+    from spark_flow.orchestration.shared_state import Read, Write
+
+Touched: TypeAlias = "Iterator[Write | Read]"
 PATTERN = "<pattern>"  # a key that nobody writes: an entry's own name, moved inside for pydantic to choose by
 
 Name = Annotated[str, AfterValidator(valid_name)]
@@ -16,7 +26,8 @@ Text = Annotated[str, Field(min_length=1)]
 TablePath = Annotated[Text, AfterValidator(table_path)]
 SourceName = Annotated[Text, AfterValidator(source_name)]
 Options = dict[str, Annotated[str | int | bool, PlainValidator(option)]]
-Format = Literal["delta", "json", "csv", "parquet"]
+Names = Annotated[tuple[Name, ...], BeforeValidator(one_or_many)]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(one_or_many)]
 SinkFormat = Annotated[Text, AfterValidator(sink_format)]
 
 
@@ -38,6 +49,9 @@ class FlowModel(Model):
     short: ClassVar[tuple[str, type] | None] = None  # `step: x` is `step: {run: x}` if x is of this type
     bare: ClassVar[str | None] = None  # a mapping without this key is the value of this key
     in_transaction: ClassVar[bool] = False  # whether it may stand in a transaction
+    knows_completeness: ClassVar[bool] = False  # whether its frame knows which branches arrived
+    nested: ClassVar[Mapping[str, type[Model]]] = {}  # models within it, by the key that they stand under
+    named: ClassVar[Mapping[str, type[Model]]] = {}  # models whose names are the author's, by the key above them
     pattern: str = Field(alias=PATTERN)
 
     @property
@@ -56,6 +70,37 @@ class FlowModel(Model):
     def reads(self) -> tuple[str, ...]:
         """Names of sources that it reads whole; other names may be among them."""
         return ()
+
+    def read_nodes(self, sources: Collection[str]) -> tuple[str, ...]:
+        """The sources that it reads as nodes of their own."""
+        return tuple(name for step in self.steps() for name in step.split_with(sources)[0].values())
+
+    def steps(self) -> tuple["StepModel", ...]:
+        """The steps that it runs."""
+        return ()
+
+    def written(self) -> Mapping[tuple[str, ...], "SinkModel"]:
+        """The sinks that it writes to, by their path within the entry."""
+        return {}
+
+    def misplaced(self, before: Sequence["FlowModel | None"]) -> Iterator[Finding]:  # noqa: ARG002 - for those below
+        """What is wrong with it after the entries before it; ``None`` is an entry that is wrong in itself."""
+        yield from ()
+
+    def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame | None":
+        """Call the pattern; returns the frame for the next entry."""
+        raise NotImplementedError
+
+    def footprint(self, config: "JobConfig", above: str) -> Touched:  # noqa: ARG002 - for those below
+        """What it writes and reads, its nodes named below ``above``, without a session."""
+        yield from ()
+
+
+def needed(frame: "LazyFrame | None") -> "LazyFrame":
+    """The frame so far, which the checks of the file have made sure of."""
+    if frame is None:
+        raise ValueError("a flow starts with a read; the checks of the file refuse others")
+    return frame
 
 
 def only_delta(key: str, value: object, info: ValidationInfo) -> object:

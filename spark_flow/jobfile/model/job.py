@@ -1,8 +1,8 @@
 """A job's YAML file as a whole, and its sources; the entries of its flow are in ``flow.py``."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -20,21 +20,20 @@ from typing_extensions import Self
 from spark_flow.core.arrival_rules import parse
 from spark_flow.core.names import check_name
 from spark_flow.errors import InvalidArgument, InvalidName, InvalidRule
-from spark_flow.jobfile.entries.fan_in import AlignedFanInModel, UnalignedFanInModel
-from spark_flow.jobfile.entries.fan_out import ParallelSplitModel
-from spark_flow.jobfile.entries.isolated_sequencer import PublishModel, WaitForModel
-from spark_flow.jobfile.entries.sequence import SinkModel, WriteModel
-from spark_flow.jobfile.model.base import Format, Model, Name, Options, TablePath, Text, only_delta
+from spark_flow.jobfile.entries import AlignedFanInModel, PublishModel, UnalignedFanInModel, WaitForModel
+from spark_flow.jobfile.model.base import Model, Name, Options, TablePath, Text, Touched, only_delta
 from spark_flow.jobfile.model.fields import branch_names, references_schema, table_path
 from spark_flow.jobfile.model.flow import FlowEntry, walk
 from spark_flow.jobfile.model.lineage import LineageModel
 from spark_flow.jobfile.model.problems import Finding, findings, nearest, one_of, refuse, show
 from spark_flow.jobfile.model.runner import RunnerModel
 from spark_flow.jobfile.model.whole import flow_findings
+from spark_flow.orchestration.shared_state import Read
 from spark_flow.sequence.isolated_sequencer.keys import keys_of, parse_keys
 from spark_flow.storage.files import is_uri
 from spark_flow.storage.markers import MARKERS
 from spark_flow.storage.reading import OWN_SCHEMA, refused
+from spark_flow.storage.sources import BadRecordPolicy, Format, source
 
 
 class SourceModel(Model):
@@ -44,7 +43,7 @@ class SourceModel(Model):
     path: Text
     branches: Annotated[tuple[str, ...] | None, BeforeValidator(branch_names)] = Field(None, validate_default=True)
     schema_: Annotated[Text | None, AfterValidator(references_schema)] = Field(None, alias="schema")
-    bad_records: Literal["fail", "quarantine"] | None = None
+    bad_records: BadRecordPolicy | None = None
     options: Options = Field(default_factory=dict, validate_default=True)
     version: Annotated[StrictInt, Field(ge=0)] | None = None
     per_key: StrictBool | None = None  # filled by ``load``: whether another key gives another path
@@ -172,12 +171,23 @@ class JobConfig(Model):
         The ledger and the completeness do without Spark.
         """
         entries = list(walk(self.flow, without))
-        sinks: list[SinkModel] = [entry for entry in entries if isinstance(entry, WriteModel)]
-        sinks += [sink for entry in entries if isinstance(entry, ParallelSplitModel) for sink in entry.sinks.values()]
+        sinks = [sink for entry in entries for sink in entry.written().values()]
         formats = {*(source.format for source in self.sources.values()), *(sink.format for sink in sinks)}
         handed_over = any(isinstance(entry, WaitForModel) for entry in entries)
         quarantined = any(one.bad_records == "quarantine" for one in self.sources.values())
         return "delta" in formats or handed_over or quarantined
+
+    @property
+    def rows_of_key(self) -> str:
+        """The rows of our own tables that a run of the key replaces."""
+        return f"key = '{self.key}'"
+
+    def paths_of(self, source_name: str, node: str, branches: Sequence[str] = ()) -> Touched:
+        """The paths that a node reads of a source, those of all its branches; none of a table with a given version."""
+        model = self.sources[source_name]
+        if model.version is None:
+            found = source(model.format, model.path, branches=branches or model.branch_names())
+            yield from (Read(node, path) for path in found.paths)
 
     def branches_of(self, entry: AlignedFanInModel | UnalignedFanInModel) -> tuple[str, ...]:
         """The names of a fan-in's branches in the file; the frame so far, which a join takes as well, is ``frame``."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ValidationInfo, field_validator
 
-from spark_flow.jobfile.entries.fan_out import SplitSinkModel
+from spark_flow.jobfile.entries.parallel_split import SplitSinkModel
 from spark_flow.jobfile.model.base import Model, Name, Text
 from spark_flow.jobfile.model.fields import overlap, references_function
 from spark_flow.jobfile.model.job import SourceModel

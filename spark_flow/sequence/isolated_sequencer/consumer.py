@@ -7,6 +7,7 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from spark_flow.engine.node import Node, Target
 from spark_flow.core import fingerprint
 from spark_flow.core.arrival_rules import RULES, Require, all_succeeded
 from spark_flow.core.clock import Clock
@@ -170,9 +171,10 @@ def _settle(run: Run, watch: Watch, made_of: str, needed: int, polling: Polling,
         return _wait(run, watch, clock, needed, dataclasses.replace(polling, timeout=0) if enough else polling)
 
     kept = run.keeps(watch.node)
-    lack = _gone_of if kept else _lack  # what has come since is no part of what is kept
-    if not run.plan or kept or run.stands(watch.node, made_of, lack):
-        return run.once(watch.node, wait, kind="marker", fingerprint=made_of, writes=False, lack=lack).detail
+    node = Node(name=watch.node, kind="marker", fingerprint=made_of, writes=False)
+    pinned = _Pinned(also_late=not kept)  # a partial backfill takes over what was pinned, and nothing later
+    if not run.plan or kept or run.is_valid(node, pinned):
+        return run.once(node, wait, pinned).detail
     polling = dataclasses.replace(polling, timeout=0)
     try:
         found = wait()
@@ -182,21 +184,20 @@ def _settle(run: Run, watch: Watch, made_of: str, needed: int, polling: Polling,
     return found.detail
 
 
-def _gone_of(event: Event) -> str:
-    """What is gone of the tables that a recorded wait has pinned."""
-    standing = _standing(event.detail)
-    gone = [name for name in event.detail["markers"] if name not in standing]
-    return f"what was read of {', '.join(gone)} is gone" if gone else ""
+@dataclasses.dataclass(frozen=True)
+class _Pinned(Target):
+    """The tables that a recorded wait has pinned: invalid once one of them is gone, or a late one has come."""
 
+    also_late: bool
 
-def _lack(event: Event) -> str:
-    """What is gone of the tables that a recorded wait has pinned, or has come since."""
-    gone = _gone_of(event)
-    if gone:
-        return gone
-    standing = _standing(event.detail)
-    late = [name for name, path in event.detail["paths"].items() if name not in standing and _is_ready(path)]
-    return f"{', '.join(late)} has come since" if late else ""
+    def why_invalid(self, event: Event) -> str:
+        standing = _standing(event.detail)
+        gone = [name for name in event.detail["markers"] if name not in standing]
+        if gone:
+            return f"what was read of {', '.join(gone)} is gone"
+        paths = event.detail["paths"].items() if self.also_late else ()
+        late = [name for name, path in paths if name not in standing and _is_ready(path)]
+        return f"{', '.join(late)} has come since" if late else ""
 
 
 def _standing(detail: Mapping[str, Any]) -> dict[str, Marker]:

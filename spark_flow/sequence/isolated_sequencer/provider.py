@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 from typing import TYPE_CHECKING
 
+from spark_flow.engine.node import Node, Target
 from spark_flow.core import fingerprint
 from spark_flow.core.completeness import Completeness, together
 from spark_flow.errors import (
@@ -118,25 +119,33 @@ def _mark(run: Run, node: str, root: str, marker: Marker, success: Sequence[str]
         detail = {"marker": dataclasses.asdict(told.at_path(path))}
         return Written(rows=marker.rows, reason=f"{told}; {len(told.tables)} table(s), in {path}", detail=detail)
 
-    def lack(event: Event) -> str:
-        known = readiness.revision(path)
-        missing = [place for place in success if not files.exists(place)]
-        if known != event.revision:
-            return f"the marker there is of revision {known}, not {event.revision}"
-        return f"{missing[0]} is gone" if missing else ""
-
     # The tables' versions and revisions are among it; the generation, which a later one may keep, tells nothing more.
     content = dataclasses.asdict(dataclasses.replace(marker, run="", generation=0))
     del content["checksum"]  # of the file
-    return run.once(
-        node,
-        write,
-        kind="marker",
-        fingerprint=fingerprint.combine(path, content, success),
-        remembered=lambda: readiness.revision(path),
-        proves=lambda: readiness.revision(path, of=run.pipeline),
-        lack=lack,
-    )
+    published = Node(name=node, kind="marker", fingerprint=fingerprint.combine(path, content, success))
+    return run.once(published, write, _MarkerTarget(path, run.pipeline, tuple(success)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _MarkerTarget(Target):
+    """A marker, which several pipelines may write, and the success files that are written with it."""
+
+    path: str
+    pipeline: str
+    success: Sequence[str]
+
+    def last_revision(self) -> int:
+        return readiness.revision(self.path)
+
+    def proven_revision(self) -> int:
+        return readiness.revision(self.path, of=self.pipeline)
+
+    def why_invalid(self, event: Event) -> str:
+        known = self.last_revision()
+        if known != event.revision:
+            return f"the marker there is of revision {known}, not {event.revision}"
+        missing = [path for path in self.success if not files.exists(path)]
+        return f"{missing[0]} is missing" if missing else ""
 
 
 @contextlib.contextmanager

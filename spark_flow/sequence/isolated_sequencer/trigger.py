@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from spark_flow.engine.node import Node
 from spark_flow.core import fingerprint
 from spark_flow.core.secrets import redact
 from spark_flow.errors import InvalidArgument, TriggeredFailed, TriggeredWaits, UnknownJob, describe
@@ -164,7 +165,7 @@ def trigger(
         detail = {"process": process.pid}
         return Written(reason=f"started as process {process.pid}; its output goes to {child.log}", detail=detail)
 
-    return run.once(node, start, kind="trigger", fingerprint=made_of)
+    return run.once(Node(name=node, kind="trigger", fingerprint=made_of), start)
 
 
 def _program(to_start: Consumer, key: str, cause: str) -> list[str]:

@@ -1,111 +1,24 @@
-"""What most flows are made of, as entries: a read, steps, writes."""
+"""Where a frame is written to, as a part of an entry."""
 
-from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    StrictBool,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from typing_extensions import Self
 
 from spark_flow.errors import InvalidArgument, InvalidName, InvalidPath
-from spark_flow.jobfile.model.base import (
-    PATTERN,
-    FlowModel,
-    Model,
-    Name,
-    Options,
-    SinkFormat,
-    SourceName,
-    Text,
-    only_delta,
-)
-from spark_flow.jobfile.model.fields import (
-    argument_names,
-    name_of,
-    one_or_many,
-    overlap,
-    placeholders,
-    references_function,
-    texts,
-    version_text,
-)
+from spark_flow.jobfile.model.base import Model, Options, SinkFormat, Text, Touched, only_delta
+from spark_flow.jobfile.model.fields import one_or_many, overlap, texts
 from spark_flow.jobfile.model.problems import Finding, findings, refuse, show
-from spark_flow.storage.files import for_deltalake
+from spark_flow.orchestration.shared_state import Write
+from spark_flow.storage.delta import Mode
+from spark_flow.storage.files import absolute, for_deltalake
+from spark_flow.storage.sink_protocol import replaces
 from spark_flow.storage.sinks import sink
+from spark_flow.storage.staged import staged
 
-
-class ReadModel(FlowModel):
-    """Start a chain from a source; ``read: flights`` is short for ``read: {source: flights}``."""
-
-    short = ("source", str)
-    pattern: Literal["read"] = Field("read", alias=PATTERN)
-    source: SourceName
-
-    @property
-    def starts_chain(self) -> bool:
-        """A read needs no frame."""
-        return True
-
-    def reads(self) -> tuple[str, ...]:
-        """The source."""
-        return (self.source,)
-
-
-class StepModel(FlowModel):
-    """A function of one's own, or SQL over ``{frame}``.
-
-    ``step: flights:clean`` is short for ``step: {run: flights:clean}``.
-    """
-
-    short = ("run", str)
-    pattern: Literal["step"] = Field("step", alias=PATTERN)
-    name: Name
-    run: Annotated[str | None, AfterValidator(references_function)] = None
-    with_: Annotated[dict[str, Any], AfterValidator(argument_names)] = Field(default_factory=dict, alias="with")
-    sql: Text | None = Field(None, validate_default=True)
-    restart: StrictBool = False
-    version: Annotated[str | None, BeforeValidator(version_text)] = None
-
-    def split_with(self, sources: Collection[str]) -> tuple[dict[str, str], dict[str, Any]]:
-        """The arguments that are sources, by the source's name, and those that are plain values.
-
-        A string is a source if, and only if, one of exactly that name exists.
-        """
-        named = {arg: value for arg, value in self.with_.items() if isinstance(value, str) and value in sources}
-        return named, {arg: value for arg, value in self.with_.items() if arg not in named}
-
-    def nodes(self) -> tuple[str, ...]:
-        """The step's name."""
-        return (self.name,)
-
-    def reads(self) -> tuple[str, ...]:
-        """Arguments that may be sources."""
-        return tuple(value for value in self.with_.values() if isinstance(value, str))
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_defaults_to_the_functions(cls, body: Any) -> Any:
-        if isinstance(body, Mapping) and "name" not in body and isinstance(body.get("run"), str):
-            return {**body, "name": name_of(body["run"])}
-        return body
-
-    @field_validator("sql")
-    @classmethod
-    def _sql_or_run(cls, value: str | None, info: ValidationInfo) -> str | None:
-        run = info.data.get("run", "")  # what is wrong with `run` is already said
-        if (value is None) == (run is None):
-            found = "neither run nor sql" if value is None else "both run and sql"
-            raise refuse(found, "exactly one of run and sql", "")
-        if value is not None:
-            placeholders(value, info.data.get("with_"))
-        return value
+if TYPE_CHECKING:
+    from spark_flow.storage.sink_protocol import Sink
 
 
 class SinkModel(Model):
@@ -115,7 +28,7 @@ class SinkModel(Model):
     path: Text
     staging: Text | None = None
     partition_by: Annotated[tuple[Text, ...], BeforeValidator(one_or_many)] = ()
-    mode: Literal["replace", "append", "overwrite"] = "replace"
+    mode: Mode = "replace"
     replace_where: Text | None = None
     options: Options = Field(default_factory=dict)
     properties: Options = Field(default_factory=dict)
@@ -128,6 +41,20 @@ class SinkModel(Model):
         given |= {"partition_by": self.partition_by, "replace_where": self.replace_where, "file_name": self.file_name}
         given |= {"mode": self.mode if self.mode != "replace" else None}
         return {name: value for name, value in given.items() if value}
+
+    def sink(self) -> "Sink":
+        """The sink that it describes."""
+        public = self.sink_at(self.path)
+        return staged(public, self.sink_at(self.staging)) if self.staging else public
+
+    def sink_at(self, path: str) -> "Sink":
+        """The same sink at another path."""
+        return sink(self.format, path, **self.settings)
+
+    def touches(self, node: str, key: str) -> Touched:
+        """What a node writes by it: its path, and that of its staging."""
+        for path, rows in replaces(self.sink(), key).items():
+            yield Write(node, absolute(path), rows)
 
     @field_validator("file_name")
     @classmethod
@@ -183,15 +110,3 @@ def _wrong(format: str, path: str, settings: Mapping[str, Any]) -> Finding | Non
     except InvalidName as error:
         return Finding(("file_name",), show(error.value), "a file's name, as shop_{key}.csv")
     return None
-
-
-class WriteModel(SinkModel, FlowModel):
-    """Write the frame."""
-
-    in_transaction = True
-    pattern: Literal["write"] = Field("write", alias=PATTERN)
-    name: Name
-
-    def nodes(self) -> tuple[str, ...]:
-        """The sink's name."""
-        return (self.name,)

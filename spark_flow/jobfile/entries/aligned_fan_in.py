@@ -1,0 +1,75 @@
+"""``aligned_fan_in``: all branches, stacked, or joined to the frame so far."""
+
+import functools
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, StrictBool, ValidationInfo, field_validator
+
+from spark_flow.engine.parallel import OnFailure
+from spark_flow.fan_in import aligned_fan_in
+from spark_flow.jobfile.model.base import PATTERN, Model, Text
+from spark_flow.jobfile.model.fan_in import FanInModel
+from spark_flow.jobfile.model.fields import one_or_many
+from spark_flow.jobfile.model.problems import refuse
+from spark_flow.transforms import join_all
+from spark_flow.transforms.join import Clash, How
+
+if TYPE_CHECKING:
+    from spark_flow.engine.lazy_frame import LazyFrame
+    from spark_flow.engine.writing import Scope
+    from spark_flow.jobfile.interpreter import Flow
+
+Columns = Annotated[tuple[Text, ...], BeforeValidator(one_or_many)]
+
+
+class JoinModel(Model):
+    """How branches are joined, beside one another: the arguments of ``join_all``."""
+
+    # ``on`` in Python; YAML 1.1 reads a bare ``on`` as true.
+    using: Annotated[Columns | dict[str, Columns], Field(union_mode="left_to_right")]
+    how: How = "inner"
+    clash: Clash = "refuse"
+    allow_duplicates: StrictBool = False
+
+    @field_validator("using")
+    @classmethod
+    def _by_something(cls, value: Columns | dict[str, Columns]) -> Columns | dict[str, Columns]:
+        if not value or (isinstance(value, dict) and not all(value.values())):
+            raise refuse("no column", "the columns to join by")
+        return value
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """As ``join_all`` takes them."""
+        return {"on": self.using, **self.model_dump(exclude={"using"})}
+
+
+class AlignedFanInModel(FanInModel):
+    """All branches, stacked, or joined to the frame so far."""
+
+    nested = {"join": JoinModel}  # noqa: RUF012 - declared as a class variable
+    pattern: Literal["aligned_fan_in"] = Field("aligned_fan_in", alias=PATTERN)
+    restart: StrictBool = True
+    on_failure: OnFailure = "finish"
+    join: JoinModel | None = None
+
+    @field_validator("join")
+    @classmethod
+    def _sources_are_joined(cls, value: object, info: ValidationInfo) -> object:
+        if value is not None and info.data.get("source") is not None:
+            raise refuse("join with source", "sources: [weather, planes]", "The frame so far is the first branch.")
+        return value
+
+    def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame":
+        """Merge the branches."""
+        return aligned_fan_in(
+            scope.run,
+            self.name,
+            self.inputs(flow, frame),
+            each=flow.resolve(self.each) if self.each else None,
+            merge=functools.partial(join_all, **self.join.arguments) if self.join else None,
+            restart=self.restart,
+            max_in_flight=self.max_in_flight,
+            on_failure=self.on_failure,
+            allow_missing_columns=self.allow_missing_columns,
+        ).frame

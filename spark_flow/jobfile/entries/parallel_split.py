@@ -1,0 +1,107 @@
+"""``parallel_split``: one frame to several sinks."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, StrictInt, ValidationInfo, field_validator
+
+from spark_flow.engine.parallel import IN_FLIGHT
+from spark_flow.fan_out import parallel_split
+from spark_flow.fan_out.parallel_split import Mode, Share
+from spark_flow.jobfile.entries.step import StepModel
+from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, Options, Text, needed
+from spark_flow.jobfile.model.fields import texts
+from spark_flow.jobfile.model.problems import refuse
+from spark_flow.jobfile.model.sink import SinkModel
+
+if TYPE_CHECKING:
+    from spark_flow.engine.lazy_frame import LazyFrame
+    from spark_flow.engine.writing import Scope
+    from spark_flow.jobfile.interpreter import Flow
+    from spark_flow.jobfile.model.base import Touched
+    from spark_flow.jobfile.model.job import JobConfig
+
+
+def _unfold_step(value: Any) -> Any:
+    return {"run": value} if isinstance(value, str) else value
+
+
+class SplitSinkModel(SinkModel):
+    """A branch of a split: a sink, and what is done with the shared frame before."""
+
+    step: Annotated[StepModel | None, BeforeValidator(_unfold_step)] = None
+    spark: Options = Field(default_factory=dict)
+
+
+class ParallelSplitModel(FlowModel):
+    """One frame to several sinks; a mapping without ``sinks`` is that of the sinks."""
+
+    bare = "sinks"
+    named = {"sinks": SplitSinkModel}  # noqa: RUF012 - declared as a class variable
+    in_transaction = True
+    pattern: Literal["parallel_split"] = Field("parallel_split", alias=PATTERN)
+    name: Name = "split"
+    sinks: dict[Name, SplitSinkModel]
+    share: Share = "MEMORY_AND_DISK"
+    loading_time: Text | None = None
+    max_in_flight: Annotated[StrictInt, Field(ge=1)] = IN_FLIGHT
+    mode: Mode = Field("threads", validate_default=True)
+
+    def nodes(self) -> tuple[str, ...]:
+        """The shared frame's name, the sinks', and those of their steps."""
+        steps = [f"{name}/{sink.step.name}" for name, sink in self.sinks.items() if sink.step]
+        return (self.name, *self.sinks, *steps)
+
+    def reads(self) -> tuple[str, ...]:
+        """Sources that the steps take."""
+        return tuple(name for sink in self.sinks.values() if sink.step for name in sink.step.reads())
+
+    @field_validator("sinks")
+    @classmethod
+    def _at_least_one(cls, value: dict[str, SplitSinkModel]) -> dict[str, SplitSinkModel]:
+        if not value:
+            raise refuse("no sink", "at least one", "For example lake: {format: delta, path: out/lake}.")
+        return value
+
+    @field_validator("mode")
+    @classmethod
+    def _resources_need_applications(cls, value: str, info: ValidationInfo) -> str:
+        with_settings = [name for name, sink in info.data.get("sinks", {}).items() if sink.spark]
+        if with_settings and value != "intermediary":
+            fix = "In threads all branches share the settings of the job."
+            raise refuse(f"mode {value} with spark settings of {with_settings[0]}", "mode: intermediary", fix)
+        return value
+
+    def steps(self) -> tuple[StepModel, ...]:
+        """Those of the branches."""
+        return tuple(sink.step for sink in self.sinks.values() if sink.step)
+
+    def written(self) -> Mapping[tuple[str, ...], SinkModel]:
+        """The sinks of all branches."""
+        return {("sinks", name): sink for name, sink in self.sinks.items()}
+
+    def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame":
+        """Write the branches."""
+        branches = {
+            name: (model.step.step(flow), model.sink()) if model.step else model.sink()
+            for name, model in self.sinks.items()
+        }
+        parallel_split(
+            scope,
+            needed(frame),
+            branches,
+            name=self.name,
+            share=self.share,
+            loading_time=self.loading_time or "",
+            max_in_flight=self.max_in_flight,
+            mode=self.mode,
+            spark={name: texts(model.spark) for name, model in self.sinks.items()},
+        )
+        return needed(frame)
+
+    def footprint(self, config: "JobConfig", above: str) -> "Touched":
+        """The paths of all sinks, and of the sources that the steps read."""
+        for name, model in self.sinks.items():
+            yield from model.touches(above + name, config.key)
+            if model.step is not None:
+                yield from model.step.footprint(config, above)

@@ -1,0 +1,70 @@
+"""``publish``: a readiness marker after the data."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, StrictBool
+
+from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, Texts
+from spark_flow.jobfile.model.problems import Finding, nearest, one_of, show
+from spark_flow.orchestration.shared_state import Write
+from spark_flow.sequence import publish
+from spark_flow.storage import markers
+from spark_flow.storage.sink_protocol import ALL
+
+if TYPE_CHECKING:
+    from spark_flow.engine.lazy_frame import LazyFrame
+    from spark_flow.engine.writing import Scope
+    from spark_flow.jobfile.interpreter import Flow
+    from spark_flow.jobfile.model.base import Touched
+    from spark_flow.jobfile.model.job import JobConfig
+
+
+class PublishModel(FlowModel):
+    """A readiness marker after the data; a bare name is that of the dataset."""
+
+    short = ("dataset", str)
+    pattern: Literal["publish"] = Field("publish", alias=PATTERN)
+    name: Name | None = None
+    dataset: Name
+    tables: Texts = ()
+    state: Literal["ready", "skipped"] = "ready"
+    reason: str = ""
+    success_file: StrictBool = False
+    on_failure: Literal["tell", "silent"] = "tell"
+
+    def nodes(self) -> tuple[str, ...]:
+        """The marker's name."""
+        return (self.name or f"marker/{self.dataset}",)
+
+    def misplaced(self, before: Sequence[FlowModel | None]) -> Iterator[Finding]:
+        """It comes after a write, names tables that are written before it, and is the only one of its dataset."""
+        from spark_flow.jobfile.model.flow import walk  # of all patterns, this one included
+
+        known = [one for one in before if one]
+        if self.state == "ready" and None not in before and not any(one.written() for one in walk(known)):
+            yield Finding((), "no write before it", "a write before it", "A marker comes after the data.")
+        if any(isinstance(one, PublishModel) and one.dataset == self.dataset for one in known):
+            yield Finding(("dataset",), f"{self.dataset!r} again", "each dataset published once")
+        nodes = [node for one in known for node in one.nodes()]
+        for table in self.tables if None not in before else ():
+            if table not in nodes:
+                yield Finding(("tables",), show(table), one_of(nodes), nearest(table, nodes))
+
+    def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame | None":
+        """Write the marker."""
+        publish(
+            scope.run,
+            self.dataset,
+            tables=self.tables,
+            state=self.state,
+            reason=self.reason,
+            markers=flow.markers,
+            success_file=self.success_file,
+            name=self.name or "",
+        )
+        return frame
+
+    def footprint(self, config: "JobConfig", above: str) -> "Touched":  # noqa: ARG002
+        """The marker."""
+        yield Write(self.nodes()[0], markers.path_of(config.markers, self.dataset, config.key), ALL)

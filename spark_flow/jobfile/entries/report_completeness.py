@@ -1,0 +1,49 @@
+"""``report_completeness``: a row of the completeness table, and a notification."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from spark_flow.fan_in import report_completeness
+from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, TablePath, needed
+from spark_flow.jobfile.model.fields import variable_name
+from spark_flow.jobfile.model.problems import Finding
+from spark_flow.orchestration.shared_state import Write
+from spark_flow.storage.files import absolute
+
+if TYPE_CHECKING:
+    from spark_flow.engine.lazy_frame import LazyFrame
+    from spark_flow.engine.writing import Scope
+    from spark_flow.jobfile.interpreter import Flow
+    from spark_flow.jobfile.model.base import Touched
+    from spark_flow.jobfile.model.job import JobConfig
+
+
+class ReportCompletenessModel(FlowModel):
+    """A row of the completeness table, and a notification."""
+
+    pattern: Literal["report_completeness"] = Field("report_completeness", alias=PATTERN)
+    name: Name = "completeness"
+    dataset: Name
+    table: TablePath
+    notify: Annotated[str, AfterValidator(variable_name)] | None = None
+
+    def nodes(self) -> tuple[str, ...]:
+        """The row's name."""
+        return (self.name,)
+
+    def misplaced(self, before: Sequence[FlowModel | None]) -> Iterator[Finding]:
+        """It needs a frame that knows its completeness."""
+        if not any(one is None or one.knows_completeness for one in before):
+            yield Finding((), "no fan-in before it", "a fan-in or a wait_for before it")
+
+    def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame":  # noqa: ARG002
+        """Write the row."""
+        day, to = needed(frame), self.table
+        report_completeness(scope.run, self.dataset, day, table=to, notify_by=self.notify or "", name=self.name)
+        return day
+
+    def footprint(self, config: "JobConfig", above: str) -> "Touched":  # noqa: ARG002
+        """The table's rows of the key."""
+        yield Write(self.name, absolute(self.table), config.rows_of_key)

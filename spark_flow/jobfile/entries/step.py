@@ -1,0 +1,93 @@
+"""``step``: a function of the user's, or SQL over ``{frame}``."""
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, ValidationInfo, field_validator, model_validator
+
+from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, Text, needed
+from spark_flow.jobfile.model.fields import argument_names, name_of, placeholders, references_function, version_text
+from spark_flow.jobfile.model.problems import refuse
+from spark_flow.sequence import Step, local_sequencer, step
+from spark_flow.transforms import sql
+
+if TYPE_CHECKING:
+    from spark_flow.engine.lazy_frame import LazyFrame
+    from spark_flow.engine.writing import Scope
+    from spark_flow.jobfile.interpreter import Flow
+    from spark_flow.jobfile.model.base import Touched
+    from spark_flow.jobfile.model.job import JobConfig
+
+
+class StepModel(FlowModel):
+    """A function of one's own, or SQL over ``{frame}``.
+
+    ``step: flights:clean`` is short for ``step: {run: flights:clean}``.
+    """
+
+    short = ("run", str)
+    pattern: Literal["step"] = Field("step", alias=PATTERN)
+    name: Name
+    run: Annotated[str | None, AfterValidator(references_function)] = None
+    with_: Annotated[dict[str, Any], AfterValidator(argument_names)] = Field(default_factory=dict, alias="with")
+    sql: Text | None = Field(None, validate_default=True)
+    restart: StrictBool = False
+    version: Annotated[str | None, BeforeValidator(version_text)] = None
+
+    def split_with(self, sources: Collection[str]) -> tuple[dict[str, str], dict[str, Any]]:
+        """The arguments that are sources, by the source's name, and those that are plain values.
+
+        A string is a source if, and only if, one of exactly that name exists.
+        """
+        named = {arg: value for arg, value in self.with_.items() if isinstance(value, str) and value in sources}
+        return named, {arg: value for arg, value in self.with_.items() if arg not in named}
+
+    def nodes(self) -> tuple[str, ...]:
+        """The step's name."""
+        return (self.name,)
+
+    def reads(self) -> tuple[str, ...]:
+        """Arguments that may be sources."""
+        return tuple(value for value in self.with_.values() if isinstance(value, str))
+
+    def steps(self) -> tuple["StepModel", ...]:
+        """Itself."""
+        return (self,)
+
+    def step(self, flow: "Flow") -> Step:
+        """The step that it describes, its arguments that name sources or tables as frames."""
+        transform = sql(self.sql) if self.sql is not None else flow.resolve(str(self.run))
+        named, plain = self.split_with(flow.frames)
+        frames = {argument: flow.frame(name) for argument, name in named.items()}
+        arguments: dict[str, Any] = {**plain, **frames}
+        return step(transform, name=self.name, restart=self.restart, version=self.version or "", **arguments)
+
+    def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame":
+        """Append the step to the chain."""
+        made = local_sequencer(scope.run, needed(frame), [self.step(flow)])
+        if self.restart and scope.run.redoes(made.node) and scope.run.recorded(made.node, made.fingerprint) is None:
+            _ = made.frame  # requested by its name: what follows may be taken over, and would not need it
+        return made
+
+    def footprint(self, config: "JobConfig", above: str) -> "Touched":  # noqa: ARG002
+        """The sources among its arguments."""
+        for name in self.split_with(config.sources)[0].values():
+            yield from config.paths_of(name, name)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_defaults_to_the_functions(cls, body: Any) -> Any:
+        if isinstance(body, Mapping) and "name" not in body and isinstance(body.get("run"), str):
+            return {**body, "name": name_of(body["run"])}
+        return body
+
+    @field_validator("sql")
+    @classmethod
+    def _sql_or_run(cls, value: str | None, info: ValidationInfo) -> str | None:
+        run = info.data.get("run", "")  # what is wrong with `run` is already said
+        if (value is None) == (run is None):
+            found = "neither run nor sql" if value is None else "both run and sql"
+            raise refuse(found, "exactly one of run and sql", "")
+        if value is not None:
+            placeholders(value, info.data.get("with_"))
+        return value

@@ -1,0 +1,67 @@
+"""``transaction``: writes that become visible together."""
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, field_validator
+
+from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name
+from spark_flow.jobfile.model.problems import Finding, findings, one_of, refuse
+from spark_flow.sequence import transaction
+
+if TYPE_CHECKING:
+    from spark_flow.engine.lazy_frame import LazyFrame
+    from spark_flow.engine.writing import Scope
+    from spark_flow.jobfile.interpreter import Flow
+    from spark_flow.jobfile.model.base import Touched
+    from spark_flow.jobfile.model.job import JobConfig
+    from spark_flow.jobfile.model.flow import FlowEntry
+
+
+class TransactionModel(FlowModel):
+    """Writes that become visible together; a bare list is short for ``{flow: [...]}``."""
+
+    short = ("flow", list)
+    pattern: Literal["transaction"] = Field("transaction", alias=PATTERN)
+    name: Name = "publish"
+    flow: tuple["FlowEntry", ...]
+
+    def nodes(self) -> tuple[str, ...]:
+        """Its own name, and those of its entries under it."""
+        return (self.name, *(f"{self.name}/{node}" for entry in self.flow for node in entry.nodes()))
+
+    def within(self, without: Collection[str] = ()) -> tuple[FlowModel, ...]:  # noqa: ARG002 - of choices
+        """Those that become visible together."""
+        return self.flow
+
+    @field_validator("flow")
+    @classmethod
+    def _entries_may_stand_here(cls, flow: tuple[FlowModel, ...]) -> tuple[FlowModel, ...]:
+        if not flow:
+            raise refuse("an empty list", "at least one entry")
+        from spark_flow.jobfile.model.flow import PATTERNS  # the list of all patterns, this one included
+
+        allowed = one_of(name for name, model in PATTERNS.items() if model.in_transaction)
+        wrong = [
+            Finding(
+                (at, entry.pattern),
+                f"{entry.pattern} in a transaction",
+                allowed,
+                "Move it out of the transaction.",
+            )
+            for at, entry in enumerate(flow)
+            if not entry.in_transaction
+        ]
+        if wrong:
+            raise findings(*wrong)
+        return flow
+
+    def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame | None":
+        """Walk its entries within one transaction."""
+        with transaction(scope.run, self.name) as within:
+            return flow.walk(self.flow, within, frame)
+
+    def footprint(self, config: "JobConfig", above: str) -> "Touched":
+        """That of its entries."""
+        for entry in self.flow:
+            yield from entry.footprint(config, f"{above}{self.name}/")

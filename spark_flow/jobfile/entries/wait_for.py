@@ -1,0 +1,106 @@
+"""``wait_for``: what another pipeline hands over."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import AfterValidator, Field, StrictFloat, StrictInt, ValidationInfo, field_validator
+
+from spark_flow.core.arrival_rules import parse
+from spark_flow.errors import InvalidArgument
+from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, Names, Text, Texts
+from spark_flow.jobfile.model.fields import rule_text
+from spark_flow.jobfile.model.problems import refuse, show
+from spark_flow.orchestration.shared_state import Read
+from spark_flow.sequence import Polling, wait_for
+from spark_flow.sequence.isolated_sequencer.keys import KEY_MAPS, keys_of, parse_keys
+from spark_flow.sequence.isolated_sequencer.polling import OnFailed, OnPartial, OnSkipped
+from spark_flow.storage import markers
+
+if TYPE_CHECKING:
+    from spark_flow.engine.lazy_frame import LazyFrame
+    from spark_flow.engine.writing import Scope
+    from spark_flow.jobfile.interpreter import Flow
+    from spark_flow.jobfile.model.base import Touched
+    from spark_flow.jobfile.model.job import JobConfig
+
+Seconds = StrictInt | StrictFloat
+
+
+def _keys(value: str) -> str:
+    try:
+        parse_keys(value)
+    except InvalidArgument as error:
+        raise refuse(show(value), KEY_MAPS) from error
+    return value
+
+
+class WaitForModel(FlowModel):
+    """What another pipeline hands over; a bare name is that of the dataset."""
+
+    short = ("dataset", str)
+    knows_completeness = True
+    pattern: Literal["wait_for"] = Field("wait_for", alias=PATTERN)
+    name: Name | None = None
+    dataset: Annotated[Names, Field(min_length=1)]
+    keys_: Annotated[Text, AfterValidator(_keys)] = Field("same", alias="keys")
+    table: Text | None = None
+    also: Names = ()
+    markers: Text | None = None
+    roots: Texts = ()
+    require: Annotated[Text, AfterValidator(rule_text)] = "all_succeeded"
+    on_failed: OnFailed = "fail"
+    on_skipped: OnSkipped = "skip"
+    on_partial: OnPartial = "pass_on"
+    timeout: Seconds = Polling.timeout
+    interval: Seconds = Polling.interval
+    backoff: Seconds = Polling.backoff
+    max_interval: Seconds = Polling.max_interval
+    jitter: Seconds = Polling.jitter
+
+    @property
+    def starts_chain(self) -> bool:
+        """What is handed over is its frame."""
+        return True
+
+    @property
+    def polling(self) -> Polling:
+        """When to look."""
+        names = ("timeout", "interval", "backoff", "max_interval", "jitter")
+        return Polling(**{name: getattr(self, name) for name in names})
+
+    def nodes(self) -> tuple[str, ...]:
+        """The wait's name."""
+        return (self.name or f"wait/{'-'.join(self.dataset)}",)
+
+    @field_validator("timeout", "interval", "backoff", "max_interval", "jitter")
+    @classmethod
+    def _can_be_waited_by(cls, value: float, info: ValidationInfo) -> float:
+        try:
+            Polling(**{str(info.field_name): value}).check("polling")
+        except InvalidArgument as error:
+            raise refuse(error.found, error.expected) from error
+        return value
+
+    def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame":  # noqa: ARG002
+        """Wait, and read what is handed over."""
+        handover = wait_for(
+            scope.run,
+            self.dataset,
+            keys=parse_keys(self.keys_),
+            tables=[*([self.table] if self.table else []), *self.also],
+            markers=self.markers or flow.markers,
+            roots=self.roots,
+            require=parse(self.require),
+            on_failed=self.on_failed,
+            on_skipped=self.on_skipped,
+            on_partial=self.on_partial,
+            polling=self.polling,
+            name=self.name or "",
+        )
+        flow.tables.update({table: handover.table(table) for table in self.also})
+        return handover.table(self.table) if self.table else handover.frame
+
+    def footprint(self, config: "JobConfig", above: str) -> "Touched":  # noqa: ARG002
+        """The markers; the tables that they pin were written before, by other runs."""
+        keys = keys_of(parse_keys(self.keys_), config.key)
+        for dataset, key in [(dataset, key) for dataset in self.dataset for key in keys]:
+            yield Read(self.nodes()[0], markers.path_of(self.markers or config.markers, dataset, key))

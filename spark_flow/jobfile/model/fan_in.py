@@ -1,0 +1,75 @@
+"""What both fan-ins have in common, as entries."""
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, ValidationInfo, field_validator
+
+from spark_flow.engine.parallel import IN_FLIGHT
+from spark_flow.jobfile.model.base import FlowModel, Name, SourceName
+from spark_flow.jobfile.model.fields import branch_names, one_or_many, references_function
+from spark_flow.jobfile.model.problems import refuse
+
+if TYPE_CHECKING:
+    from spark_flow.engine.lazy_frame import LazyFrame
+    from spark_flow.jobfile.interpreter import Flow
+    from spark_flow.jobfile.model.base import Touched
+    from spark_flow.jobfile.model.job import JobConfig
+    from spark_flow.storage.sources import Source
+
+
+class FanInModel(FlowModel):
+    """What both fan-ins take: the branches of one source, or sources as branches."""
+
+    knows_completeness = True
+    name: Name
+    source: SourceName | None = None
+    sources: Annotated[tuple[SourceName, ...], BeforeValidator(one_or_many)] = Field((), validate_default=True)
+    branches: Annotated[tuple[str, ...] | None, BeforeValidator(branch_names)] = None
+    each: Annotated[str | None, AfterValidator(references_function)] = None
+    max_in_flight: Annotated[StrictInt, Field(ge=1)] = IN_FLIGHT
+    allow_missing_columns: StrictBool = False
+
+    @property
+    def starts_chain(self) -> bool:
+        """Its branches are its input."""
+        return True
+
+    def inputs(self, flow: "Flow", frame: "LazyFrame | None") -> "Source | dict[str, Source | LazyFrame]":
+        """The branches of one source, or several sources as branches; a join's first is the frame so far."""
+        if self.source is not None:
+            return flow.source(self.source, self.branches or ())
+        first = {"frame": frame} if frame is not None and getattr(self, "join", None) else {}
+        return {**first, **{name: flow.source(name) for name in self.sources}}
+
+    def footprint(self, config: "JobConfig", above: str) -> "Touched":  # noqa: ARG002
+        """The paths of all branches."""
+        if self.source is not None:
+            yield from config.paths_of(self.source, self.name, self.branches or ())
+        for name in self.reads():
+            yield from config.paths_of(name, self.name)
+
+    def nodes(self) -> tuple[str, ...]:
+        """The merge's name."""
+        return (self.name,)
+
+    def reads(self) -> tuple[str, ...]:
+        """Sources that are branches as a whole."""
+        return self.sources
+
+    @field_validator("sources")
+    @classmethod
+    def _source_or_sources(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        source = info.data.get("source", "")  # what is wrong with `source` is already said
+        if bool(value) == (source is not None) and source != "":
+            raise refuse(
+                "both source and sources" if value else "neither source nor sources",
+                "source, with {branch} in its path, or sources, each a branch",
+            )
+        return value
+
+    @field_validator("branches")
+    @classmethod
+    def _branches_are_of_one_source(cls, value: object, info: ValidationInfo) -> object:
+        if value is not None and info.data.get("sources"):
+            raise refuse("branches with sources", "each source as a branch", "Leave branches out.")
+        return value
