@@ -48,7 +48,7 @@ def timed(ledger: DeltaLedger, number: int) -> float:
         fingerprint="0" * 64,
         rows=1000,
         duration_ms=1500,
-        reason="boundary written",
+        reason="checkpoint written",
         detail={"path": f"boundaries/bench/2013-01-02/g1/hours/{number:04d}/1", "files": 4, "bytes": 123_456},
     )
     began = time.perf_counter()

@@ -62,7 +62,7 @@ def test_it_is_made_once_with_one_line_and_used(made, capfd):
     assert archive.options() == ""
     assert [made_and_used(), made_and_used()] == [("", used), ("", used)]
     assert runs() == 1
-    assert capfd.readouterr().err == "spark_flow: making a class-data archive (once)\n"
+    assert capfd.readouterr().err == "spark_flow: creating a class-data archive (once)\n"
     assert sorted(path.name for path in made.parent.iterdir()) == ["classes.jsa", "classes.size", "making.lock"]
 
 

@@ -25,7 +25,7 @@ CRASHES = {
         ("before_event", "publish"),  # all tables committed, the set not visible
     ],
     "b": [
-        ("before_event", "hours/13"),  # a branch's boundary written, not recorded
+        ("before_event", "hours/13"),  # a branch's checkpoint written, not recorded
         ("after_commit", "enrich"),  # after the boundary's files
         ("after_commit", "publish/lake"),  # between Delta's commit and the ledger's event
         ("before_action", "completeness"),  # the day published, its completeness not told

@@ -184,7 +184,7 @@ def test_a_table_elsewhere_needs_its_folder_among_the_roots(tmp_path, capsys):
     assert run("isolated_consumer", tmp_path) == 1
     assert "Add the table's folder to roots" in capsys.readouterr().err
     assert run("isolated_consumer", tmp_path, "flow.0.wait_for.roots=[/no/such]") == 1
-    assert "it is gone" in capsys.readouterr().err
+    assert "it is missing" in capsys.readouterr().err
 
 
 def test_jobs_that_start_each_other_are_refused(tmp_path, capsys):

@@ -184,9 +184,9 @@ def test_a_folder_that_was_replaced_is_not_what_was_marked(tmp_path):
     with pytest.raises(InvalidMarker, match="replaced"):
         check(tmp_path, table(folder, format="csv", version=None, revision=1), [tmp_path])
     (folder / "part.csv").unlink()
-    with pytest.raises(InvalidMarker, match="files are gone"):
+    with pytest.raises(InvalidMarker, match="files are missing"):
         check(tmp_path, table(folder, format="csv", version=None, revision=2), [tmp_path])
-    with pytest.raises(InvalidMarker, match="it is gone"):
+    with pytest.raises(InvalidMarker, match="it is missing"):
         check(tmp_path, table(tmp_path / "out" / "none", format="csv", version=None), [tmp_path])
 
 

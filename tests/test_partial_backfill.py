@@ -391,7 +391,7 @@ def test_a_boundary_that_is_gone_is_refused_and_nothing_is_written(flow, state):
     shutil.rmtree(f"{state}/boundaries/p/2013-01-02/g1/double")
     with pytest.raises(NotRecorded) as failure:
         flow(redo=load_only)
-    assert (failure.value.node, failure.value.reason) == ("double", "its boundary was removed")
+    assert (failure.value.node, failure.value.reason) == ("double", "its checkpoint was removed")
     assert {e.generation for e in DeltaLedger(state).read("p")} == {1}
     assert set(states(flow()).values()) == {"reused"}
 
@@ -495,7 +495,7 @@ def test_a_kept_branch_is_not_run(hours, state, tmp_path, options):
     for plan in (False, True):
         with pytest.raises(NotRecorded) as failure:
             hours(**options, redo=lake_only, plan=plan)
-        assert (failure.value.node, failure.value.reason) == ("hours/06", "its boundary was removed")
+        assert (failure.value.node, failure.value.reason) == ("hours/06", "its checkpoint was removed")
 
 
 @pytest.mark.spark

@@ -1,1 +1,1 @@
-"""What has no Spark and no storage in it: names, fingerprints, completeness, arrival rules, the clock, secrets."""
+"""Code without Spark and storage: names, fingerprints, completeness, arrival rules, clock, secrets, notifications."""

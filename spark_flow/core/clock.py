@@ -1,4 +1,4 @@
-"""Time as one who waits sees it: a port, so that a test can wait an hour in no time."""
+"""The clock of code that waits; a test replaces it to wait an hour in no time."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """Time that passes.
+    """Functions that read the time and wait.
 
     Attributes:
-        monotonic: Seconds that only grow.
-        sleep: Waits so many seconds.
-        now: The time of day, UTC.
+        monotonic: Returns seconds that never decrease.
+        sleep: Waits a number of seconds.
+        now: Returns the current time in UTC.
     """
 
     monotonic: Callable[[], float] = time.monotonic

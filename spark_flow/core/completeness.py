@@ -1,4 +1,4 @@
-"""Completeness as data: which branches of a key were expected, and which arrived (the book's section 3.2)."""
+"""Completeness of a key: which branches were expected and which arrived (the book's section 3.2)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Completeness:
-    """What a fan-in waited for, and what it got.
+    """The expected and the arrived branches of a fan-in.
 
     Attributes:
-        node: The fan-in's name, as ``hours``.
+        node: The fan-in's name, for example ``hours``.
         expected: The names of all branches, in order.
-        arrived: Those that succeeded, with no rows as well.
-        failed: Those whose data or function is wrong, with the error.
-        absent: Those whose data is not there, with what was not found.
+        arrived: Branches that succeeded, including those without rows.
+        failed: Branches whose data or function is wrong, with the error.
+        absent: Branches whose data does not exist, with what was not found.
     """
 
     node: str
@@ -31,22 +31,22 @@ class Completeness:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Expected branches that did not arrive, failed or absent."""
+        """Expected branches that did not arrive, whether failed or absent."""
         return tuple(name for name in self.expected if name not in self.arrived)
 
     @property
     def ratio(self) -> float:
-        """Arrived of expected, 0 to 1."""
+        """Arrived branches divided by expected ones, 0 to 1."""
         return len(self.arrived) / len(self.expected)
 
     @property
     def is_approximate(self) -> bool:
-        """Whether anything is missing; false exactly when every expected branch has arrived."""
+        """Whether any expected branch is missing."""
         return bool(self.missing)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """As plain data, for tags and records; without the errors' texts, which may be long."""
+        """Plain data for tags and records, without error messages, which may be long."""
         return {
             "node": self.node,
             "expected": len(self.expected),
@@ -58,20 +58,20 @@ class Completeness:
 
     @property
     def as_recorded(self) -> dict[str, Any]:
-        """As plain data that ``from_record`` reads back; without the errors' texts."""
+        """Plain data that ``from_record`` reads back, without error messages."""
         return {"node": self.node, "expected": list(self.expected), "arrived": list(self.arrived)}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Completeness:
-        """What ``as_recorded`` gave; why a branch is missing is not known any more."""
+        """Rebuild from ``as_recorded``; why a branch is missing is not restored."""
         return cls(node=record["node"], expected=tuple(record["expected"]), arrived=tuple(record["arrived"]))
 
     def __str__(self) -> str:
-        """As ``hours: 12 of 24 = 50%, approximate; missing 00, 01``."""
+        """Return for example ``hours: 12 of 24 = 50%, approximate; missing 00, 01``."""
         words = f"{self.node}: {len(self.arrived)} of {len(self.expected)} = {self.ratio:.0%}"
         return f"{words}, approximate; missing {some(self.missing)}" if self.missing else f"{words}, complete"
 
 
 def together(parts: Iterable[Completeness]) -> tuple[Completeness, ...]:
-    """The completeness of what is made of several parts, each fan-in once."""
+    """Combine the completeness of several inputs, with each fan-in once."""
     return tuple({part.node: part for part in parts}.values())

@@ -1,9 +1,9 @@
-"""What a node is made of, as a hash: the same text, arguments and inputs give the same fingerprint.
+"""Fingerprint: a hash of what a node is computed from. The same code, arguments and inputs give the same hash.
 
-The bug to fear is the reuse of a stale boundary, so a function's fingerprint also covers what it calls and
+The bug to avoid is the reuse of a stale checkpoint, so a function's fingerprint also covers what it calls and
 reads in the user's own modules: helper functions, classes and constants. Comments, docstrings and layout do
-not count. Installed packages do not either: pin them, or pass ``version=``. Nor do credentials: what has the name of
-one (``spark_flow.core.secrets``), the user and password of an address, and what ``${oc.env:NAME}`` stands for.
+not count. Neither do installed packages: pin them, or pass ``version=``. Credentials do not count either: values
+with the name of a secret (``spark_flow.core.secrets``), user and password in a URL, values of ``${oc.env:NAME}``.
 """
 
 from __future__ import annotations
@@ -61,33 +61,33 @@ _ALL_FIELDS, _FEW = 1_000_000, 20
 
 
 def combine(*parts: object) -> str:
-    """One fingerprint of several values and fingerprints, in order: 16 hexadecimal digits."""
+    """Return one fingerprint of several values and fingerprints, in order: 16 hexadecimal digits."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def of(value: object, *, name: str = "value") -> str:
-    """The fingerprint of a function, an argument or any mixture of them.
+    """Return the fingerprint of a function, an argument or any combination of them.
 
     Raises:
-        InvalidStep: The value has no content that is the same in every process (a connection, a lock).
+        InvalidStep: The value has no content that is the same in every process (for example a connection or a lock).
     """
     return combine(_Canonical(name).of(value))
 
 
 def of_frame(frame: DataFrame) -> str:
-    """The fingerprint of a frame that came without one: its files, schema and plan.
+    """Return the fingerprint of a frame that has none of its own, from its files, schema and plan.
 
-    Data that was built in memory is not in a plan: make such a frame in a step, or read it as a source.
+    Data built in memory is not part of a plan: create that frame in a step, or read it as a source.
     """
     return combine("frame", frame.schema.json(), sorted(frame.inputFiles()), _plan(frame))
 
 
 def _plan(frame: DataFrame) -> str:
-    """The text of a frame's plan, without what differs from session to session.
+    """Return a frame's plan as text, without what differs between sessions.
 
-    By SQL, which returns it: ``explain`` prints it, and catching what is printed would catch other threads' output, and
-    lose ours to them. PySpark gives the frame a view of a name of its own for the one statement.
+    SQL returns the text, whereas ``explain`` prints it, and captured output could be mixed with that of other threads.
+    PySpark registers the frame as a temporary view for this one statement.
     """
     text = _explained(frame)
     return _stable(_whole_plan(frame) if _CUT.search(text) else text)
@@ -98,16 +98,16 @@ def _explained(frame: DataFrame) -> str:
 
 
 def _whole_plan(frame: DataFrame) -> str:
-    """The text with all fields: a session prints 25 of a list, and what is cut off counts as well.
+    """Return the plan with all fields: by default Spark truncates a list after 25, but the others count as well.
 
-    The setting is of a session of its own, as others work in the frame's. Spark Connect makes none: there the plan is
-    that of a few columns at a time.
+    The setting is changed in a new session, because the frame's session is shared. Spark Connect has no
+    ``newSession``: there the plan is read for a few columns at a time.
     """
-    apart = getattr(frame.sparkSession, "newSession", None)
-    if apart is None:
+    new_session = getattr(frame.sparkSession, "newSession", None)
+    if new_session is None:
         named = frame.toDF(*[f"c{at}" for at in range(len(frame.columns))])
         return "\n".join(_explained(named.select(*names)) for names in _groups(named.columns, _FEW))
-    session, name = apart(), f"spark_flow_{uuid.uuid4().hex}"
+    session, name = new_session(), f"spark_flow_{uuid.uuid4().hex}"
     session.conf.set("spark.sql.debug.maxToStringFields", _ALL_FIELDS)
     frame.createGlobalTempView(name)
     try:
@@ -121,9 +121,9 @@ def _groups(names: Sequence[str], size: int) -> Iterable[Sequence[str]]:
 
 
 def _stable(plan: str) -> str:
-    """A plan's text with its columns numbered as they come, and without names that are made anew each time.
+    """Return a plan's text with columns numbered in order of appearance, and without generated names.
 
-    The numbers stay apart: of two columns of one name they tell which is meant.
+    Numbers stay distinct: they distinguish two columns of the same name.
     """
     plan = re.sub(r"plan_id=\d+|\[id=#?\d+\]", "", plan)
     plan = re.sub(r"(?:global_temp\.)?\b(?:_pyspark|spark_flow)_[0-9a-f]{32}\b", "frame", plan)
@@ -132,10 +132,10 @@ def _stable(plan: str) -> str:
 
 
 def _own_fingerprint(value: object) -> str | None:
-    """The hash that a value (a source, a sink, a lazy frame) knows of itself; ``None`` if it only looks so.
+    """Return the ``fingerprint`` of a source, a sink or a lazy frame; ``None`` if the attribute is something else.
 
-    A module may have a submodule of that name, a frame a column, a class a method. As a field of a user's dataclass it
-    is one of the things that the value is made of.
+    A module may have a submodule of that name, a frame a column, a class a method. In a user's dataclass it is a field
+    like any other.
     """
     if isinstance(value, type | types.ModuleType) or inspect.getattr_static(value, "fingerprint", None) is None:
         return None
@@ -148,7 +148,7 @@ def _own_fingerprint(value: object) -> str | None:
 
 
 class _Canonical:
-    """Turns a value into JSON that depends on its content alone."""
+    """Converts a value to JSON that depends on its content only."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -181,7 +181,7 @@ class _Canonical:
         return None
 
     def _named(self, name: str, value: Any) -> Any:
-        """What code or an object has under a name: a credential is none of what it is made of, and may change."""
+        """Return the content of a named value; a credential is left out, since it may change."""
         return ["secret"] if isinstance(value, str | bytes) and is_secret(name) else self.of(value)
 
     def _code(self, value: Any) -> list[Any] | None:
@@ -215,7 +215,7 @@ class _Canonical:
         if id(function) in self._seen:
             return name
         self._seen.add(id(function))
-        if not _is_users(function):  # an installed package's factory still tells its functions apart by closure
+        if not _is_users(function):  # functions of an installed package's factory differ by closure
             return [*name, [[free, self._lenient(free, value)] for free, value in _closure(function)]]
         changed = _changed_by(function)
         uses = [[use, self._lenient(use, used)] for use, used in sorted(_uses(function).items()) if use not in changed]
@@ -228,7 +228,7 @@ class _Canonical:
         return ["class", _text(cls)]
 
     def _lenient(self, name: str, used: object) -> Any:
-        """What a function reads from its module: an object without content there (a logger) is no fault."""
+        """Return the content of what a function reads from its module; an object without content (a logger) is fine."""
         try:
             return self._named(name, used)
         except InvalidStep:
@@ -243,7 +243,7 @@ class _Canonical:
 
 
 def _is_users(thing: Callable[..., Any] | type) -> bool:
-    """Whether code belongs to the user: not to Python, an installed package, or us."""
+    """Whether code belongs to the user: not to Python, an installed package, or spark_flow."""
     try:
         file = inspect.getsourcefile(thing) or ""
     except TypeError:
@@ -252,7 +252,7 @@ def _is_users(thing: Callable[..., Any] | type) -> bool:
 
 
 def _is_installed(file: str) -> bool:
-    """Whether a file is Python's, an installed package's, or ours: in one of their folders, not beside it.
+    """Whether a file is inside a folder of Python, of installed packages, or of spark_flow.
 
     >>> _is_installed(json.__file__), _is_installed(f"{_OURS}_jobs/steps.py")
     (True, False)
@@ -261,13 +261,13 @@ def _is_installed(file: str) -> bool:
 
 
 def _of_spark() -> tuple[str, ...]:
-    """The folder of PySpark, which a cluster's Spark brings along in a place of its own."""
+    """Return the folder of PySpark, which a cluster's Spark ships outside of site-packages."""
     file = getattr(sys.modules.get("pyspark"), "__file__", None)
     return (str(pathlib.Path(file).parent),) if file else ()
 
 
 def _uses(function: types.FunctionType) -> dict[str, object]:
-    """What a function reads by name from its closure, its module, and the user's modules that it names."""
+    """Return what a function reads by name from its closure, its module, and the user's modules that it refers to."""
     names = set(_names(function.__code__))
     used = {name: function.__globals__[name] for name in names if name in function.__globals__}
     for name, module in list(used.items()):
@@ -277,7 +277,7 @@ def _uses(function: types.FunctionType) -> dict[str, object]:
 
 
 def _file(module: types.ModuleType) -> str:
-    """Where a module's source is; one that is built into Python has none and counts as installed."""
+    """Return a module's source file; a built-in module has none and counts as installed."""
     return getattr(module, "__file__", None) or __file__
 
 
@@ -294,7 +294,7 @@ def _names(code: types.CodeType) -> Iterable[str]:
 
 
 def _changed_by(function: types.FunctionType) -> set[str]:
-    """Names whose object the function itself changes (a list of calls, a cache): state, not what it is made of."""
+    """Return the names whose object the function itself changes (a list of calls, a cache): state, not input."""
     changed = set()
     for node in ast.walk(_tree(function) or ast.Module([], [])):
         target = None
@@ -310,18 +310,18 @@ def _changed_by(function: types.FunctionType) -> set[str]:
 
 
 def _tree(thing: types.FunctionType | type) -> ast.Module | None:
-    """The parsed source; ``None`` for a lambda, which shares its line with others, and where source is lost."""
+    """Return the parsed source; ``None`` for a lambda, which shares its line with other code, and without source."""
     if getattr(thing, "__name__", "") == "<lambda>":
         return None
     try:
-        # The code object, not the function: a decorator by functools.wraps would show what it wraps.
+        # The code object, not the function: inspect would follow functools.wraps to the wrapped function.
         return ast.parse(textwrap.dedent(inspect.getsource(getattr(thing, "__code__", thing))))
     except (OSError, SyntaxError):
         return None
 
 
 def _text(thing: types.FunctionType | type) -> str:
-    """The source without comments, docstrings and layout; for a lambda or lost source the compiled code."""
+    """Return the source without comments, docstrings and layout; for a lambda or missing source the compiled code."""
     tree = _tree(thing)
     if tree is not None:
         return ast.dump(_without_docstrings(tree))

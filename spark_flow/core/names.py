@@ -1,4 +1,4 @@
-"""Names that become folder names and SQL literals: checked once, quoted everywhere."""
+"""Validate and quote names that become folder names, SQL literals and SQL identifiers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def check_name(what: str, value: object) -> str:
-    """Return ``value`` if it may be a folder name, else raise ``InvalidName``.
+    """Return ``value`` if it is safe as a folder name, else raise ``InvalidName``.
 
     >>> check_name("key", "2013-01-02")
     '2013-01-02'
@@ -21,17 +21,17 @@ def check_name(what: str, value: object) -> str:
 
 
 def check_node(value: str) -> str:
-    """Return a node's name if each of its parts, as in ``publish/lake``, may be a folder name."""
+    """Return a node's name if each of its parts, as in ``publish/lake``, is safe as a folder name."""
     for part in value.split("/"):
         check_name("node", part)
     return value
 
 
 def quote_literal(value: str) -> str:
-    r"""``value`` as a string literal of Spark SQL.
+    r"""Return ``value`` as a Spark SQL string literal.
 
-    By backslash, which Spark reads by default; ``deltalake`` predicates are another dialect. ``${`` is
-    written as an escape because ``spark.sql`` substitutes variables before it parses.
+    Quotes are escaped by a backslash, which Spark accepts by default; ``deltalake`` predicates are another dialect.
+    ``${`` is escaped because ``spark.sql`` substitutes variables before it parses.
 
     >>> print(quote_literal("O'Hare"))
     'O\'Hare'
@@ -41,7 +41,7 @@ def quote_literal(value: str) -> str:
 
 
 def quote_identifier(name: str) -> str:
-    """One part of a Spark SQL name, in backticks.
+    """Return one part of a Spark SQL name in backticks.
 
     >>> quote_identifier("tail number")
     '`tail number`'

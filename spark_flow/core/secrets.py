@@ -1,7 +1,7 @@
-"""What is a secret, by its name and by its look; and how it is kept out of what is recorded, hashed and shown.
+"""Recognize secrets by name or by format, and keep them out of what is recorded, hashed and shown.
 
-A value from the environment is written ``${oc.env:NAME}`` in options, and stays so until Spark or a step is called.
-Python's own ``secrets`` makes random tokens; this module only hides what is there.
+Options refer to environment variables as ``${oc.env:NAME}``; the value is filled in when Spark or a step is called.
+Python's own ``secrets`` generates random tokens; this module hides existing ones.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from urllib.parse import quote, quote_plus
 from spark_flow.errors import InvalidArgument
 
 HIDDEN = "***"
-SHORTEST = 4  # of a value that is hidden wherever it stands: a shorter one is part of too many words
+SHORTEST = 4  # characters: a shorter value is not hidden everywhere, since it occurs in too many words
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SECRET_WORDS = frozenset(
     {"password", "passwd", "pwd", "passphrase", "secret", "secrets", "token", "credential", "credentials"}
     | {"authorization", "sig", "signature", "sas"}
 )
-_SECRET_LAST = frozenset({"auth", "pass", "pw"})  # `auth.type` is none, `proxy.auth` is one
+_SECRET_LAST = frozenset({"auth", "pass", "pw"})  # `proxy.auth` is a secret, `auth.type` is not
 _SECRET_ENDS = (
     *("password", "passwd", "passphrase", "secret", "token", "credentials", "connectionstring"),
     *("accesskey", "accountkey", "apikey", "privatekey", "secretkey", "sharedkey"),
 )
-_NONE = frozenset({"basic", "bearer", "default", "digest", "false", "none", "null", "oauth", "sharedkey", "true"})
+_NOT_SECRET = frozenset({"basic", "bearer", "default", "digest", "false", "none", "null", "oauth", "sharedkey", "true"})
 _OF_KEYS = frozenset({"access", "account", "api", "auth", "encryption", "master", "private", "secret", "shared"})
-_ABOUT = frozenset(  # `token_column` is no token
+_ABOUT = frozenset(  # `token_column` is not a token
     {"algorithm", "class", "column", "columns", "count", "enabled", "endpoint", "expires", "field", "fields", "file"}
     | {"format", "length", "location", "mode", "name", "names", "path", "provider", "scope", "type", "uri", "url"}
     | {"version"}
@@ -49,7 +49,7 @@ _VALUE = (
     r"""(?:Bearer|Basic|Digest)\s+[^\s'"]+|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\$\{[^{}]*\}|\{[^}]*\}|[^\s&;,)\]}'"]+"""
 )
 _NAMED = re.compile(rf"(?<![\w.\-])([\w.\-]{{1,200}})(['\"]?\s*=\s*|['\"]\s*:\s*|:\s+)({_VALUE})")
-_VAGUE = ("token", "auth", "sig", "signature")  # of a sentence: "unexpected token: x"
+_VAGUE = ("token", "auth", "sig", "signature")  # also words of a sentence: "unexpected token: x"
 _LOOKS = (
     (re.compile(r"-----BEGIN ([A-Z ]*)PRIVATE KEY-----.*?(?:-----END \1PRIVATE KEY-----|\Z)", re.DOTALL), HIDDEN),
     (re.compile(rf"({_SCHEME}://)[^/\s:@'\"<>]*:(?:[^/?#\s'\"<>]*|(?!\d+[/?#])[^\s@'\"<>]*)@"), rf"\1{HIDDEN}@"),
@@ -66,7 +66,7 @@ _LOOKS = (
 
 
 def is_secret(name: str) -> bool:
-    """Whether what has this name is a secret: ``db.password``, ``fs.azure.account.key.x``, ``apiKey``, ``sig``.
+    """Whether this is the name of a secret: ``db.password``, ``fs.azure.account.key.x``, ``apiKey``, ``sig``.
 
     >>> [is_secret(name) for name in ("PGPASSWORD", "account.key", "privateKey", "auth")]
     [True, True, True, True]
@@ -82,11 +82,11 @@ def is_secret(name: str) -> bool:
     return keys or text or named or words[-1] in _SECRET_LAST
 
 
-# --- by look ---------------------------------------------------------------------------------------------------------
+# --- by format -------------------------------------------------------------------------------------------------------
 
 
 def redact(text: str) -> str:
-    """A text without what looks like a secret: of a URL the user and password, ``password=…``, keys and tokens.
+    """Return the text with ``***`` for what looks like a secret: credentials in URLs, ``password=…``, keys, tokens.
 
     >>> redact("jdbc:postgresql://me:hunter2@host/db?user=me&password=hunter2&ssl=true")
     'jdbc:postgresql://***@host/db?user=me&password=***&ssl=true'
@@ -108,7 +108,7 @@ def _without_value(found: re.Match[str]) -> str:
 
 
 def without_credentials(text: str) -> str:
-    """An address without its credentials; any other text as it is: in a query of one's own they are content."""
+    """Return a URL without its credentials; any other text, for example a query, is returned unchanged."""
     return redact(text) if _URL.fullmatch(text) else text
 
 
@@ -116,9 +116,9 @@ def without_credentials(text: str) -> str:
 
 
 class Redactor:
-    """Hides what looks like a secret, and the values that it has learned, from texts and from nested facts.
+    """Hides secrets in texts and nested data: what looks like a secret, and the values that it has learned.
 
-    A run has one. It only learns: what was a secret once is hidden for as long as the run lasts.
+    Each run has one. Values are never unlearned: they stay hidden for as long as the run lasts.
     """
 
     def __init__(self, values: Iterable[str] = ()) -> None:
@@ -127,27 +127,27 @@ class Redactor:
         self.learn(values)
 
     def learn(self, values: Iterable[str]) -> None:
-        """Hide these from now on, as they are and as they are quoted in a URL, in JSON or by Python."""
+        """Hide these values from now on, both plain and as quoted in a URL, in JSON or by Python's ``repr``."""
         found = {form for value in values if _may_be_hidden(value) for form in _forms(value)}
         with self._lock:
             self._values = tuple(sorted({*self._values, *found}, key=len, reverse=True))
 
     def learn_from(self, settings: Mapping[str, Any]) -> None:
-        """Hide the values that settings have under the names of secrets."""
+        """Hide the values of settings that have the name of a secret."""
         self.learn(named_secrets(settings))
 
     def knows(self, text: str) -> bool:
-        """Whether a text holds a value that was learned."""
+        """Whether a text contains a learned value."""
         return any(value in text for value in self._values)
 
     def __call__(self, text: str) -> str:
-        """The text with ``***`` for each secret."""
+        """Return the text with ``***`` for each secret."""
         for value in self._values:
             text = text.replace(value, HIDDEN)
         return redact(text)
 
     def facts(self, value: Any, name: str = "") -> Any:
-        """Nested facts with ``***`` for each secret; numbers and other values stay as they are."""
+        """Return nested data with ``***`` for each secret; numbers and other values are unchanged."""
         if isinstance(value, Mapping):
             return {key: self.facts(each, str(key)) for key, each in value.items()}
         if isinstance(value, list | tuple):
@@ -156,18 +156,18 @@ class Redactor:
             return value
         if is_secret(name) and not _REFERENCE.fullmatch(value):
             return HIDDEN
-        return redact(value) if name in _PLACES else self(value)
+        return redact(value) if name in _IDENTITIES else self(value)
 
 
-_EXACT = frozenset({"predicate"})  # read back, and no free text
-_PLACES = frozenset(  # read back to find what was written: a value that was learned may be a part of one by chance
+_EXACT = frozenset({"predicate"})  # read back, and not free text
+_IDENTITIES = frozenset(  # read back to find what was written; they may contain a learned value by chance
     {"path", "folder", "column", "key", "pipeline", "dataset", "node", "table", "format", "route", "config", "job"}
     | {"cwd", "run", "state", "staging", "pool"}
 )
 
 
 def _may_be_hidden(value: str) -> bool:
-    return len(value.strip()) >= SHORTEST and value.strip().lower() not in _NONE
+    return len(value.strip()) >= SHORTEST and value.strip().lower() not in _NOT_SECRET
 
 
 def _forms(value: str) -> set[str]:
@@ -181,7 +181,7 @@ def _forms(value: str) -> set[str]:
 
 
 def named_secrets(settings: Any, name: str = "") -> list[str]:
-    """The values that stand under the names of secrets, however deep; references to the environment resolved."""
+    """Return the values with the name of a secret, at any depth, with environment references resolved."""
     if isinstance(settings, Mapping):
         return [
             value
@@ -196,14 +196,14 @@ def named_secrets(settings: Any, name: str = "") -> list[str]:
 
 
 def shown(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as they may be recorded: ``***`` for what has the name or look of a secret."""
+    """Return settings that are safe to record: ``***`` for what has the name or format of a secret."""
     return {name: HIDDEN if is_secret(name) and _is_given(v) else _looked(v) for name, v in settings.items()}
 
 
 def arguments_shown(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """A call's arguments without credentials: by their own names, and within those that are settings.
+    """Return a call's arguments without credentials: arguments with the name of a secret, and secrets in settings.
 
-    Other mappings are left as they are: in one of columns, ``token`` is a column.
+    Other mappings are unchanged: in a mapping of columns, ``token`` is a column.
     """
     return {
         name: HIDDEN
@@ -230,14 +230,14 @@ def _looked(value: Any) -> Any:
 
 
 def variables(text: str) -> list[str]:
-    """The environment variables that a text refers to, as ``${oc.env:NAME}`` or ``${oc.env:NAME,default}``."""
+    """Return the environment variables that a text refers to, as ``${oc.env:NAME}`` or ``${oc.env:NAME,default}``."""
     return [found[1] for found in _REFERENCE.finditer(text)]
 
 
 def escaped(text: str) -> str:
-    r"""A text whose references to the environment stand for themselves, as OmegaConf has it.
+    r"""Escape the environment references in a text, so that OmegaConf does not resolve them.
 
-    One within another reference is left: what that makes of it is not known.
+    A reference nested in another one is not escaped, since the result of the outer one is unknown.
 
     >>> escaped("${a}/${oc.env:X}/${oc.decode:${oc.env:Y}}")
     '${a}/\\${oc.env:X}/${oc.decode:${oc.env:Y}}'
@@ -247,7 +247,7 @@ def escaped(text: str) -> str:
 
 
 def resolved(value: Any) -> Any:
-    """A value, however nested, with what its references to the environment stand for now: just before it is used.
+    """Return a value, at any depth, with the current values of its environment references; call it just before use.
 
     Raises:
         InvalidArgument: A variable is not set.
@@ -264,13 +264,13 @@ def resolved(value: Any) -> Any:
 def _looked_up(found: re.Match[str]) -> str:
     given = os.environ.get(found[1], found[2].strip("'\"") if found[2] is not None else None)
     if given is None:
-        expected = f"the environment variable {found[1]}, which is looked up when it is used"
+        expected = f"the environment variable {found[1]}, which is read when the value is used"
         raise InvalidArgument(found[0], f"no environment variable {found[1]}", expected)
     return given
 
 
 def scrub(error: BaseException, redactor: Redactor) -> None:
-    """Take the secrets out of the messages of an error of ours, and of those that it holds or came from."""
+    """Remove secrets from the messages of an error, of its causes, and of the errors that it holds."""
     seen: set[int] = set()
     left: list[object] = [error]
     while left:

@@ -1,4 +1,4 @@
-"""What is recorded, each a port with two adapters: what happened to nodes, and who may run now."""
+"""The event log of nodes, and the register of leases; each has a Delta and an in-memory implementation."""
 
 from spark_flow.ledger.delta import DeltaLedger
 from spark_flow.ledger.event import FORMAT, Event, Fence, Kind, Ledger, State

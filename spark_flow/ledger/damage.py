@@ -1,7 +1,7 @@
-"""Damage to a Delta table of ours: found where it can be, named by its file, with what to do.
+"""Detect damage to our Delta tables, and report the damaged file with a remedy.
 
-Delta's own reader skips an empty commit, and Parquet's checks no content. So each event carries a checksum in its row,
-and on local disks each commit one of the commit before it: object stores check what they hold themselves.
+Delta's reader skips an empty commit, and Parquet's does not verify content. So each event's row contains a checksum,
+and on local disks each commit contains the checksum of the previous one; object stores verify their own content.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
 
     from deltalake import DeltaTable
 
-FIELD = "spark_flow.previous"  # of a commit: the version that was there before it, and the checksum of its file
+FIELD = "spark_flow.previous"  # in a commit: the previous version, and the checksum of its file
 _SEAL = re.compile(r'\{"~": "([0-9a-f]{8})"(?:, |(?=\}))')
-_EXPECTED = "a ledger that can be read"
+_EXPECTED = "a readable ledger"
 _REMEDY = (
-    "Restore {folder} from a backup; or, when nothing runs that uses it, remove that folder: each key that is run next "
-    "is recomputed and replaced, and nothing is doubled, because the targets remember their revisions."
+    "Restore {folder} from a backup, or remove that folder while nothing uses it: each key is then recomputed on its "
+    "next run and its rows are replaced, not duplicated, because the targets remember their revisions."
 )
-_LAST = "It is the last commit: remove the file, and what it recorded is done again. Or: "
+_LAST = "It is the last commit: remove the file, and what it recorded runs again. Or: "
 
 
 @contextlib.contextmanager
 def reading(path: str, table: DeltaTable | None = None) -> Iterator[None]:
-    """Read a ledger; what goes wrong is named by the file that is damaged.
+    """Convert errors of the code that reads a ledger to ``StateDamaged``, with the damaged file.
 
     Raises:
-        StateDamaged: It cannot be read.
+        StateDamaged: The ledger cannot be read.
     """
     try:
         yield
     except (SparkFlowError, TableNotFoundError):
         raise
     except BaseException as error:
-        # A panic of Rust code is no Exception; the query engine's own errors are of no narrower class than that.
+        # A panic in Rust code is not an Exception; the query engine raises nothing more specific than Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         file, found = _broken(path, table) or (path, describe(error))
@@ -54,10 +54,10 @@ def reading(path: str, table: DeltaTable | None = None) -> Iterator[None]:
 
 
 def check_log(path: str) -> None:
-    """Look for commits that are empty, cut or changed, in the log of a table on a local disk.
+    """Check the log of a table on a local disk for commits that are empty, truncated or changed.
 
     Raises:
-        StateDamaged: One is.
+        StateDamaged: A commit is damaged.
     """
     sums: dict[int, int] = {}
     wanted: dict[int, int] = {}
@@ -70,12 +70,12 @@ def check_log(path: str) -> None:
         try:
             actions = [json.loads(line) for line in content.splitlines()]
             info = next(action["commitInfo"] for action in actions if "commitInfo" in action)
-            before, _, told = str(info.get(FIELD, "")).partition(":")
-            if told:  # one of ours: it adds events
-                wanted[int(before)] = int(told, 16)
+            before, _, recorded = str(info.get(FIELD, "")).partition(":")
+            if recorded:  # one of ours: it adds events
+                wanted[int(before)] = int(recorded, 16)
                 _ = next(action["add"] for action in actions if "add" in action)
         except (ValueError, TypeError, AttributeError, StopIteration) as error:
-            found = f"{len(content)} bytes that are no commit" if content else "an empty file"
+            found = f"{len(content)} bytes that are not a commit" if content else "an empty file"
             raise _damaged_commit(path, file, found, last=version == max(commits)) from error
         sums[version] = zlib.crc32(content)
     for version, checksum in wanted.items():
@@ -84,7 +84,7 @@ def check_log(path: str) -> None:
 
 
 def previous(path: str, version: int) -> dict[str, str]:
-    """What a commit carries of the one before it; nothing where that is not on a local disk."""
+    """Return the metadata about the previous commit that the next one stores; empty if not on a local disk."""
     if files.is_uri(path):
         return {}
     try:
@@ -95,16 +95,16 @@ def previous(path: str, version: int) -> dict[str, str]:
 
 
 def sealed(row: Mapping[str, Any]) -> str:
-    """A row's detail as JSON, with a checksum of the whole row in it."""
+    """Return a row's detail as JSON that includes a checksum of the whole row."""
     text = str(row["detail"])
     return f'{{"~": "{_sum(row, text):08x}"' + ("}" if text == "{}" else f", {text[1:]}")
 
 
 def unsealed(row: Mapping[str, Any]) -> str:
-    """What ``sealed`` was given; a row of an earlier version has no checksum.
+    """Return the detail that ``sealed`` was given; a row of an earlier version has no checksum.
 
     Raises:
-        ValueError: The row is not what was written.
+        ValueError: The row was changed after it was written.
     """
     text = str(row["detail"])
     seal = _SEAL.match(text)
@@ -131,7 +131,7 @@ def _log(path: str) -> Path:
 
 
 def _commits(path: str) -> dict[int, Path]:
-    """The commits that a reader needs: those after the last checkpoint."""
+    """Return the commits that a reader needs: those after the log's last checkpoint."""
     if files.is_uri(path) or not _log(path).is_dir():
         return {}
     names = [file.name for file in _log(path).iterdir()]
@@ -141,7 +141,7 @@ def _commits(path: str) -> dict[int, Path]:
 
 
 def _broken(path: str, table: DeltaTable | None) -> tuple[str, str] | None:
-    """The file of a table that cannot be read, and why; ``None`` if it is none of those that can be looked at."""
+    """Return the first file of a table that cannot be read, and why; ``None`` if every file can be read."""
     log = [str(file) for file in _log(path).glob("*.checkpoint*.parquet")] if not files.is_uri(path) else []
     try:
         check_log(path)

@@ -1,4 +1,4 @@
-"""What the ledger holds, and what it must be able to do."""
+"""The events of the ledger, and the protocol that a ledger implements."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Kind = Literal["run", "source", "step", "branch", "merge", "sink", "choice", "ma
 
 
 def now() -> dt.datetime:
-    """The time of an event, in UTC."""
+    """Return the current time in UTC."""
     return dt.datetime.now(dt.timezone.utc)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One thing that happened to one node. Events are only ever added.
+    """Something that happened to a node. Events are only appended, never changed.
 
     Attributes:
         pipeline: The pipeline's name.
@@ -31,17 +31,17 @@ class Event:
         generation: 1, and one more for each deliberate rerun.
         attempt: 1, and one more for each retry of the generation.
         seq: The order of events within an attempt.
-        node: The node's name, as ``publish/lake``; empty for the run itself.
-        kind: What the node is.
-        state: ``started`` is the intent of a node that writes.
-        revision: The intent's number; 0 for a node that takes none.
-        fingerprint: What the node was made of (see ``spark_flow.core.fingerprint``).
-        rows: Rows that the action wrote, where it is known.
+        node: The node's name, for example ``publish/lake``; empty for the run itself.
+        kind: The kind of node.
+        state: The node's new state; ``started`` records the intent of a node that writes.
+        revision: The number of the intended write; 0 for a node that has none.
+        fingerprint: A hash of what the node was computed from (see ``spark_flow.core.fingerprint``).
+        rows: Rows that the action wrote, if known.
         duration_ms: How long the action took, in milliseconds.
-        reason: Why the state is what it is, in words.
+        reason: Why the node has this state, as text.
         error: The failure's message.
-        detail: What a later attempt needs: a boundary's folder, a pinned version, a table.
-        at: When it was recorded, UTC.
+        detail: What a later attempt needs: a checkpoint's folder, a pinned version, a table.
+        at: When the event was recorded, UTC.
     """
 
     pipeline: str
@@ -63,16 +63,16 @@ class Event:
 
     @property
     def order(self) -> tuple[int, int, int, dt.datetime]:
-        """Events of a key, oldest first."""
+        """Sort key that puts the events of a key in order, oldest first."""
         return (self.generation, self.attempt, self.seq, self.at)
 
 
 @dataclass(frozen=True)
 class Fence:
-    """Keeps out who has lost the right to record: of one name, a lower number is refused after a higher one was seen.
+    """Fencing token: writers with a lower token than the highest recorded under the same name are rejected.
 
     Attributes:
-        name: What the right is for.
+        name: What the lease is for.
         token: The lease's fencing token.
     """
 
@@ -84,17 +84,17 @@ class Ledger(Protocol):
     """The append-only record of what happened to nodes."""
 
     def append(self, events: Sequence[Event], fence: Fence | None = None) -> None:
-        """Add events, all or none; they are durable when this returns.
+        """Append events, all or none; they are durable when this returns.
 
         Raises:
-            Fenced: Events were added before under the fence's name and a higher token; nothing is added.
+            Fenced: A higher token was already recorded under the fence's name; nothing is appended.
         """
 
     def read(self, pipeline: str | None = None, key: str | None = None) -> list[Event]:
-        """The events of a pipeline and key (``None``: of all), by ``Event.order`` within a key."""
+        """Return the events of a pipeline and key (``None``: of all), by ``Event.order`` within a key."""
 
     def token(self, name: str) -> int:
-        """The highest token that events were added under by a fence of this name; 0 for none."""
+        """Return the highest token recorded by a fence of this name, or 0."""
 
     def maintain(self) -> None:
-        """Keep appends fast; called at the end of a run. Loses no event."""
+        """Keep appends fast without losing events; called at the end of a run."""

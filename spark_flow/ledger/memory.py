@@ -1,4 +1,4 @@
-"""A ledger for tests: the same contract, and gone with the process."""
+"""An in-memory ledger for tests, with the same contract."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class MemoryLedger:
-    """Events in a list. It passes the contract tests of the Delta ledger."""
+    """Events in a list. It passes the same contract tests as the Delta ledger."""
 
     def __init__(self) -> None:
         self._events: list[Event] = []
@@ -22,7 +22,7 @@ class MemoryLedger:
         self._lock = threading.Lock()
 
     def append(self, events: Sequence[Event], fence: Fence | None = None) -> None:
-        """Add events, all or none.
+        """Append events, all or none.
 
         Raises:
             Fenced: See ``Ledger.append``.
@@ -36,15 +36,15 @@ class MemoryLedger:
             self._events.extend(events)
 
     def read(self, pipeline: str | None = None, key: str | None = None) -> list[Event]:
-        """The events of a pipeline and key, oldest first."""
+        """Return the events of a pipeline and key (``None``: of all), oldest first."""
         with self._lock:
             events = [e for e in self._events if pipeline in (None, e.pipeline) and key in (None, e.key)]
         return sorted(events, key=lambda e: (e.pipeline, e.key, *e.order))
 
     def token(self, name: str) -> int:
-        """The highest token of a fence."""
+        """Return the highest token recorded for a fence, or 0."""
         with self._lock:
             return self._fences.get(name, 0)
 
     def maintain(self) -> None:
-        """A list stays fast by itself."""
+        """Do nothing: a list needs no maintenance."""

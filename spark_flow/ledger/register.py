@@ -1,9 +1,9 @@
-"""A compare-and-swap register: one small document that processes and hosts change without a server.
+"""Compare-and-swap register: one small document that processes on several hosts change without a server.
 
-Two commits to a Delta table that carry an app transaction of one id conflict, so of two writers who have read the same
-version one wins and the other reads again (Delta's protocol, "Transaction Identifiers":
-https://github.com/delta-io/delta/blob/master/PROTOCOL.md). The document stands in the commit's own metadata: a swap
-writes one file of the log and no data.
+Two commits to a Delta table that have an app transaction with the same id conflict: of two writers that read the same
+version, one wins and the other reads again (Delta's protocol, "Transaction Identifiers":
+https://github.com/delta-io/delta/blob/master/PROTOCOL.md). The document is stored in the commit's metadata: a swap
+writes one file to the log and no data.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ FORMAT = 1
 FIELD = "spark_flow.register"
 _ID = "register"
 _SCHEMA = pa.schema([("unused", pa.string())])
-# The log of so small a table is all that is read: a checkpoint often, and what it covers is removed after a day.
+# Only the log is read: it is checkpointed often, and what a checkpoint covers is removed after a day.
 _PROPERTIES = {"delta.checkpointInterval": "20", "delta.logRetentionDuration": "interval 1 days"}
 
 
 class Register(Protocol):
-    """A document and its version, which rises with each change."""
+    """A document with a version that rises with each change."""
 
     def read(self) -> tuple[int, dict[str, Any]]:
-        """The version and the document; 0 and an empty one before the first swap."""
+        """Return the version and the document; 0 and an empty one before the first swap."""
 
     def swap(self, version: int, content: Mapping[str, Any]) -> bool:
-        """Put a document in the place of the one that was read as ``version``; false if others were faster."""
+        """Replace the document that was read as ``version``; returns false if it was changed since."""
 
 
 class MemoryRegister:
-    """A register for tests: the same contract, and gone with the process."""
+    """An in-memory register for tests, with the same contract."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -65,23 +65,23 @@ class MemoryRegister:
 
 
 class DeltaRegister:
-    """A register in a Delta table of its own, whose history is the table's.
+    """A register in a Delta table of its own; each version of the table is a version of the document.
 
     Args:
         path: The table's folder, a path or URI.
-        create: Make it where it is missing; without it a missing table reads as empty.
+        create: Create the table if missing. Otherwise a missing table reads as empty.
 
     Raises:
-        StateDamaged: What is there is no Delta table that can be read.
-        StateNotWritable: It cannot be made.
+        StateDamaged: The folder does not hold a readable Delta table.
+        StateNotWritable: The table cannot be created.
     """
 
     def __init__(self, path: str, *, create: bool = True) -> None:
         self._path = files.for_deltalake(path)
         self._lock = threading.Lock()
-        self._known: tuple[int, str | None] | None = None  # the version that was read last, and its document
+        self._known: tuple[int, str | None] | None = None  # the version read last, and its document
         try:
-            damage.check_log(self._path)  # Delta would pass over an empty commit, and a token be given again
+            damage.check_log(self._path)  # Delta skips an empty commit, and a token would be issued twice
             self._table = self._open(create=create)
         except StateDamaged as damaged:
             raise self._damaged(f"{damaged.found} ({damaged.path})") from damaged
@@ -105,8 +105,8 @@ class DeltaRegister:
         """See ``Register.read``.
 
         Raises:
-            StateDamaged: The last commit is gone, or not one of ours.
-            StateTooNew: It was written by a newer version.
+            StateDamaged: The last commit is missing, or was not written by a register.
+            StateTooNew: A newer version of spark_flow wrote it.
         """
         if self._table is None:
             return 0, {}
@@ -122,14 +122,14 @@ class DeltaRegister:
         return version, self._content(document) if document is not None else {}
 
     def _document(self, version: int) -> str | None:
-        """What the last change has put there; ``None`` if there was none yet.
+        """Return the document of the last change; ``None`` if there was none yet.
 
-        A change that came after the version was looked at may be told instead: then no swap of that version succeeds.
-        Of processes that create the table at once, the second one's creation is a commit on top of what the first one
-        did meanwhile: first few commits are asked for, each of which is a file to read, then all.
+        A change made after ``version`` was read may be returned instead: then no swap of that version succeeds.
+        If several processes create the table at once, a later creation is a commit on top of the changes made
+        meanwhile. So a few commits are searched first, since each is a file to read, and then all.
 
         Raises:
-            StateDamaged: It is not in the log any more: what stood there is not known, and is not nothing.
+            StateDamaged: The commit is no longer in the log, so the document is unknown.
         """
         commits: list[dict[str, Any]] = []
         for limit in (1, 20, None):
@@ -148,31 +148,31 @@ class DeltaRegister:
             if "crc" in document and document["crc"] != _checksum(content):
                 raise self._damaged("a document that was changed")
         except (KeyError, ValueError, TypeError) as error:
-            raise self._damaged("a commit that is no register's") from error
+            raise self._damaged("a commit that was not written by a register") from error
         if not isinstance(found, int) or found > FORMAT:
             raise StateTooNew(self._path, found, FORMAT)
         return dict(content)
 
     def _damaged(self, found: str) -> StateDamaged:
-        fix = "When nothing runs that uses it, remove the folder: it is made anew. No recorded work is in it."
+        fix = "Remove the folder while nothing uses it: it is created again. It does not contain recorded work."
         return StateDamaged(self._path, found, "a table of leases", fix)
 
     def swap(self, version: int, content: Mapping[str, Any]) -> bool:
         """See ``Register.swap``.
 
         Raises:
-            StateNotWritable: The register was opened for reading, or storage refuses.
+            StateNotWritable: The table does not exist and was opened without ``create``, or storage rejects the write.
         """
         if self._table is None:
             raise StateNotWritable(self._path, "there is no register here")
         plain = json.loads(json.dumps(content))
-        told = {FIELD: json.dumps({"format": FORMAT, "content": plain, "crc": _checksum(plain)})}
-        one = CommitProperties(told, max_commit_retries=0, app_transactions=[Transaction(_ID, version + 1)])
+        document = {FIELD: json.dumps({"format": FORMAT, "content": plain, "crc": _checksum(plain)})}
+        once = CommitProperties(document, max_commit_retries=0, app_transactions=[Transaction(_ID, version + 1)])
         with self._lock:
             if self._table.version() != version:
                 return False
             try:
-                self._table.create_write_transaction([], "append", _SCHEMA, commit_properties=one)
+                self._table.create_write_transaction([], "append", _SCHEMA, commit_properties=once)
             except CommitFailedError:
                 return False
             except (DeltaError, OSError) as error:
@@ -182,7 +182,7 @@ class DeltaRegister:
         return True
 
     def _has_moved_on(self, version: int) -> bool:
-        """Whether others have changed it since; of a process that stood still, they may have removed the old log."""
+        """Whether others have changed it since; after a long pause, the old log may have been removed as well."""
         try:
             return self._table is not None and DeltaTable(self._path).version() > version
         except (DeltaError, OSError):

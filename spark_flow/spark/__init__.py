@@ -1,1 +1,1 @@
-"""Spark itself: a session with Delta, the jars it needs, a class-data archive, spark-submit."""
+"""Spark itself: sessions with Delta, the jars that they need, a class-data archive, spark-submit."""

@@ -1,12 +1,12 @@
-"""A class-data archive: Spark's classes as Java has parsed and linked them, so that the next JVM starts sooner.
+"""Class-data archive: Spark's classes as parsed and linked by Java, which shortens the start of the next JVM.
 
-It is made once for each Java and each Spark, by a small run that uses the usual readers and writers. It is in the
-folder of Delta's jars, below the path of the Spark that it is of::
+It is created once for each Java and each Spark, by a small run of common readers and writers. It is stored in the
+folder of Delta's jars, below the path of its Spark::
 
     ~/.cache/spark_flow/delta-4.4.0-spark-4.2/archives/<Java's VM and build>/<path of Spark>/classes.jsa
 
-Java checks by itself that the archive is of its own build and that no jar has changed, and starts without it if not. It
-does not check that the file is whole, and would crash: its size is in a file beside it, and compared before each use.
+Java verifies that the archive is of its own build and that no jar has changed, and starts without it otherwise. It does
+not verify that the file is complete, and would crash: the size is stored in a file next to it and checked before use.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from spark_flow.spark.jars import ARCHIVES, RESOURCES, jars_folder, java_command
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-ROOM = 1_000_000_000  # bytes that must be free: an archive has a fifth of it
-TIMEOUT = 180  # seconds: about ten times what it takes; who waits for a start is not kept for longer
+ROOM = 1_000_000_000  # bytes of free disk space; an archive takes a fifth of it
+TIMEOUT = 180  # seconds: about ten times the usual duration; a start is not delayed for longer
 QUIET = "-Xshare:auto -Xlog:cds=off -Xlog:cds+dynamic=off"
-# What our own Spark, or a configured cluster, would put before the jars or into the JVM.
+# Variables of our own Spark, or of a configured cluster, that would change the class path or the JVM.
 _THEIRS = (
     *("PYSPARK_", "_PYSPARK_", "SPARK_CONF_DIR", "SPARK_SUBMIT_OPTS", "SPARK_REMOTE", "SPARK_ENV_LOADED"),
     *("SPARK_DIST_CLASSPATH", "HADOOP_CONF_DIR", "YARN_CONF_DIR"),
@@ -37,7 +37,7 @@ _THEIRS = (
 
 
 def options() -> str:
-    """Java's options that use the archive; empty where there is none that can be used."""
+    """Return the Java options that enable the archive; empty if there is no usable archive."""
     archive = path()
     if archive is None or os.environ.get("SPARK_FLOW_ARCHIVE") == "no":
         return ""
@@ -45,23 +45,23 @@ def options() -> str:
 
 
 def path() -> Path | None:
-    """Where the archive of this Java and this Spark is, or would be; None where there is no Java."""
-    said = java_text(java_command())
-    if not said:
+    """Return the archive's path for this Java and this Spark, even if it does not exist; ``None`` without Java."""
+    text = java_text(java_command())
+    if not text:
         return None
-    build = re.sub(r"[^A-Za-z0-9.]", "-", said.strip().splitlines()[-1])
+    build = re.sub(r"[^A-Za-z0-9.]", "-", text.strip().splitlines()[-1])
     return jars_folder() / ARCHIVES / build / str(spark_home()).lstrip("/") / "classes.jsa"
 
 
 def make(archive: Path, settings: Mapping[str, str]) -> str:
-    """Make the archive, unless another process is at it; returns why there is none, empty when it is there.
+    """Create the archive, unless another process is creating it; returns why it failed, or an empty string.
 
-    What cannot be made here is remembered by an empty file, so that it is not tried at each start.
+    A failure is remembered as an empty file, so that it is not repeated at each start.
     """
     try:
         with _alone(archive.parent) as free:
             if not free:
-                return "another process is making it"
+                return "another process is creating it"
             if _current(archive) and _whole(archive):
                 return ""
             if shutil.disk_usage(archive.parent).free < ROOM:
@@ -72,7 +72,7 @@ def make(archive: Path, settings: Mapping[str, str]) -> str:
 
 
 def _current(archive: Path) -> bool:
-    """Whether it, or the empty file that stands for none, is newer than all jars that it is of."""
+    """Whether the archive, or the empty file of a failure, is newer than all jars that it covers."""
     jars = spark_home() / "jars"
     try:
         made = archive.stat().st_mtime
@@ -82,7 +82,7 @@ def _current(archive: Path) -> bool:
 
 
 def _whole(archive: Path) -> bool:
-    """Whether all of it is there; false as well of the empty file that says that there can be none."""
+    """Whether the archive is complete; false for the empty file of a failure."""
     try:
         return archive.with_suffix(".size").read_text() == str(archive.stat().st_size)
     except (OSError, ValueError):
@@ -91,7 +91,7 @@ def _whole(archive: Path) -> bool:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[bool]:
-    """Whether no other process makes an archive here; what one that was killed has left is removed."""
+    """Lock a folder and yield whether that worked; removes what a killed process has left."""
     import fcntl
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,18 +107,18 @@ def _alone(folder: Path) -> Iterator[bool]:
 
 
 def _made(archive: Path, settings: Mapping[str, str]) -> str:
-    print("spark_flow: making a class-data archive (once)", file=sys.stderr, flush=True)  # noqa: T201
+    print("spark_flow: creating a class-data archive (once)", file=sys.stderr, flush=True)  # noqa: T201
     with tempfile.TemporaryDirectory(prefix=".work-", dir=archive.parent, ignore_cleanup_errors=True) as work:
         fresh = Path(work) / archive.name
         why = _dump(fresh, Path(work) / "tables", settings)
         if why:
             archive.with_suffix(".size").unlink(missing_ok=True)
             archive.write_bytes(b"")
-            print(f"spark_flow: no class-data archive, Spark starts as ever: {why}", file=sys.stderr)  # noqa: T201
+            print(f"spark_flow: no class-data archive, Spark starts without it: {why}", file=sys.stderr)  # noqa: T201
             return why
         fresh.chmod(0o644)
         with fresh.open("rb+") as written:
-            os.fsync(written.fileno())  # a file of the right size with nothing in it would crash Java
+            os.fsync(written.fileno())  # an empty file of the right size would crash Java
         size = fresh.stat().st_size
         fresh.replace(archive)
         archive.with_suffix(".size").write_text(str(size))
@@ -126,17 +126,17 @@ def _made(archive: Path, settings: Mapping[str, str]) -> str:
 
 
 def _dump(fresh: Path, tables: Path, settings: Mapping[str, str]) -> str:
-    """Run the usual work in a JVM that writes its classes down at its end; returns why it did not."""
-    java = f"-XX:TieredStopAtLevel=1 -XX:ArchiveClassesAtExit={fresh}"  # a run of seconds, which one compiler suits
+    """Run common Spark work in a JVM that writes the archive when it exits; returns why it failed."""
+    java = f"-XX:TieredStopAtLevel=1 -XX:ArchiveClassesAtExit={fresh}"  # the run takes seconds
     ours = {"spark.driver.extraJavaOptions": f"{settings.get('spark.driver.extraJavaOptions', '')} {java}"}
     conf = [part for key, value in {**settings, **ours}.items() for part in ("--conf", f"{key}={value}")]
     command = [str(spark_home() / "bin" / "spark-submit"), "--master", "local[2]", *conf]
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(_THEIRS)}
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(_THEIRS)}
     python = {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
     try:
         done = subprocess.run(  # noqa: S603
             [*command, str(RESOURCES / "usual_work.py"), str(tables)],
-            env={**kept, **python, "SPARK_HOME": str(spark_home())},
+            env={**inherited, **python, "SPARK_HOME": str(spark_home())},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -148,4 +148,4 @@ def _dump(fresh: Path, tables: Path, settings: Mapping[str, str]) -> str:
     if done.returncode == 0 and fresh.exists() and fresh.stat().st_size:
         return ""
     lines = [line for line in (done.stdout + done.stderr).splitlines() if "rror" in line or "unsupported" in line]
-    return lines[0].strip() if lines else f"exit code {done.returncode}, and Java wrote none"
+    return lines[0].strip() if lines else f"exit code {done.returncode}, and Java wrote no archive"

@@ -1,4 +1,4 @@
-"""Java, checked, and the jars that Spark lacks, fetched once and kept."""
+"""Check Java, and fetch the jars that do not come with Spark, once."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 OLDEST_JAVA = 17
 LISTENER_VERSION = "1.53.0"
 RESOURCES = Path(__file__).parent / "resources"
-ARCHIVES = "archives"  # in the folder of Delta's jars that were fetched here: those of archive.py are kept in it
+ARCHIVES = "archives"  # in the folder of Delta's jars, if they were fetched here: the folder of archive.py
 
 
 def check_java() -> int:
-    """Java's major version.
+    """Return Java's major version.
 
     Raises:
         EnvironmentTooOld: Java is missing or older than Spark needs.
@@ -45,19 +45,19 @@ def check_java() -> int:
 
 
 def java_command() -> str:
-    """The Java that Spark's scripts would start."""
+    """Return the Java command that Spark's scripts start."""
     home = os.environ.get("JAVA_HOME")
     return str(Path(home, "bin", "java")) if home else "java"
 
 
 def java_version(java: str) -> int | None:
-    """The major version that ``java -version`` tells; None when it does not run."""
+    """Return the major version that ``java -version`` reports; ``None`` if it does not run."""
     return parse_java_version(java_text(java))
 
 
 @functools.cache
 def java_text(java: str) -> str:
-    """What ``java -version`` prints; empty when it does not run. Java's start is paid once."""
+    """Return the output of ``java -version``; empty if it does not run. Cached, since Java starts slowly."""
     try:
         answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=True)  # noqa: S603
     except (OSError, subprocess.CalledProcessError):
@@ -66,7 +66,7 @@ def java_text(java: str) -> str:
 
 
 def parse_java_version(text: str) -> int | None:
-    """The major version in ``version "17.0.15"``, ``version "21-ea"`` or ``version "1.8.0_402"``."""
+    """Parse the major version in ``version "17.0.15"``, ``version "21-ea"`` or ``version "1.8.0_402"``."""
     match = re.search(r'version "(?:1\.)?(\d+)', text)
     return int(match[1]) if match else None
 
@@ -75,7 +75,7 @@ def parse_java_version(text: str) -> int | None:
 
 
 class Library(NamedTuple):
-    """Jars that are fetched together: what they are, who asks Ivy for them, the first of them, where they are kept."""
+    """Jars that are fetched together: what they are, their Ivy file, a pattern of the first one, and their folder."""
 
     name: str
     wanted: str
@@ -86,10 +86,10 @@ class Library(NamedTuple):
 
 
 def delta_jars() -> tuple[str, ...]:
-    """Delta's jars for the installed PySpark, fetched once and kept.
+    """Return the paths of Delta's jars for the installed PySpark; fetches them once.
 
     Raises:
-        EnvironmentTooOld: They are not there and cannot be fetched.
+        EnvironmentTooOld: The jars are missing and cannot be fetched.
     """
     delta, spark = _versions()
     wanted = f"delta-spark_{spark}_2.13 {delta} and its delta-* jars"
@@ -98,7 +98,7 @@ def delta_jars() -> tuple[str, ...]:
 
 
 def listener_jars() -> tuple[str, ...]:
-    """The jar of OpenLineage's Spark listener, fetched once and kept; raises as ``delta_jars`` does."""
+    """Return the path of the jar of OpenLineage's Spark listener; fetches it once and raises as ``delta_jars`` does."""
     name = "openlineage-spark"
     folder, versions = _cache() / f"{name}-{LISTENER_VERSION}", {"listener.version": LISTENER_VERSION}
     wanted = f"{name}_2.13 {LISTENER_VERSION}"
@@ -116,7 +116,7 @@ def _filled(folder: Path, library: Library) -> bool:
 
 
 def jars_folder() -> Path:
-    """Where Delta's jars are kept: one folder for each pair of versions."""
+    """Return the folder of Delta's jars: one for each pair of versions."""
     delta, spark = _versions()
     return _cache() / f"delta-{delta}-spark-{spark}"
 
@@ -127,13 +127,13 @@ def _cache() -> Path:
 
 
 def _versions() -> tuple[str, str]:
-    """Delta's version, and the line of Spark (major.minor) that its jar is built for."""
+    """Return Delta's version, and the Spark version (major.minor) that its jar is built for."""
     spark = importlib.metadata.version("pyspark")
     return importlib.metadata.version("delta-spark"), ".".join(spark.split(".")[:2])
 
 
 def _fetch(library: Library) -> None:
-    """Retrieve into a folder beside, then rename: whoever comes first wins, all others find it done."""
+    """Fetch into a temporary folder, then rename it; if another process was faster, its folder is used."""
     check_java()
     folder = library.folder
     version = next(iter(library.versions.values()))
@@ -166,7 +166,7 @@ def _retrieve(ready: Path, *, cache: Path, library: Library) -> None:
 
 
 def _ivy(ready: Path, cache: Path, library: Library) -> list[str]:
-    """Ivy's own command line: Spark's ``--packages`` prints forty lines every time."""
+    """Return the command line of Ivy itself: Spark's ``--packages`` prints forty lines every time."""
     settings = os.environ.get("SPARK_FLOW_IVY_SETTINGS") or str(RESOURCES / "ivysettings.xml")
     # fmt: off
     return [
@@ -180,7 +180,7 @@ def _ivy(ready: Path, cache: Path, library: Library) -> list[str]:
 
 
 def spark_home() -> Path:
-    """The Spark that is started here: that of ``SPARK_HOME``, else of the installed PySpark."""
+    """Return the Spark installation that is used here: ``SPARK_HOME``, else the installed PySpark."""
     return Path(os.environ.get("SPARK_HOME") or _pyspark())
 
 
@@ -195,7 +195,7 @@ def _spark_jar(name: str) -> Path:
 
 
 def _proxy() -> list[str]:
-    """The proxy that other tools read from the environment; Java does not by itself."""
+    """Return Java's options for the proxy in the environment, which Java does not read by itself."""
     address = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy") or ""
     proxy = urlsplit(address if "//" in address else f"//{address}")
     if not proxy.hostname:

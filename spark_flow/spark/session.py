@@ -1,7 +1,7 @@
-"""A Spark session with Delta Lake, quick and quiet on one machine, and untouched where somebody else made it.
+"""A Spark session with Delta Lake: fast and quiet on one machine; an existing session is used unchanged.
 
-``python -m spark_flow.spark.session jars`` prints Delta's jars as one comma list, for ``spark-submit --jars``;
-``jars lineage`` that of OpenLineage's listener.
+``python -m spark_flow.spark.session jars`` prints Delta's jars, separated by commas, for ``spark-submit --jars``;
+``jars lineage`` prints that of OpenLineage's listener.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 LISTENER = "io.openlineage.spark.agent.OpenLineageSparkListener"
-_GRACE = 3.0  # seconds: an interrupt ends the JVM at once, and we record that and release the lease
-OPENS = "--add-opens=java.base/java.security=ALL-UNNAMED"  # what the listener reaches into
+_GRACE = 3.0  # seconds to record an interrupt and to release the lease; the JVM has ended at once
+OPENS = "--add-opens=java.base/java.security=ALL-UNNAMED"  # a JDK package that the listener accesses
 
-# Spark 4.2.0 waits for ever for a Python UDF over columnar input, such as Parquet (SPARK-58241; fixed in 4.2.1).
+# Spark 4.2.0 hangs on a Python UDF over columnar input like Parquet (SPARK-58241; fixed in 4.2.1).
 HANGING = "4.2.0"
 UDF_ARROW = "spark.sql.execution.pythonUDF.arrow.enabled"
 
@@ -57,19 +57,19 @@ def session(
     config: Mapping[str, str] | None = None,
     listener: Mapping[str, str] | None = None,
 ) -> SparkSession:
-    """The session to work in: the one that is there, else a local one with our defaults.
+    """Return the Spark session to use: the existing one, else a new local one with our defaults.
 
-    Under spark-submit, in a notebook of a hosted service or with Spark Connect, the settings are the
-    launcher's business: the session is taken as it is.
+    Under spark-submit, in a hosted notebook or with Spark Connect, the launcher decides the settings, and the local
+    defaults do not apply.
 
     Args:
-        app_name: The name that Spark's own views show.
+        app_name: The application name shown in Spark's UI.
         delta: Whether a local session can read and write Delta tables.
-        config: Settings on top of the defaults; of no effect on a session that exists.
-        listener: Settings of OpenLineage's Spark listener, which is added where there are any.
+        config: Settings on top of the defaults; ignored if a session exists.
+        listener: Settings of OpenLineage's Spark listener, which is added if there are any.
 
     Raises:
-        EnvironmentTooOld: Java, Delta's jars or the listener is not there and cannot be fetched.
+        EnvironmentTooOld: Java, Delta's jars or the listener is missing and cannot be fetched.
     """
     from pyspark.sql import SparkSession
 
@@ -77,7 +77,7 @@ def session(
     if there is not None:
         return there
     builder = SparkSession.builder.appName(app_name)
-    listener = {} if os.environ.get("SPARK_REMOTE") else listener  # it would have to be in the server
+    listener = {} if os.environ.get("SPARK_REMOTE") else listener  # it would have to run in the server
     if os.environ.get("PYSPARK_GATEWAY_PORT"):
         end_with(os.getppid())
     local = not _launched_by_others()
@@ -95,13 +95,13 @@ def session(
         raise
     context = getattr(made, "sparkContext", None)  # Connect's session has none
     if local and context is not None and sys.executable:
-        # UDFs run in this Python, with the packages that this process has; PYSPARK_PYTHON would hold for others too.
+        # UDFs run in this Python, with this process's packages; PYSPARK_PYTHON would apply to other sessions too.
         context.pythonExec = sys.executable
     return made
 
 
 def warn_of_hanging_udfs(spark: SparkSession) -> None:
-    """Warn where a Python UDF over Parquet would never end: on Spark 4.2.0, in a session that is not ours."""
+    """Warn if a Python UDF over Parquet would hang: on Spark 4.2.0, in a session that we did not create."""
     if spark.version == HANGING and spark.conf.get(UDF_ARROW, "true") == "true":
         message = (
             f"Spark {HANGING} hangs on a Python UDF over columnar input such as Parquet (SPARK-58241). "
@@ -111,7 +111,7 @@ def warn_of_hanging_udfs(spark: SparkSession) -> None:
 
 
 def existing() -> SparkSession | None:
-    """The session that somebody has made, in whichever thread: a builder with settings would change it for all."""
+    """Return the active session of any thread, or ``None``; a builder with settings would change it for everyone."""
     if "pyspark.sql" not in sys.modules:
         return None
     from pyspark.errors import PySparkRuntimeError
@@ -140,7 +140,7 @@ def _without_listener() -> EnvironmentTooOld:
 
 
 def local_settings(*, delta: bool = True, listener: bool = False) -> dict[str, str]:
-    """What a local session is started with; fetches jars if need be, and uses the class-data archive if it is there."""
+    """Return the settings of a local session; fetches jars if needed, and uses the class-data archive if it exists."""
     settings = _settings(delta=delta, listener=listener)
     settings["spark.driver.extraJavaOptions"] += f" {archive.options()}".rstrip()
     return settings
@@ -164,10 +164,10 @@ def _launched_by_others() -> bool:
 
 @functools.cache
 def end_with(pid: int) -> None:
-    """End this process soon after another one has ended: the JVM that is our parent, or who waits for our report.
+    """End this process soon after another one ends: our parent JVM, or the process that waits for our report.
 
-    A kill under spark-submit reaches the JVM alone and would leave us running on. An orphan could still hold a
-    lease, or write by ``deltalake``, beside the retry that took its place.
+    A kill under spark-submit reaches only the JVM, and this process would continue. An orphan could still hold a
+    lease, or write with ``deltalake``, at the same time as the retry that replaced it.
     """
     is_parent = pid == os.getppid()
 
@@ -191,7 +191,7 @@ def _exists(pid: int) -> bool:
 
 
 def main(argv: list[str]) -> int:
-    """``jars``: print Delta's jars as one comma list; ``jars lineage``: the listener's; ``archive``: make it."""
+    """Run a command: ``jars`` prints Delta's jars, ``jars lineage`` the listener's, ``archive`` creates the archive."""
     lists = {("jars",): delta_jars, ("jars", "lineage"): listener_jars}
     try:
         if argv == ["archive"]:
@@ -209,10 +209,10 @@ def main(argv: list[str]) -> int:
 
 
 def make_archive() -> str:
-    """Make the class-data archive that ``archive.path`` names; returns why there is none, empty when it is there.
+    """Create the class-data archive at ``archive.path``; returns why it failed, or an empty string.
 
     Raises:
-        EnvironmentTooOld: Java or Delta's jars are not there and cannot be fetched.
+        EnvironmentTooOld: Java or Delta's jars are missing and cannot be fetched.
     """
     check_java()
     settings, made = _settings(), archive.path()

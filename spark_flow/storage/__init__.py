@@ -1,1 +1,1 @@
-"""Where frames come from and go: sources, sinks, boundaries, and the files beside them."""
+"""Sources, sinks, checkpoints, markers, and the files that belong to them."""

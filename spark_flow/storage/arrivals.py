@@ -1,4 +1,4 @@
-"""What a source of files held when it was read: recorded, so that a later change of it can be seen."""
+"""Record the files of a source when it is read, so that a later change can be detected."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
     from pyarrow import fs
 
-_NAMES = 20  # files that are recorded by name
+_NAMES = 20  # files recorded by name
 
 EMPTY = "arrived, empty"
 
 
 def data_files(path: str) -> list[fs.FileInfo] | None:
-    """The files of a path that hold data, hidden ones left out; ``None`` where there is none."""
+    """Return the data files of a path, without hidden ones; ``None`` if there are none."""
     storage, inner = files.of(path)
     info = storage.get_file_info(inner)
     if info.is_file:
@@ -29,7 +29,7 @@ def data_files(path: str) -> list[fs.FileInfo] | None:
 
 
 def facts(paths: Sequence[str], found: Iterable[fs.FileInfo]) -> dict[str, Any]:
-    """Files as the ledger has them: their number, bytes, newest time, a hash of the listing, and the first names."""
+    """Return the ledger's record of files: number, bytes, newest time, a hash of the listing, and the first names."""
     listing = [(str(i.path), int(i.size), int(i.mtime_ns or 0)) for i in found]
     newest = max((mtime for *_, mtime in listing), default=0)
     return {
@@ -43,7 +43,7 @@ def facts(paths: Sequence[str], found: Iterable[fs.FileInfo]) -> dict[str, Any]:
 
 
 def changed(recorded: Mapping[str, Any]) -> str:
-    """How files differ from what was recorded of them, in words; empty when they are the same."""
+    """Describe how files differ from their record; empty if they are the same."""
     found = [info for path in recorded["paths"] for info in data_files(path) or ()]
     now = facts(recorded["paths"], found)
     if now["digest"] == recorded["digest"]:
@@ -53,7 +53,7 @@ def changed(recorded: Mapping[str, Any]) -> str:
 
 
 def is_empty(recorded: Mapping[str, Any] | None) -> bool:
-    """Whether what was recorded are files without a byte."""
+    """Whether all recorded files were empty."""
     return recorded is not None and not recorded["bytes"]
 
 

@@ -1,6 +1,6 @@
-"""Restart boundaries: a step's frame as a Parquet folder, unique to the attempt that wrote it.
+"""Checkpoints: a step's frame as a Parquet folder that is unique to the attempt that wrote it.
 
-The ledger's event points at the folder, so a half-written one is never seen.
+Only the ledger's event points at the folder, so an incomplete one is never read.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
-SUCCEEDED = "boundaries_succeeded"  # beside the boundaries: a file for each key, so that one listing finds the old
+SUCCEEDED = "boundaries_succeeded"  # next to the checkpoints: a file for each key, so that one listing finds old ones
 
 
 def write(frame: DataFrame, state: str, intent: Intent) -> Written:
-    """Write a frame as a boundary; its rows are counted from the footers of the files that were written.
+    """Write a frame as a checkpoint; its rows are counted from the footers of the written files.
 
     Raises:
         WriteNotProved: The files cannot be read back.
     """
-    place = f"g{intent.generation}/{intent.node}/{intent.attempt}-{intent.run_id}"
-    relative = files.join("boundaries", intent.pipeline, intent.key, place)
+    attempt = f"g{intent.generation}/{intent.node}/{intent.attempt}-{intent.run_id}"
+    relative = files.join("boundaries", intent.pipeline, intent.key, attempt)
     folder = files.join(files.absolute(state), relative)
     intent.mark("before_commit")
     frame.write.mode("overwrite").parquet(files.for_spark(folder))
@@ -45,30 +45,30 @@ def write(frame: DataFrame, state: str, intent: Intent) -> Written:
         raise WriteNotProved(folder, "Parquet files that can be read", describe(error)) from error
     detail = {"path": relative, "files": len(sizes), "bytes": sum(sizes.values()), "schema": frame.schema.jsonValue()}
     detail["checksum"] = files.checksum(folder, list(sizes))
-    return Written(rows=rows, reason="boundary written", detail=detail)
+    return Written(rows=rows, reason="checkpoint written", detail=detail)
 
 
 def lack(state: str, detail: Mapping[str, Any]) -> str:
-    """Why a recorded boundary cannot be used; empty when it can.
+    """Return why a recorded checkpoint cannot be used; empty if it can.
 
-    Its files are read once for their checksum, which a boundary of an earlier version does not have.
+    Its files are read once for their checksum, which a checkpoint of an earlier version does not have.
     """
     if "path" not in detail:
-        return "it was held in memory, not as a boundary"
+        return "it was held in memory, not in a checkpoint"
     folder = files.join(files.absolute(state), detail["path"])
     sizes = _sizes(folder)
     if not files.exists(folder):
-        return "its boundary was removed"
+        return "its checkpoint was removed"
     found = len(sizes), sum(sizes.values())
     if found != (detail["files"], detail["bytes"]):
-        return f"its boundary was changed: {found[0]} files of {found[1]} bytes"
+        return f"its checkpoint was changed: {found[0]} files of {found[1]} bytes"
     if "checksum" in detail and files.checksum(folder, list(sizes)) != detail["checksum"]:
-        return "its boundary was changed: another content of the same size"
+        return "its checkpoint was changed: different content of the same size"
     return ""
 
 
 def schema(detail: Mapping[str, Any]) -> StructType:
-    """The columns of a recorded boundary."""
+    """Return the columns of a recorded checkpoint."""
     from pyspark.sql.types import StructType
 
     return StructType.fromJson(dict(detail["schema"]))
@@ -77,20 +77,20 @@ def schema(detail: Mapping[str, Any]) -> StructType:
 def read(
     spark: SparkSession, state: str, details: Sequence[Mapping[str, Any]], columns: StructType | None = None
 ) -> DataFrame:
-    """The frame of one or more recorded boundaries, in one scan.
+    """Read one or more recorded checkpoints in one scan.
 
     Args:
         spark: The session.
         state: The state folder.
-        details: What was recorded of each boundary.
-        columns: The columns to read, matched by name; by default those of the first boundary.
+        details: The recorded detail of each checkpoint.
+        columns: The columns to read, matched by name; by default those of the first checkpoint.
     """
     folders = [files.for_spark_files(files.join(files.absolute(state), detail["path"])) for detail in details]
     return spark.read.schema(columns or schema(details[0])).parquet(*folders)
 
 
 def mark_succeeded(state: str, pipeline: str, key: str, generation: int) -> None:
-    """Note that a key's generation succeeded: from now its boundaries grow old."""
+    """Record that a key's generation succeeded; the age of its checkpoints counts from now."""
     folder = files.join(files.absolute(state), "boundaries", pipeline, key)
     noted = _noted(state, pipeline, key)
     if files.exists(folder) and _succeeded_generation(noted) != generation:
@@ -98,10 +98,10 @@ def mark_succeeded(state: str, pipeline: str, key: str, generation: int) -> None
 
 
 def mark_begun(state: str, pipeline: str, key: str, generation: int) -> int | None:
-    """Note that a generation has begun: what an older one left is not swept while this one is at work.
+    """Record that a generation has begun, so that checkpoints of an older one are not removed while it runs.
 
     Returns:
-        The older one, if it had succeeded.
+        The older generation, if it had succeeded.
     """
     noted = _noted(state, pipeline, key)
     older = _succeeded_generation(noted)
@@ -119,13 +119,13 @@ def _succeeded_generation(noted: str) -> int | None:
     try:
         return int(files.read_json(noted)["generation"])
     except (FileNotFoundError, DamagedFile, KeyError, TypeError, ValueError):
-        return None  # a damaged one counts as none: it is written again when the generation succeeds
+        return None  # a damaged file counts as missing; it is written again when the generation succeeds
 
 
 def sweep(state: str, pipeline: str, *, older_than: dt.timedelta, now: dt.datetime | None = None) -> list[str]:
-    """Remove the boundaries of runs that succeeded longer ago than ``older_than``; returns the keys.
+    """Remove the checkpoints of runs that succeeded longer ago than ``older_than``; returns the keys.
 
-    One listing, however many keys have boundaries; the rest is done for what is removed alone.
+    Needs one listing, however many keys have checkpoints, and further calls only for what is removed.
     """
     now = now or dt.datetime.now(dt.timezone.utc)
     root = files.absolute(state)
@@ -140,6 +140,6 @@ def sweep(state: str, pipeline: str, *, older_than: dt.timedelta, now: dt.dateti
 
 
 def _sizes(folder: str) -> dict[str, int]:
-    """The files of a boundary by their names, with their sizes."""
+    """Return the Parquet files of a checkpoint by name, with their sizes in bytes."""
     found = (i for i in files.listing(folder, recursive=True) if i.base_name.endswith(".parquet"))
     return {i.base_name: i.size for i in found}

@@ -1,7 +1,7 @@
-"""What a frame holds: its number of rows, and a hash of them that does not depend on their order.
+"""Content of a frame: its number of rows, and a hash of them that does not depend on their order.
 
-Both are measured while the frame is written (``observed``), so that no second pass is needed, or by a pass of their
-own over what was written (``measured``). The hash is Spark's ``xxhash64`` of each row, combined by XOR and by a sum:
+Both are measured while the frame is written (``observed``), without a second pass, or by a separate pass over what was
+written (``measured``). The hash is Spark's ``xxhash64`` of each row, combined by XOR and by a sum:
 https://spark.apache.org/docs/latest/api/sql/#xxhash64
 """
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, Observation
     from pyspark.sql.types import DataType, StructType
 
-# As text in JSON, nested values keep what a hash of them would pass over: which of them is NULL, and maps.
+# Nested values are hashed as JSON text, because xxhash64 skips NULL fields and does not accept maps.
 _EXACT = {
     "ignoreNullFields": "false",
     "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
     "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
     "timeZone": "UTC",
 }
-_PATIENCE = 60.0  # seconds; the report comes within milliseconds after the action's end
+_PATIENCE = 60.0  # seconds; Spark reports within milliseconds after the end of the action
 _LOW_BITS = (1 << 28) - 1  # of each hash: their sum fits a BIGINT for 3e10 rows
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a frame holds.
+    """The content of a frame.
 
     Attributes:
         rows: The number of rows.
@@ -44,11 +44,11 @@ class Content:
 
 
 def observed(frame: DataFrame) -> tuple[DataFrame, Callable[[], Content]]:
-    """The frame, measured by the one action that it is used in.
+    """Return a frame that is measured by the one action that uses it.
 
     Returns:
-        The frame to use, and a function that gives its content once the action has ended well. It raises
-        ``TimeoutError`` when Spark does not report: of a write that Delta dropped it never does.
+        The frame to use, and a function that returns its content once the action has succeeded. It raises
+        ``TimeoutError`` if Spark does not report, as for a write that Delta dropped.
     """
     from pyspark.sql import Observation
 
@@ -58,7 +58,7 @@ def observed(frame: DataFrame) -> tuple[DataFrame, Callable[[], Content]]:
 
 
 def _reported(observation: Observation) -> Mapping[str, Any]:
-    """What was observed; by a thread, since the call itself waits for ever where the frame was not computed."""
+    """Return what was observed; in a thread, since the call blocks forever if the frame was not computed."""
     found: list[Mapping[str, Any]] = []
     waiting = threading.Thread(target=lambda: found.append(observation.get), daemon=True)
     waiting.start()
@@ -69,7 +69,7 @@ def _reported(observation: Observation) -> Mapping[str, Any]:
 
 
 def measured(frame: DataFrame) -> Content:
-    """The content of a frame, by a Spark job of its own."""
+    """Return the content of a frame, measured by a Spark job of its own."""
     row = frame.agg(*_measures(frame.schema)).first()
     return _content(row.asDict() if row is not None else {})
 
@@ -77,10 +77,10 @@ def measured(frame: DataFrame) -> Content:
 def _measures(schema: StructType) -> list[Column]:
     from pyspark.sql import functions as F
 
-    # By name: a table may hold its columns in another order than the frame that was written to it.
+    # Sorted by name: a table's columns may be in another order than those of the frame that was written to it.
     fields = sorted(schema.fields, key=lambda field: (field.name.lower(), field.name))
     columns = [_hashable(F.col(quote_identifier(field.name)), field.dataType) for field in fields]
-    # A hash passes over NULL: without the flags, (NULL, 'a') and ('a', NULL) would be the same row.
+    # xxhash64 skips NULL: without the flags, (NULL, 'a') and ('a', NULL) would have the same hash.
     hash_ = F.xxhash64(*columns, *[column.isNull() for column in columns])
     return [
         F.count(F.lit(1)).alias("rows"),

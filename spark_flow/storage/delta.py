@@ -1,6 +1,6 @@
-"""Delta tables as sinks: idempotent by Delta's transaction ids, and proved by the table's own history.
+"""Delta tables as sinks: idempotent by Delta's transaction ids, and verified by the table's own history.
 
-The rules are Delta's: https://docs.delta.io/latest/delta-batch.html (idempotent writes, replaceWhere).
+See https://docs.delta.io/latest/delta-batch.html (idempotent writes, replaceWhere).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 Mode = Literal["replace", "append", "overwrite"]
 
 _OURS = {name.lower(): name for name in ("txnAppId", "txnVersion", "userMetadata", "replaceWhere")}
-RETENTION = "interval 90 days"  # of transaction ids, in tables that a sink makes
+RETENTION = "interval 90 days"  # of transaction ids, in tables that a sink creates
 
 _CONCURRENT = re.compile(
     r"(Concurrent\w*|ProtocolChanged|MetadataChanged)Exception|\[DELTA_(CONCURRENT|METADATA_CHANGED|PROTOCOL_CHANGED)"
@@ -48,7 +48,7 @@ _CONCURRENT = re.compile(
 
 
 def is_concurrent(error: BaseException) -> bool:
-    """Whether Delta refused a commit because another writer was faster: nothing was written."""
+    """Whether Delta rejected a commit because another writer was faster; nothing was written then."""
     return bool(_CONCURRENT.search(str(error)))
 
 
@@ -69,7 +69,7 @@ _lost = retry(
 
 @dataclass(frozen=True)
 class DeltaSink:
-    """A Delta table; make one with ``spark_flow.delta``."""
+    """A Delta table as a sink; create one with ``spark_flow.delta``."""
 
     path: str
     partition_by: tuple[str, ...] = ()
@@ -82,7 +82,7 @@ class DeltaSink:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The one place that it writes to."""
+        """The table's path."""
         return (self.path,)
 
     @property
@@ -100,7 +100,7 @@ class DeltaSink:
         )
 
     def predicate(self, key: str) -> str | None:
-        """SQL that names the key's rows, before their types are known; ``None`` where the sink cannot tell them."""
+        """Return SQL that selects the key's rows, before types are known; ``None`` if the sink does not select rows."""
         if self.mode != "replace":
             return None
         if self.replace_where:
@@ -109,16 +109,16 @@ class DeltaSink:
 
     @property
     def column(self) -> str | None:
-        """The column that holds the key; ``None`` where the key's rows are told otherwise, or not at all."""
+        """The column that holds the key; ``None`` if the key's rows are selected otherwise, or not at all."""
         by_column = self.mode == "replace" and self.partition_by and not self.replace_where
         return self.partition_by[0] if by_column else None
 
     def replaces(self, key: str) -> Mapping[str, str]:
-        """All of the table, the predicate's rows, or none of what is there; see ``port.TellsRows``."""
+        """Return what a write replaces: the whole table, the predicate's rows, or nothing; see ``TellsRows``."""
         return {self.path: ALL if self.mode == "overwrite" else self.predicate(key) or ""}
 
     def remembered(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:  # noqa: ARG002 - the port's; an id holds the key
-        """The transaction id that the table remembers, 0 for none."""
+        """Return the revision that the table remembers, or 0."""
         return remembered(self.path, app_id)
 
     def admit(self, intent: Intent) -> None:
@@ -131,13 +131,13 @@ class DeltaSink:
             raise CannotReplace(intent.node, self.path, intent.revision)
 
     def write(self, frame: DataFrame, intent: Intent) -> Written:
-        """Commit the frame under ``txnVersion = revision`` and prove it. An empty frame uses the id up as well.
+        """Commit the frame with ``txnVersion = revision`` and verify it. An empty frame uses up the revision as well.
 
         Raises:
-            ConstraintViolated: A row breaks a CHECK or NOT NULL of the table.
-            OtherTimeZone: The key's text is another instant than the one that it was written as.
+            ConstraintViolated: A row violates a CHECK or NOT NULL constraint of the table.
+            OtherTimeZone: The key now stands for another instant than when its rows were written.
             OutsideKey: The frame holds rows of another key.
-            WriteNotProved: A newer revision is there, or the table does not hold this one.
+            WriteNotProved: The table has a newer revision, or does not hold this one.
         """
         table = _open(self.path)
         known = self.remembered(intent.app_id, intent.key) if table is not None else 0
@@ -155,7 +155,7 @@ class DeltaSink:
         return self._written(frame, intent, rows, "written at version {}", since=before, measure=measure)
 
     def _rows(self, frame: DataFrame, intent: Intent) -> KeyRows | None:
-        """The key's rows; ``None`` where the sink does not replace a key's rows alone."""
+        """Return the key's rows; ``None`` if the sink does not replace only a key's rows."""
         if self.column:
             return key_rows.of_column(frame, self.column, intent.node, intent.key)
         predicate = self.predicate(intent.key)
@@ -167,15 +167,15 @@ class DeltaSink:
         try:
             self._writer(watched, intent, rows).save(files.for_spark(self.path))
         except Exception as error:
-            known = key_rows.as_outside_key(error, intent.node, intent.key)
-            known_ = known or violations.as_violation(error, intent.node, self.path, frame.schema)
-            if known_ is None:
+            outside = key_rows.as_outside_key(error, intent.node, intent.key)
+            known = outside or violations.as_violation(error, intent.node, self.path, frame.schema)
+            if known is None:
                 raise
-            raise known_ from error
+            raise known from error
         return content
 
     def _writer(self, frame: DataFrame, intent: Intent, rows: KeyRows | None) -> DataFrameWriter:
-        # Options of the writer only: the session conf of the same name leaks into every other write.
+        # Writer options only: the session conf of the same name leaks into every other write.
         value = {"value": rows.value} if rows is not None and rows.value else {}
         options = {
             "delta.setTransactionRetentionDuration": RETENTION,
@@ -200,7 +200,7 @@ class DeltaSink:
         since: int,
         measure: Callable[[], Content] | None = None,
     ) -> Written:
-        """Find the commit in the table's history by its tag: Delta drops a write of an old id without a word."""
+        """Find the commit in the table's history by its tag, because Delta silently drops a write with an old id."""
         table = _open(self.path)
         if table is None:
             raise WriteNotProved(self.path, f"a table with revision {intent.revision}", "no table")
@@ -212,7 +212,7 @@ class DeltaSink:
             raise WriteNotProved(self.path, f"a commit of revision {intent.revision} after version {since - 1}", "none")
         version = commit["version"] if commit else table.version()
         metrics = commit.get("operationMetrics", {}) if commit else {}
-        # An empty write that replaces nothing is a commit without this figure.
+        # An empty write that replaces nothing is a commit without this metric.
         count = int(metrics.get("numOutputRows", 0)) if commit else None
         content = measure() if measure is not None else None
         if content is not None and count != content.rows:
@@ -233,84 +233,87 @@ class DeltaSink:
 
 
 def append(frame: DataFrame, sink: DeltaSink, options: Mapping[str, str]) -> None:
-    """Append a frame to a sink's table under options of the caller's own, its transaction id among them."""
-    kept = {
+    """Append a frame to a sink's table with the caller's own writer options, including the transaction id."""
+    merged = {
         "delta.setTransactionRetentionDuration": RETENTION,
         **options,
         **secrets.resolved({**sink.properties, **sink.options}),
     }
-    writer = frame.write.format("delta").options(**kept).mode("append").partitionBy(*sink.partition_by)
+    writer = frame.write.format("delta").options(**merged).mode("append").partitionBy(*sink.partition_by)
     _again(writer.save)(files.for_spark(sink.path))
 
 
 def remembered(path: str, app_id: str) -> int:
-    """The transaction id that a table remembers, 0 for none."""
+    """Return the revision that a table remembers for an id, or 0."""
     table = _open(path)
     return (table.transaction_version(app_id) or 0) if table else 0
 
 
 def lacks(path: str, app_id: str, revision: int) -> str:
-    """Why a recorded write to a table does not stand any more; empty when the table remembers its revision."""
+    """Return why a recorded write to a table is invalid; empty if the table remembers its revision."""
     known = remembered(path, app_id)
     return "" if known == revision else f"{path} remembers revision {known}, not {revision}"
 
 
 @_lost
 def replace_rows(path: str, rows: pa.Table, predicate: str, intent: Intent) -> int:
-    """Replace the rows that a predicate takes, in one commit under the intent's id, without Spark; returns the version.
+    """Replace the rows that match a predicate, in one commit with the intent's id; without Spark.
 
-    A revision that is there already is not written again. Each try reads the id again: a commit of the same id that
-    came since is a conflict, never overwritten.
+    A revision that the table already has is not written again. Each attempt reads the id again: a later commit with
+    the same id is a conflict and is never overwritten.
 
     Args:
-        path: The table, made when it is not there.
-        rows: What shall be there; its columns are the table's.
-        predicate: Of rows to replace, in ``deltalake``'s SQL.
-        intent: Whose id and tag the commit carries.
+        path: The table's path; the table is created if missing.
+        rows: The new rows; they have the table's columns.
+        predicate: Selects the rows to replace, in ``deltalake``'s SQL.
+        intent: The intended write, whose id and tag the commit gets.
+
+    Returns:
+        The version that was written.
 
     Raises:
         Fenced, LeaseLost: The lease is lost: nothing is committed.
         WriteNotProved: The table holds a newer revision.
     """
-    place = files.for_deltalake(path)
-    table = _open(place)
+    uri = files.for_deltalake(path)
+    table = _open(uri)
     known = (table.transaction_version(intent.app_id) or 0) if table is not None else 0
     if known > intent.revision:
-        found = f"revision {known}, which another run has written since"
+        found = f"revision {known}, which another run has written"
         raise WriteNotProved(path, f"no revision above {intent.revision} of {intent.app_id}", found)
     if table is not None and known == intent.revision:
         commit = _commit_of(table, intent, 0)
         return int(commit["version"]) if commit else table.version()
     intent.mark("before_commit")
-    version = _replace(table, place, rows, predicate, intent)
+    version = _replace(table, uri, rows, predicate, intent)
     intent.mark("after_commit")
     return version
 
 
-def _replace(table: DeltaTable | None, place: str, rows: pa.Table, predicate: str, intent: Intent) -> int:
+def _replace(table: DeltaTable | None, uri: str, rows: pa.Table, predicate: str, intent: Intent) -> int:
     how: dict[str, Any] = {
         "custom_metadata": {"userMetadata": intent.tag},
         "app_transactions": [Transaction(intent.app_id, intent.revision)],
     }
-    if table is not None:  # at the version that was looked at, so that what came since is seen as a conflict
+    if table is not None:  # at the version that was checked, so that a later commit is a conflict
         write_deltalake(table, rows, mode="overwrite", predicate=predicate, commit_properties=CommitProperties(**how))
         return int(table.version())
     try:
-        # Tried again by deltalake, a creation that lost the race would be committed on top of the one that won.
+        # If deltalake retried it, a creation that lost the race would be committed on top of the winner's.
         once = CommitProperties(**how, max_commit_retries=0)
-        write_deltalake(place, rows, mode="error", commit_properties=once)
+        write_deltalake(uri, rows, mode="error", commit_properties=once)
     except DeltaError as error:
-        if _open(place) is None:
+        if _open(uri) is None:
             raise
         raise TryAgain from error
     return 0
 
 
 def held(detail: Mapping[str, Any], app_id: str) -> Held:
-    """What a table holds now of a recorded write, by its log and files; without Spark.
+    """Return what a table holds now of a recorded write, from its log and files; without Spark.
 
     Raises:
-        MissingInput: The table or some of its files are gone.
+        MissingInput: The table or some of its files are missing.
     """
     table = _open(detail["path"])
     if table is None:
@@ -320,7 +323,7 @@ def held(detail: Mapping[str, Any], app_id: str) -> Held:
 
 
 def content(spark: SparkSession, detail: Mapping[str, Any]) -> tuple[str, Content]:
-    """The hash of a recorded write, empty where none was recorded, and what its table holds now, read by Spark."""
+    """Return the hash of a recorded write (empty if it has none), and what its table holds now, read by Spark."""
     from pyspark.sql import functions as F
 
     frame = spark.read.format("delta").load(files.for_spark(detail["path"]))
@@ -331,22 +334,22 @@ def content(spark: SparkSession, detail: Mapping[str, Any]) -> tuple[str, Conten
 
 
 def count_rows(table: DeltaTable, predicate: str | None) -> int:
-    """The rows of a table that a SQL predicate takes (``None``: all), read by ``deltalake``."""
+    """Count the rows of a table that match a SQL predicate (``None``: all), with ``deltalake``."""
     return int(query(table, "count(*) AS n", predicate)["n"][0].as_py())
 
 
 def read_rows(detail: Mapping[str, Any], *, limit: int) -> pa.Table:
-    """Rows of a recorded write, at the version recorded, in the order of their columns; without Spark."""
+    """Return up to ``limit`` rows of a recorded write at its version, sorted by all columns; without Spark."""
     table = DeltaTable(files.for_deltalake(detail["path"]), version=detail["version"])
     tail = f"ORDER BY {', '.join(str(n + 1) for n in range(len(table.schema().fields)))} LIMIT {int(limit)}"
     return query(table, "*", detail.get("predicate"), tail)
 
 
 def query(table: DeltaTable, what: str, predicate: str | None, tail: str = "") -> pa.Table:
-    """What a table holds where a SQL predicate (``None``: everywhere) is true, read by ``deltalake``'s engine.
+    """Select from the rows of a table that match a SQL predicate (``None``: all), with ``deltalake``'s engine.
 
-    Not by ``to_pyarrow_table``: of processes that end soon after it, one in ten is aborted at its exit (deltalake 1.6),
-    and a job that was done would end with 134.
+    ``to_pyarrow_table`` is not used: one in ten processes that end soon after it aborts at exit (deltalake 1.6), and a
+    successful job would end with exit code 134.
     """
     # Spark quotes names by backticks, deltalake's engine by double quotes.
     where = f"WHERE {predicate.replace('`', chr(34))}" if predicate else ""
@@ -355,7 +358,7 @@ def query(table: DeltaTable, what: str, predicate: str | None, tail: str = "") -
 
 
 def open_table(path: str) -> DeltaTable | None:
-    """The Delta table at a path, ``None`` when there is none."""
+    """Open the Delta table at a path; ``None`` if there is none."""
     try:
         return DeltaTable(files.for_deltalake(path))
     except TableNotFoundError:
@@ -366,14 +369,14 @@ _open = open_table
 
 
 def _commit_of(table: DeltaTable, intent: Intent, since: int) -> dict[str, Any] | None:
-    """The newest commit from version ``since`` on that carries the intent's node, key and revision."""
+    """Return the newest commit from version ``since`` on with the intent's node, key and revision in its tag."""
     history = table.history(limit=None if not since else table.version() - since + 1)
     tagged = ((commit, delta_files.tag_of(commit)) for commit in history)
     return next((commit for commit, tag in tagged if _is_of(tag, intent, revision=intent.revision)), None)
 
 
 def _tag_before(table: DeltaTable, intent: Intent) -> Mapping[str, Any]:
-    """The tag of the newest commit of the intent's node and key; empty when the log has none any more."""
+    """Return the tag of the newest commit of the intent's node and key; empty if the log no longer has one."""
     tags = (delta_files.tag_of(commit) for commit in table.history())
     return next((tag for tag in tags if _is_of(tag, intent)), {})
 
@@ -392,28 +395,29 @@ def delta(
     options: Mapping[str, str] | None = None,
     properties: Mapping[str, str] | None = None,
 ) -> DeltaSink:
-    """A Delta table as a sink: each revision of a key replaces the key's rows in one commit, exactly once.
+    """Return a Delta table as a sink: each revision of a key replaces the key's rows in one commit, exactly once.
 
     Args:
         path: The table's folder, a path or URI.
         partition_by: Partition columns; the first one holds the key.
-        replace_where: A SQL predicate of the key's rows, where that is not ``<first partition column> = key``.
+        replace_where: A SQL predicate that selects the key's rows, if not ``<first partition column> = key``.
         mode: ``replace`` the key's rows; ``append``, which refuses a second revision; or ``overwrite`` the table.
-        options: More options of Delta's writer, as ``{"mergeSchema": "true"}``.
-        properties: Table properties to set when the table is made, as ``{"delta.enableChangeDataFeed": "true"}``.
+        options: More options of Delta's writer, for example ``{"mergeSchema": "true"}``.
+        properties: Table properties to set when the table is created: ``{"delta.enableChangeDataFeed": "true"}``.
 
     Raises:
-        InvalidArgument: An option that is the sink's own, or ``replace_where`` with another mode.
+        InvalidArgument: An option is reserved for the sink, or ``replace_where`` is used with another mode.
 
     Raises (by ``write``, before anything is written):
-        InvalidPath: The path holds ``#``, ``?``, a bracket, a backslash, or ``%`` and two hexadecimal digits.
+        InvalidPath: The path contains ``#``, ``?``, a bracket, a backslash, or ``%`` and two hexadecimal digits.
     """
     columns = (partition_by,) if isinstance(partition_by, str) else tuple(partition_by)
     if mode != "replace" and replace_where:
         raise InvalidArgument(
-            "delta: mode", f"{mode!r} with replace_where", "one of them: replace_where is mode replace"
+            "delta: mode", f"{mode!r} with replace_where", "one of them: replace_where implies mode replace"
         )
     ours = [name for name in {**(options or {}), **(properties or {})} if name.lower() in _OURS]
     if ours:
-        raise InvalidArgument("delta: options", ours[0], f"others: the sink sets {', '.join(sorted(_OURS.values()))}")
+        reserved = ", ".join(sorted(_OURS.values()))
+        raise InvalidArgument("delta: options", ours[0], f"other options: the sink itself sets {reserved}")
     return DeltaSink(path, columns, replace_where, mode, dict(options or {}), dict(properties or {}))

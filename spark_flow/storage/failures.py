@@ -1,4 +1,4 @@
-"""What an error of Spark tells of the sources that were read: what is missing, which record or header is wrong."""
+"""Convert Spark's errors about sources: missing data, bad records, wrong headers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from spark_flow.storage.sources import Source, columns_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_LINE = 10_000  # bytes of a header that an error shows
+_LINE = 10_000  # bytes of a header shown in an error
 
 
 def as_missing_input(name: str, error: BaseException) -> MissingInput | None:
-    """The missing file, folder or table that an error tells of, ``None`` when it tells of something else."""
+    """Return the missing file, folder or table that an error reports; ``None`` if it reports something else."""
     if isinstance(error, MissingInput):
         return error
     if isinstance(error, FileNotFoundError):
@@ -26,19 +26,19 @@ def as_missing_input(name: str, error: BaseException) -> MissingInput | None:
     found = re.search(r"\[(PATH_NOT_FOUND|DELTA_PATH_DOES_NOT_EXIST|DELTA_TABLE_NOT_FOUND)\]([^\n]*)", str(error))
     if not found:
         return None
-    place = re.search(r"[\w+.-]+:/\S+?(?=[.,;]?(?:\s|$))", found[2])
-    return MissingInput(name, [place[0] if place else found[2].strip()])
+    path = re.search(r"[\w+.-]+:/\S+?(?=[.,;]?(?:\s|$))", found[2])
+    return MissingInput(name, [path[0] if path else found[2].strip()])
 
 
 def as_bad_records(
     error: BaseException, sources: Mapping[str, Source], node: str = ""
 ) -> BadRecords | HeaderMismatch | None:
-    """The bad record or header that Spark's error tells of, ``None`` when it tells of something else.
+    """Return the bad record or header that Spark's error reports; ``None`` if it reports something else.
 
     Args:
-        error: What the action raised.
-        sources: The sources that were read, by name, to find the one whose file it is.
-        node: The node whose action raised, to be named where no source has the file.
+        error: The error that the action raised.
+        sources: The sources that were read, by name, to find the one that the file belongs to.
+        node: The node whose action raised, reported if the file belongs to no source.
     """
     text = str(error)
     ours = re.search(re.escape(MARK) + r" \[(.*?)\] \[(.*?)\] ([^\n]*)", text)
@@ -49,13 +49,13 @@ def as_bad_records(
     if "MALFORMED_RECORD_IN_PARSING" not in text and "MALFORMED_CSV_RECORD" not in text:
         return None
     file = re.search(r"(?:file|s3a?|gs|abfss?|hdfs)://?[^\s'\"]+?\.\w+(?=[\s.,'\"]|$)", text)
-    place = file[0] if file else ""
+    path = file[0] if file else ""
     causes = re.findall(r"^Caused by: [\w.$]+: (.*)$", text, re.MULTILINE)
-    return BadRecords(_name_of(place, sources, node), place, causes[-1] if causes else describe(error))
+    return BadRecords(_name_of(path, sources, node), path, causes[-1] if causes else describe(error))
 
 
 def _as_header(text: str, sources: Mapping[str, Source], node: str) -> HeaderMismatch | None:
-    """A file's header is not that of the schema; Spark tells the names, or only how many there are."""
+    """Return how a file's header differs from the schema; Spark reports the names, or only their number."""
     file = re.search(r"^CSV file: (\S.*)$", text, re.MULTILINE)
     if file is None:
         return None
@@ -73,7 +73,7 @@ def _as_header(text: str, sources: Mapping[str, Source], node: str) -> HeaderMis
 
 
 def _first_line(file: str) -> list[str]:
-    """A file's header as it is written, for an error's text; it is not taken apart here."""
+    """Return a file's raw header line for an error message, unparsed."""
     storage, inner = files.of(unquote(file) if file.startswith("file:") else file)
     try:
         with storage.open_input_stream(inner) as stream:

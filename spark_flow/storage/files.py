@@ -1,4 +1,4 @@
-"""Files and folders that are not tables, on any storage: a thin layer on ``pyarrow.fs``."""
+"""Files and folders that are not tables, on any storage: a thin layer over ``pyarrow.fs``."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def is_uri(path: str) -> bool:
-    """Whether a path names another storage than the local disk, as ``s3://bucket/x`` does."""
+    """Whether a path is on another storage than the local disk, for example ``s3://bucket/x``."""
     return "://" in path and not path.startswith("file:")
 
 
 def absolute(path: str) -> str:
-    """A URI as it is; a local path from the current folder."""
+    """Return a local path as an absolute path, and a URI unchanged; without a slash at the end."""
     if is_uri(path):
         return path.rstrip("/")
     local = path.removeprefix("file:")
@@ -40,26 +40,26 @@ def join(*parts: str) -> str:
 
 
 def of(path: str) -> tuple[fs.FileSystem, str]:
-    """The storage of a path or URI, and the path within it."""
+    """Return the file system of a path or URI, and the path within it."""
     storage, inner = fs.FileSystem.from_uri(path) if is_uri(path) else (fs.LocalFileSystem(), absolute(path))
     return storage, inner
 
 
 def exists(path: str) -> bool:
-    """Whether a file or folder is there."""
+    """Whether a file or folder exists."""
     storage, inner = of(path)
     return bool(storage.get_file_info(inner).type != fs.FileType.NotFound)
 
 
 def listing(path: str, *, recursive: bool = False) -> list[fs.FileInfo]:
-    """What is in a folder; empty when the folder is not there."""
+    """Return the entries of a folder, sorted by path; empty if the folder does not exist."""
     storage, inner = of(path)
     selector = fs.FileSelector(inner, recursive=recursive, allow_not_found=True)
     return sorted(storage.get_file_info(selector), key=lambda info: str(info.path))
 
 
 def remove(path: str) -> None:
-    """Remove a folder or file, if it is there."""
+    """Remove a folder or file if it exists."""
     storage, inner = of(path)
     kind = storage.get_file_info(inner).type
     if kind == fs.FileType.Directory:
@@ -69,7 +69,7 @@ def remove(path: str) -> None:
 
 
 def read_bytes(path: str) -> bytes:
-    """A file's content.
+    """Return a file's content.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -80,10 +80,10 @@ def read_bytes(path: str) -> bytes:
 
 
 def write_bytes(path: str, content: bytes) -> None:
-    """Write a file so that a reader sees all of it or none."""
+    """Write a file atomically: a reader sees all of it or none."""
     storage, inner = of(path)
     storage.create_dir(inner.rpartition("/")[0], recursive=True)
-    if not can_rename(storage):  # an object is visible when its upload is complete
+    if not can_rename(storage):  # an object becomes visible when its upload is complete
         with storage.open_output_stream(inner) as stream:
             stream.write(content)
         return
@@ -97,7 +97,7 @@ def write_bytes(path: str, content: bytes) -> None:
 
 
 def _write_local(staged: str, target: str, content: bytes) -> None:
-    """Write, flush to the disk, rename: without the flush, a power loss can leave an empty file under the new name."""
+    """Write, fsync and rename: without the fsync, a power loss can leave an empty file under the new name."""
     try:
         with open(staged, "wb") as stream:  # noqa: PTH123 - paths are text here
             stream.write(content)
@@ -108,7 +108,7 @@ def _write_local(staged: str, target: str, content: bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(staged)  # noqa: PTH108 - as above
         raise
-    with contextlib.suppress(OSError):  # of a folder: not every file system can
+    with contextlib.suppress(OSError):  # not every file system can fsync a folder
         folder = os.open(os.path.dirname(target), os.O_RDONLY)  # noqa: PTH120 - as above
         try:
             os.fsync(folder)
@@ -117,34 +117,34 @@ def _write_local(staged: str, target: str, content: bytes) -> None:
 
 
 def read_json(path: str, *, fix: str = "") -> dict[str, Any]:
-    """A JSON file that we wrote: a mapping.
+    """Read a JSON file that we wrote; it contains a mapping.
 
     Args:
         path: The file.
-        fix: What to do when it is damaged, for the error.
+        fix: What to do if it is damaged, for the error message.
 
     Raises:
-        DamagedFile: It is empty, cut, or no JSON mapping.
+        DamagedFile: It is empty, truncated, or not a JSON mapping.
         FileNotFoundError: There is no such file.
     """
     content = read_bytes(path)
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:
-        what = f"{len(content)} bytes that are no JSON ({describe(error)[:80]})" if content else "an empty file"
+        what = f"{len(content)} bytes that are not JSON ({describe(error)[:80]})" if content else "an empty file"
         raise DamagedFile(path, what, fix) from error
     if not isinstance(found, dict):
-        raise DamagedFile(path, f"JSON that is no mapping ({type(found).__name__})", fix)
+        raise DamagedFile(path, f"JSON that is not a mapping ({type(found).__name__})", fix)
     return found
 
 
 def write_json(path: str, content: object) -> None:
-    """Write a JSON file so that a reader sees all of it or none."""
+    """Write a JSON file atomically: a reader sees all of it or none."""
     write_bytes(path, json.dumps(content, indent=1, sort_keys=True, default=str).encode())
 
 
 def checksum(folder: str, names: Sequence[str]) -> str:
-    """A checksum of files: their names below a folder, sizes and contents; four at once, each read as a stream."""
+    """Return a checksum of files: names below a folder, sizes and contents; streams four files at a time."""
     with ThreadPoolExecutor(4) as pool:
         sums = list(pool.map(_checksum, [join(folder, name) for name in names]))
     return hashlib.blake2b(repr(sorted(zip(names, sums, strict=True))).encode(), digest_size=8).hexdigest()
@@ -160,17 +160,17 @@ def _checksum(path: str) -> tuple[int, int]:
 
 
 def can_rename(storage: fs.FileSystem) -> bool:
-    """Whether a folder moves in one step: true of local disks and HDFS, not of object stores."""
+    """Whether storage can rename a folder in one step: true for local disks and HDFS, false for object stores."""
     return storage.type_name in {"local", "hdfs"}
 
 
 def for_spark(path: str) -> str:
-    """A path for Spark's writers and for Delta tables, whatever Spark's default storage is; taken literally."""
+    """Return a path for Spark's writers and for Delta tables, independent of Spark's default storage."""
     return path if is_uri(path) else f"file://{absolute(path)}"
 
 
 def for_spark_files(path: str) -> str:
-    r"""A path for Spark's readers of files, which take it for a pattern: special characters are escaped.
+    r"""Return a path for Spark's file readers, which treat it as a pattern: special characters are escaped.
 
     >>> for_spark_files("/out/part[1]")
     'file:///out/part\\[1\\]'
@@ -182,19 +182,19 @@ _MISREAD = re.compile(r"[#?\\\[\]]|%[0-9A-Fa-f]{2}")
 
 
 def for_deltalake(path: str) -> str:
-    """A Delta table's path for ``deltalake``, which parses it as a URL.
+    """Return a Delta table's path for ``deltalake``, which parses it as a URL.
 
     Raises:
-        InvalidPath: It holds ``#``, ``?``, a bracket, a backslash, or ``%`` and two hexadecimal digits: Spark takes
-            them literally, ``deltalake`` does not, so that each would use another folder.
+        InvalidPath: It contains ``#``, ``?``, a bracket, a backslash, or ``%`` and two hexadecimal digits: Spark takes
+            them literally and ``deltalake`` does not, so they would use different folders.
     """
     found = _MISREAD.search(path)
     if found:
-        raise InvalidPath(path, found[0], "Delta tables are read by two libraries that disagree about it")
+        raise InvalidPath(path, found[0], "for a Delta table, Spark and deltalake interpret it differently")
     return absolute(path)
 
 
 def from_delta_log(table: str, name: str) -> str:
-    """The path of a data file as a Delta log names it: percent-encoded, below the table's folder unless absolute."""
+    """Return the path of a data file from its percent-encoded name in a Delta log, relative to the table's folder."""
     plain = unquote(name)
     return plain if is_uri(plain) or plain.startswith("/") else join(absolute(table), plain)

@@ -1,8 +1,8 @@
-"""CSV, JSON and Parquet folders as sinks: written beside, then swapped in with a manifest as the proof.
+"""CSV, JSON and Parquet folders as sinks: staged next to the target, then swapped in with a manifest as proof.
 
 A key's folder is ``<path>/<first partition column>=<key>``, or ``<path>/key=<key>`` without partitions. A
-reader sees the old folder or the new one. Where storage cannot move a folder at once (object stores), the
-files are copied and the manifest is written last: it is then the truth, and a folder without one is not there.
+reader sees the old folder or the new one. Where storage cannot rename a folder (object stores), the files
+are copied and the manifest is written last: a folder without a manifest counts as missing.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 Format = Literal["csv", "json", "parquet"]
 
-_TIMES = {  # Spark's own formats cut to milliseconds
+_TIMES = {  # Spark's default formats truncate to milliseconds
     "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
     "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
 }
 _WRITE: Mapping[Format, Mapping[str, str]] = {
-    # RFC 4180: quotes are doubled, and blanks at the ends belong to the text.
+    # RFC 4180: quotes are doubled, and leading and trailing blanks belong to the text.
     "csv": {
         "header": "true",
         "escape": '"',
@@ -44,18 +44,18 @@ _WRITE: Mapping[Format, Mapping[str, str]] = {
     "parquet": {},
 }
 _READ: Mapping[Format, Mapping[str, str]] = {
-    # NULL is written as nothing and an empty text as "". Spark reads both as nullValue if that is empty, as it is by
-    # default; another one tells them apart.
+    # NULL is written as nothing and an empty text as "". With the default nullValue, which is empty, Spark reads both
+    # as NULL; another nullValue distinguishes them.
     "csv": {"multiLine": "true", "nullValue": "\0", "mode": "FAILFAST"},
     "json": {"mode": "FAILFAST"},
     "parquet": {},
 }
-_FIX = "Write Delta or Parquet, or set the format's options to something that holds these values."
+_FIX = "Write Delta or Parquet, or set options of the format that preserve these values."
 
 
 @dataclass(frozen=True)
 class FolderSink:
-    """Files of one format in a folder per key; make one with ``spark_flow.csv``, ``json`` or ``parquet``."""
+    """Files of one format in a folder per key; create one with ``spark_flow.csv``, ``json`` or ``parquet``."""
 
     format: Format
     path: str
@@ -65,7 +65,7 @@ class FolderSink:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The one place that it writes to."""
+        """The path of the folder that contains the keys' folders."""
         return (self.path,)
 
     @property
@@ -76,15 +76,15 @@ class FolderSink:
         return fingerprint.of((self.format, files.absolute(self.path), self.partition_by, options, *named))
 
     def folder(self, key: str) -> str:
-        """The key's folder."""
+        """Return the key's folder."""
         return files.join(files.absolute(self.path), f"{self.partition_by[0] if self.partition_by else 'key'}={key}")
 
     def replaces(self, key: str) -> Mapping[str, str]:
-        """All of the key's folder; see ``port.TellsRows``."""
+        """Return what a write replaces: the key's whole folder; see ``TellsRows``."""
         return {self.folder(key): ALL}
 
     def remembered(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:  # noqa: ARG002 - the port's
-        """The revision in the manifest, 0 when there is none, it is damaged, or its files are not all there."""
+        """Return the revision in the manifest; 0 if it is missing or damaged, or if any of its files is missing."""
         try:
             manifest = read_manifest(self.folder(key))
         except DamagedFile:
@@ -92,16 +92,16 @@ class FolderSink:
         return manifest["revision"] if manifest.get("app_id") == app_id and not lacking(self.folder(key)) else 0
 
     def admit(self, intent: Intent) -> None:
-        """A key's folder can always be replaced."""
+        """Accept every intent: a key's folder can always be replaced."""
 
     def write(self, frame: DataFrame, intent: Intent) -> Written:
-        """Write beside the key's folder, prove that a reader gets what was written, then swap the folder in.
+        """Stage the frame next to the key's folder, verify that it reads back unchanged, then swap it in.
 
         Raises:
-            NotRepresentable: A reader would get other rows: the format cannot hold these values.
-            OtherTimeZone: The key's text is another instant than the one that it was written as.
+            NotRepresentable: Reading back gives different rows: the format cannot represent these values.
+            OtherTimeZone: The key now stands for another instant than when its rows were written.
             OutsideKey: The frame holds rows of another key.
-            WriteNotProved: A newer revision is there, or the folder does not hold this one.
+            WriteNotProved: The folder has a newer revision, or does not hold this one.
         """
         folder = self.folder(intent.key)
         known = self.remembered(intent.app_id, intent.key)
@@ -109,19 +109,19 @@ class FolderSink:
             return self._written(intent, f"already written at revision {intent.revision}")
         if known > intent.revision:
             raise WriteNotProved(folder, f"no revision above {intent.revision}", f"revision {known}")
-        # A name per key: what a killed attempt has left is found without listing the folders of all keys.
-        beside = files.join(files.absolute(self.path), f".spark_flow-{intent.key}")
-        files.remove(beside)
+        # One staging folder per key: what a killed attempt has left is found without listing the folders of all keys.
+        work = files.join(files.absolute(self.path), f".spark_flow-{intent.key}")
+        files.remove(work)
         try:
-            staged = self._stage(frame, files.join(beside, f"new-{uuid.uuid4().hex[:8]}"), intent)
-            swap(staged, folder, beside=beside, check=lambda: intent.mark("before_commit"))
+            staged = self._stage(frame, files.join(work, f"new-{uuid.uuid4().hex[:8]}"), intent)
+            swap(staged, folder, work=work, check=lambda: intent.mark("before_commit"))
         finally:
-            files.remove(beside)
+            files.remove(work)
         intent.mark("after_commit")
         return self._written(intent, f"written at revision {intent.revision}")
 
     def _stage(self, frame: DataFrame, staging: str, intent: Intent) -> str:
-        """Write the key's folder below the staging folder, its manifest included, and prove it."""
+        """Write the key's folder, with its manifest, below the staging folder, and verify it."""
         staged = files.join(staging, self.folder(intent.key).rpartition("/")[2])
         rows = None
         if self.partition_by:
@@ -144,19 +144,19 @@ class FolderSink:
         write, read = secrets.shown(self._with(_WRITE)), secrets.shown(self._with(_READ))
         how |= {"options": write, "read_options": {**write, **read, **zone}}
         how |= {"schema": frame.schema.jsonValue(), "value": rows.value if rows is not None else ""}
-        told = {"app_id": intent.app_id, "revision": intent.revision, "rows": written.rows, "hash": written.hash}
-        manifest = told | how | {"files": data_files(staged), "spark_flow": intent.facts}
+        what = {"app_id": intent.app_id, "revision": intent.revision, "rows": written.rows, "hash": written.hash}
+        manifest = what | how | {"files": data_files(staged), "spark_flow": intent.facts}
         files.write_json(files.join(staged, MANIFEST), manifest)
         self._prove(frame.sparkSession, staged, written, intent.node)
         return staged
 
     def _written_value(self, intent: Intent) -> object:
-        """The key's value as the folder that is there was written."""
+        """Return the key's value with which the existing folder was written."""
         known = self.remembered(intent.app_id, intent.key)
         return read_manifest(self.folder(intent.key)).get("value") if known else None
 
     def _save(self, frame: DataFrame, folder: str) -> None:
-        """The key's column is in the folder's name, and not in its files."""
+        """Write the frame's files; the key's column is in the folder's name and not in the files."""
         data = frame.drop(self.partition_by[0]) if self.partition_by else frame
         data = data.repartition(1) if self.file_name else data
         options = secrets.resolved(self._with(_WRITE))
@@ -164,15 +164,15 @@ class FolderSink:
         writer.mode("overwrite").save(files.for_spark(folder))
 
     def _with(self, defaults: Mapping[Format, Mapping[str, str]]) -> dict[str, str]:
-        """The format's defaults under the user's options, whose names Spark reads in any case."""
+        """Return the format's defaults, overridden by the user's options, whose names are case-insensitive."""
         given = {name.lower() for name in self.options}
         ours = {name: value for name, value in defaults[self.format].items() if name.lower() not in given}
-        if "quoteall" in given:  # then NULL is written as "", too
+        if "quoteall" in given:  # then NULL is written as "" as well
             ours.pop("nullValue", None)
         return {**ours, **self.options}
 
     def _prove(self, spark: SparkSession, folder: str, written: Content, node: str) -> None:
-        """Compare what a reader gets with what was written: by the footers of Parquet, else by reading it."""
+        """Compare the staged files with what was written: by Parquet's footers, else by reading them."""
         if self.format == "parquet":
             found = rows_in_footers(folder)
             if found != written.rows:
@@ -183,7 +183,7 @@ class FolderSink:
         except Exception as error:
             raise NotRepresentable(node, self.format, f"{written.rows} row(s)", describe(error), _FIX) from error
         if back != written:
-            found_ = f"{back.rows} row(s)" + " of other values" * (back.rows == written.rows)
+            found_ = f"{back.rows} row(s)" + " with other values" * (back.rows == written.rows)
             raise NotRepresentable(node, self.format, f"{written.rows} row(s)", found_, _FIX)
 
     def _written(self, intent: Intent, words: str) -> Written:
@@ -197,42 +197,42 @@ class FolderSink:
 
 
 def _rename_only_file(folder: str, name: str) -> None:
-    """Give the only file that Spark wrote into a folder a name.
+    """Rename the only file that Spark wrote into a folder.
 
     Raises:
-        WriteNotProved: There is not exactly one.
+        WriteNotProved: There is not exactly one file.
     """
     found = list(data_files(folder))
     if len(found) != 1:
         raise WriteNotProved(folder, f"one file, to be named {name}", f"{len(found)}")
     storage, inner = files.of(folder)
     storage.move(f"{inner}/{found[0]}", f"{inner}/{name}")
-    files.remove(files.join(folder, f".{found[0]}.crc"))  # Hadoop's checksum, by the file's name
+    files.remove(files.join(folder, f".{found[0]}.crc"))  # Hadoop's checksum, named after the file
 
 
-def swap(staged: str, folder: str, *, beside: str, check: Callable[[], None]) -> None:
-    """Put a staged folder in a folder's place, its old content removed.
+def swap(staged: str, folder: str, *, work: str, check: Callable[[], None]) -> None:
+    """Replace a folder by a staged one, and remove its old content.
 
     Args:
         staged: The new folder.
-        folder: Its place.
-        beside: A hidden folder on the same storage, where the old content waits to be removed.
-        check: Called at the last moment; raises if the folder must not be replaced any more.
+        folder: The folder to replace.
+        work: A hidden folder on the same storage that holds the old content until it is removed.
+        check: Called at the last moment; raises if the folder must no longer be replaced.
     """
     storage, source = files.of(staged)
     if not files.can_rename(storage):
         _copy(staged, folder, check)
         return
-    # Two renames: for the moment between them the key is absent, never half there.
+    # Two renames: between them the key's folder is missing, but it is never incomplete.
     there = files.exists(folder)
     check()
     if there:
-        storage.move(files.of(folder)[1], f"{files.of(beside)[1]}/old-{uuid.uuid4().hex[:8]}")
+        storage.move(files.of(folder)[1], f"{files.of(work)[1]}/old-{uuid.uuid4().hex[:8]}")
     storage.move(source, files.of(folder)[1])
 
 
 def _copy(staged: str, folder: str, check: Callable[[], None]) -> None:
-    """Without a rename: the old manifest goes first, the new one comes last."""
+    """Replace a folder by copying: the old manifest is removed first, the new one is written last."""
     check()
     files.remove(files.join(folder, MANIFEST))
     files.remove(folder)
@@ -264,16 +264,16 @@ def csv(
     options: Mapping[str, str] | None = None,
     file_name: str = "",
 ) -> FolderSink:
-    """CSV files with a header, a folder per key, as a sink.
+    """Return a sink of CSV files with a header, in one folder per key.
 
-    Texts come back as they were, with line breaks, quotes and blanks: fields are quoted as in RFC 4180, and NULL and
-    the empty text are told apart. The manifest beside the files (``_spark_flow.json``) has the options to read them by.
+    Text is preserved with line breaks, quotes and blanks: fields are quoted as in RFC 4180, and NULL differs from the
+    empty text. The manifest next to the files (``_spark_flow.json``) contains the options for reading them.
 
     Args:
-        path: A folder, a path or URI; a key's files are in ``<path>/<partition column>=<key>``.
-        partition_by: The column of the key, and further partition columns.
-        options: Those of Spark's CSV writer, in place of ours.
-        file_name: Write one file of this name, as ``shop_{key}.csv``, also for a key without rows.
+        path: A folder, as a path or URI; a key's files are in ``<path>/<partition column>=<key>``.
+        partition_by: The key's column, followed by further partition columns.
+        options: Options of Spark's CSV writer, which override ours.
+        file_name: Write a single file of this name, for example ``shop_{key}.csv``, even for a key without rows.
     """
     return _make("csv", path, partition_by, {"header": "true", **(options or {})}, file_name)
 
@@ -285,7 +285,7 @@ def json(
     options: Mapping[str, str] | None = None,
     file_name: str = "",
 ) -> FolderSink:
-    """JSON lines, a folder per key, as a sink; ``options`` are those of Spark's writer, the rest as for ``csv``."""
+    """Return a sink of JSON lines, in one folder per key; ``options`` are Spark's, other arguments as in ``csv``."""
     return _make("json", path, partition_by, options, file_name)
 
 
@@ -296,5 +296,5 @@ def parquet(
     options: Mapping[str, str] | None = None,
     file_name: str = "",
 ) -> FolderSink:
-    """Parquet files, a folder per key, as a sink; ``options`` are those of Spark's writer, the rest as for ``csv``."""
+    """Return a sink of Parquet files, in one folder per key; ``options`` are Spark's, other arguments as in ``csv``."""
     return _make("parquet", path, partition_by, options, file_name)

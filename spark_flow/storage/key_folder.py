@@ -1,4 +1,4 @@
-"""What a key's folder of files holds, as its manifest describes it: the truth of a folder sink."""
+"""Read and check a key's folder of files by its manifest, which a folder sink writes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MANIFEST = "_spark_flow.json"
 
 
 def held(detail: Mapping[str, Any], app_id: str) -> Held:
-    """What a key's folder holds now of a recorded write: by its manifest, its files' sizes and Parquet's footers.
+    """Return what a key's folder holds now of a recorded write, from its manifest, file sizes and Parquet's footers.
 
     Raises:
-        MissingInput: The folder or some of its files are gone, or changed in size.
+        MissingInput: The folder or some of its files are missing, or changed in size.
     """
     folder = str(detail["path"])
     manifest = read_manifest(folder)
@@ -41,13 +41,13 @@ def held(detail: Mapping[str, Any], app_id: str) -> Held:
 
 
 def content(spark: SparkSession, detail: Mapping[str, Any]) -> tuple[str, Content]:
-    """The hash that a key's manifest holds, empty where it is older than that, and what a reader gets now."""
+    """Return the hash in a key's manifest (empty in one of an earlier version), and what a reader gets now."""
     folder = str(detail["path"])
     return str(read_manifest(folder).get("hash", "")), measured(read(spark, folder))
 
 
 def read(spark: SparkSession, folder: str) -> DataFrame:
-    """A key's folder as its manifest describes it: with its types, reading options and partition columns."""
+    """Read a key's folder with the types, reader options and partition columns of its manifest."""
     from pyspark.sql.types import StructType
 
     manifest = read_manifest(folder)
@@ -59,31 +59,31 @@ def read(spark: SparkSession, folder: str) -> DataFrame:
 
 
 def read_manifest(folder: str) -> dict[str, Any]:
-    """A folder's manifest; empty when there is none.
+    """Return a folder's manifest; empty if there is none.
 
     Raises:
-        DamagedFile: It is empty or cut.
+        DamagedFile: It is empty or truncated.
     """
     try:
-        return files.read_json(files.join(folder, MANIFEST), fix="Run the job for the key again: it writes the folder.")
+        return files.read_json(files.join(folder, MANIFEST), fix="Run the key again: it rewrites the folder.")
     except FileNotFoundError:
         return {}
 
 
 def lacking(folder: str) -> list[str]:
-    """The manifest's files that are not there with their size."""
+    """Return the manifest's files that are missing or have another size."""
     present = data_files(folder)
     return [name for name, size in read_manifest(folder).get("files", {}).items() if present.get(name) != size]
 
 
 def rows_in_footers(folder: str) -> int:
-    """The rows of a folder of Parquet files, as the files themselves say."""
+    """Count the rows of a folder of Parquet files by the files' footers."""
     storage, inner = files.of(folder)
     return sum(pq.read_metadata(f"{inner}/{name}", filesystem=storage).num_rows for name in data_files(folder))
 
 
 def data_files(folder: str) -> dict[str, int]:
-    """Data files below a folder by their relative name, with their size in bytes."""
+    """Return the data files below a folder by relative name, with their sizes in bytes."""
     _, inner = files.of(folder)
     found = {
         str(info.path)[len(inner) :].strip("/"): info.size
@@ -94,5 +94,5 @@ def data_files(folder: str) -> dict[str, int]:
 
 
 def _hidden(name: str) -> bool:
-    """What Spark's own readers pass over."""
+    """Whether Spark's readers skip this file."""
     return name.rpartition("/")[2].startswith(("_", "."))

@@ -1,8 +1,8 @@
-"""Which rows are a key's: the predicate that replaces them, and the check that a frame holds no others.
+"""The rows of a key: the predicate that replaces them, and the check that a frame holds no others.
 
-Delta checks ``replaceWhere`` only where the table exists already, so every write checks its own rows, in the same pass.
-A key column of type TIMESTAMP holds an instant: which one a key's text is depends on the session's time zone, so the
-session that writes resolves it once, and it is recorded.
+Delta checks ``replaceWhere`` only if the table already exists, so every write checks its own rows, in the same pass.
+A key column of type TIMESTAMP holds an instant. Which instant a key stands for depends on the session's time zone, so
+the session that writes resolves it once, and it is recorded.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class KeyRows:
     """The rows of one key.
 
     Attributes:
-        predicate: SQL that holds for them and for no other row; Spark and ``deltalake`` read it alike.
-        column: The column that holds the key; empty where a predicate of the user's tells the rows.
-        value: The key's value in that column where it is a time, in ISO 8601; an instant is in UTC and ends with ``Z``.
-        zone: The session's time zone, where the value depends on it.
+        predicate: SQL that is true for these rows only; Spark and ``deltalake`` interpret it alike.
+        column: The column that holds the key; empty if a user's predicate selects the rows.
+        value: The key's value in that column if it is a time, in ISO 8601; an instant is in UTC and ends with ``Z``.
+        zone: The session's time zone, if the value depends on it.
     """
 
     predicate: str
@@ -39,30 +39,30 @@ class KeyRows:
     zone: str = ""
 
     def check_zone(self, node: str, key: str, written: object) -> None:
-        """Refuse to replace rows of another instant than those that were written for the key.
+        """Check that the key stands for the same instant as in an earlier write.
 
         Args:
-            node: Who writes.
+            node: The node that writes.
             key: The key.
             written: The value that an earlier write recorded, if there was one.
 
         Raises:
-            OtherTimeZone: It is another one.
+            OtherTimeZone: It is another instant.
         """
         if self.zone and written and written != self.value:
             raise OtherTimeZone(node, key, str(written), self.value, self.zone)
 
 
 def of_predicate(predicate: str) -> KeyRows:
-    """The rows that a predicate of the user's tells."""
+    """Return the rows that a user's predicate selects."""
     return KeyRows(predicate=predicate)
 
 
 def of_column(frame: DataFrame, column: str, node: str, key: str) -> KeyRows:
-    """The rows whose column is the key, by the column's type in a frame.
+    """Return the rows whose column equals the key, compared by the column's type in a frame.
 
     Raises:
-        InvalidArgument: The key is no value of the column's type.
+        InvalidArgument: The key is not a value of the column's type.
         MissingColumns: The frame has no such column.
     """
     kind = _type_of(frame, column, node)
@@ -70,18 +70,18 @@ def of_column(frame: DataFrame, column: str, node: str, key: str) -> KeyRows:
         return KeyRows(predicate=column_is(column, key), column=column)
     value = _resolve(frame, kind, key)
     if not value:
-        raise InvalidArgument(f"{node}: key for column {column!r}", repr(key), f"a {kind}, as 2013-01-02T05")
+        raise InvalidArgument(f"{node}: key for column {column!r}", repr(key), f"a {kind}, for example 2013-01-02T05")
     zone = str(frame.sparkSession.conf.get("spark.sql.session.timeZone")) if kind == "timestamp" else ""
     return KeyRows(predicate=column_is(column, key, value), column=column, value=value, zone=zone)
 
 
 def column_is(column: str, key: str, value: str = "") -> str:
-    """SQL for "the column holds the key", whose value may be a time (see ``KeyRows.value``)."""
+    """Return SQL for "the column equals the key"; ``value`` is the key's value if it is a time."""
     return f"{quote_identifier(column)} = {f'TIMESTAMP {value!r}' if value else quote_literal(key)}"
 
 
 def is_key(column: str, key: str, value: str = "") -> Column:
-    """The same as a column; neither text is SQL."""
+    """Return the condition of ``column_is`` as a column expression, without building SQL from the values."""
     from pyspark.sql import functions as F
 
     held = F.col(quote_identifier(column))
@@ -98,8 +98,8 @@ def _type_of(frame: DataFrame, column: str, node: str) -> str:
 
 
 def _resolve(frame: DataFrame, kind: str, key: str) -> str:
-    """The time that a key's text is to the frame's session; empty when it is none."""
-    # Not by spark.sql's args: with Delta's extension they are not bound.
+    """Return the time that the frame's session parses from the key; empty if the key is not a time."""
+    # Not with spark.sql's args: Delta's extension does not bind them.
     spark, text = frame.sparkSession, quote_literal(key)
     if kind == "timestamp_ntz":
         row = spark.sql(f"SELECT CAST(try_cast({text} AS TIMESTAMP_NTZ) AS STRING)").first()
@@ -111,9 +111,9 @@ def _resolve(frame: DataFrame, kind: str, key: str) -> str:
 
 
 def only(frame: DataFrame, rows: KeyRows) -> DataFrame:
-    """The frame, failing in the action that meets a row outside of the key; NULL is outside.
+    """Return the frame with a check that fails the action at a row outside of the key; NULL is outside.
 
-    The check costs no pass of its own, and nothing where Spark can prove it from the plan.
+    The check needs no extra pass, and costs nothing if Spark can prove it from the plan.
     """
     shown = [rows.column] if rows.column else _named_in(rows.predicate, frame.columns)
     values = [
@@ -125,11 +125,11 @@ def only(frame: DataFrame, rows: KeyRows) -> DataFrame:
 
 
 def _named_in(predicate: str, columns: list[str]) -> list[str]:
-    """The columns that a predicate is about, as far as their names tell."""
+    """Return the columns whose names occur in a predicate."""
     return [name for name in columns if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", predicate, re.IGNORECASE)]
 
 
 def as_outside_key(error: BaseException, node: str, key: str) -> OutsideKey | None:
-    """The row outside of the key that Spark's error reports, ``None`` when it reports something else."""
+    """Return the row outside of the key that Spark's error reports; ``None`` if it reports something else."""
     found = re.search(re.escape(_MARK) + r"(.*?)(?: SQLSTATE: \w+|\n\tat |$)", str(error), re.DOTALL)
     return OutsideKey(node, key, [found[1].strip()]) if found else None

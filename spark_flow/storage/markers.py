@@ -1,6 +1,6 @@
 """Readiness markers: a JSON file that says a dataset's key is ready, failed or skipped, and pins each table's version.
 
-``<markers>/<dataset>/<key>.json`` is written after the data, in one step, so that whoever sees it sees all of it. Any
+``<markers>/<dataset>/<key>.json`` is written after the data, atomically, so that a reader never sees part of it. Any
 tool can watch it: its format is ``spark_flow/schemas/marker.json`` (a JSON Schema).
 """
 
@@ -32,26 +32,26 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 FORMAT = 1
-"""The markers' format. A higher one was written by a newer version and is refused."""
+"""The format of markers. A higher one was written by a newer version and is refused."""
 MARKERS = "out/markers"
-"""Where markers are kept when nothing else is said."""
+"""The default folder of markers."""
 MarkerState = Literal["ready", "failed", "skipped"]
 Version = Annotated[int, Ge(0), Le(2**53)]
-_OF = ": "  # between a dataset's key and its fan-in: no node's name holds it
+_OF = ": "  # between a dataset's key and its fan-in; it cannot occur in a node's name
 
 
 @dataclass(frozen=True, kw_only=True)
 class MarkedTable:
-    """A table as the marker pins it.
+    """A table as pinned by a marker.
 
     Attributes:
-        path: Where it is: a Delta table's folder, or a key's folder of files; absolute or a URI.
+        path: A Delta table's folder, or a key's folder of files; an absolute path or a URI.
         format: ``delta``, ``parquet``, ``json`` or ``csv``.
         version: The Delta version that holds the key's rows.
-        revision: Of a folder: what its manifest must say.
-        column: The column whose value is the key; without it the table is read whole.
-        value: The key's value in that column where it is a time, in ISO 8601; an instant ends with ``Z``.
-        rows: The key's rows.
+        revision: The revision in the manifest, for a folder of files.
+        column: The column whose value is the key; without it the whole table is read.
+        value: The key's value in that column if it is a time, in ISO 8601; an instant ends with ``Z``.
+        rows: The number of the key's rows.
     """
 
     path: str
@@ -65,11 +65,11 @@ class MarkedTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """A marker as somebody read it: its file, and which generation it was of.
+    """A marker as it was read: its file, generation, revision and content.
 
     Attributes:
-        revision: Of the marker: it rises with a rerun, and with a late branch, too; 0 if there was none yet.
-        content: A hash of what it pinned, by which another content is noticed although its revision is the same: of a
+        revision: The marker's revision, which rises with each rerun and each late branch; 0 if there was none yet.
+        content: A hash of what the marker pinned. It detects different content under the same revision, as from a
             provider that has lost its state and its markers.
     """
 
@@ -83,7 +83,7 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A fan-in: the names of its branches, and of those that arrived."""
+    """The branches of a fan-in: expected and arrived."""
 
     node: str
     expected: Annotated[Sequence[str], MinLen(1)]
@@ -95,9 +95,9 @@ class Told:
     """How complete a key is.
 
     Attributes:
-        ratio: Arrived of expected, 0 to 1, of the fan-in that has the least.
-        is_approximate: Whether anything is missing.
-        fan_ins: What it was made from.
+        ratio: Arrived branches divided by expected ones, 0 to 1, of the least complete fan-in.
+        is_approximate: Whether any branch is missing.
+        fan_ins: The fan-ins that the key was computed from.
     """
 
     ratio: Annotated[float, Ge(0), Le(1)] = 1.0
@@ -107,24 +107,24 @@ class Told:
 
 @dataclass(frozen=True, kw_only=True)
 class Marker:
-    """What a provider says of a dataset's key.
+    """What a provider reports about a dataset's key.
 
     Attributes:
-        format: Of the file.
-        dataset: What the tables are together.
+        format: The version of the file format.
+        dataset: The name of the dataset that the tables form.
         key: The unit of work, usually a date.
         state: ``ready``, ``failed`` or ``skipped``.
-        generation: Of the provider's run: 1, and one more for each rerun.
+        generation: The generation of the provider's run: 1, and one more for each rerun.
         revision: One more for each new content of this marker.
-        tables: By name; empty unless ``ready``.
-        rows: Of all tables.
-        completeness: What the data was made from.
+        tables: The tables by name; empty unless ``ready``.
+        rows: The number of rows of all tables.
+        completeness: How complete the inputs of the data were.
         made_of: The markers that the provider itself has read.
-        pipeline: The provider.
-        run: The provider's run, an id.
+        pipeline: The provider's pipeline.
+        run: The id of the provider's run.
         reason: Why it failed or was skipped.
-        at: When it was written, by the provider's clock: for people; nothing is decided by it.
-        checksum: Of all else, by which a file that was damaged is noticed; empty where a tool writes none.
+        at: When it was written, by the provider's clock; for information only.
+        checksum: A checksum of all other fields that detects damage; empty if a tool does not write one.
     """
 
     format: int = FORMAT
@@ -145,9 +145,9 @@ class Marker:
 
     @property
     def partial(self) -> tuple[Completeness, ...]:
-        """Its fan-ins that are not complete, each under the name of the dataset and key that it was first made for.
+        """The incomplete fan-ins, each named after the dataset and key that it was first computed for.
 
-        The names are kept by who passes them on, so that they do not grow from hop to hop.
+        Downstream markers reuse these names, so that they do not grow from hop to hop.
         """
         made = [Completeness.from_record(dataclasses.asdict(part)) for part in self.completeness.fan_ins]
         named = [
@@ -155,24 +155,24 @@ class Marker:
             for part in made
             if part.is_approximate
         ]
-        if self.completeness.is_approximate and not named:  # another tool's, which does not say of what
+        if self.completeness.is_approximate and not named:  # written by another tool, without fan-ins
             node = f"{self.dataset} {self.key}{_OF}whole"
             named = [Completeness(node=node, expected=("complete",), arrived=())]
         return tuple(named)
 
     @property
     def is_approximate(self) -> bool:
-        """Whether anything is missing, as it says itself or as its fan-ins tell."""
+        """Whether anything is missing, by its own flag or by its fan-ins."""
         return bool(self.partial)
 
     @property
     def content(self) -> str:
-        """A hash of what it pins."""
+        """A hash of what the marker pins."""
         pinned = {name: [t.path, t.version, t.revision] for name, t in self.tables.items()}
         return fingerprint.combine(self.state, pinned, [dataclasses.asdict(part) for part in self.partial])[:12]
 
     def at_path(self, path: str) -> Reference:
-        """What a reader of it records."""
+        """Return the reference that a reader of the marker at ``path`` records."""
         return Reference(
             dataset=self.dataset,
             key=self.key,
@@ -183,14 +183,14 @@ class Marker:
         )
 
     def __str__(self) -> str:
-        """As ``daily_flights 2013-01-02 is ready, generation 1``."""
+        """Return for example ``daily_flights 2013-01-02 is ready, generation 1``."""
         partial = f", approximate ({self.completeness.ratio:.0%})" if self.is_approximate else ""
         why = f": {self.reason}" if self.reason else ""
         return f"{self.dataset} {self.key} is {self.state}, generation {self.generation}{partial}{why}"
 
 
 def path_of(root: str, dataset: str, key: str) -> str:
-    """Where a marker is.
+    """Return the path of a marker.
 
     Raises:
         InvalidName: The dataset or key cannot be a folder name.
@@ -199,20 +199,20 @@ def path_of(root: str, dataset: str, key: str) -> str:
 
 
 def write(root: str, marker: Marker) -> str:
-    """Write a marker in one step; returns its path.
+    """Write a marker atomically; returns its path.
 
     Raises:
-        MarkerTooNew: One of a newer version is there.
-        WriteNotProved: A newer one is there, or one of the same revision with another content: of a run that went on
-            while this one stood still. It is looked for before and after the write; what keeps two from writing in
-            the same moment is the lease of their key.
+        MarkerTooNew: A newer version of spark_flow wrote the existing marker.
+        WriteNotProved: A newer marker exists, or one of the same revision with other content, from a run that
+            continued while this one was paused. This is checked before and after the write; the lease of the key
+            prevents two writes at the same moment.
     """
     path = path_of(root, marker.dataset, marker.key)
     known = known_at(path)
     if known is not None and known.revision > marker.revision:
         raise WriteNotProved(path, f"no marker above revision {marker.revision}", f"revision {known.revision}")
     if known is not None and known.revision == marker.revision and known.content != marker.content:
-        raise WriteNotProved(path, f"revision {marker.revision} with what it pins", "it with another content")
+        raise WriteNotProved(path, f"revision {marker.revision} with the same content", "other content")
     marker = dataclasses.replace(marker, checksum=_checksum(marker))
     files.write_bytes(path, _adapter().dump_json(marker, indent=1))
     there = known_at(path)
@@ -223,10 +223,10 @@ def write(root: str, marker: Marker) -> str:
 
 
 def known_at(path: str) -> Marker | None:
-    """The marker at a path; ``None`` when there is none, or a damaged one, which may be written over.
+    """Return the marker at a path; ``None`` if it is missing or damaged, so that it may be overwritten.
 
     Raises:
-        MarkerTooNew: It is of a newer version.
+        MarkerTooNew: A newer version of spark_flow wrote it.
     """
     try:
         return read(path)
@@ -237,10 +237,10 @@ def known_at(path: str) -> Marker | None:
 
 
 def revision(path: str, *, of: str = "") -> int:
-    """The revision of the marker at a path, 0 for none that stands; raises as ``known_at`` does.
+    """Return the revision of the marker at a path, 0 if there is no valid one; raises as ``known_at`` does.
 
     Args:
-        path: The marker's.
+        path: The marker's path.
         of: The pipeline that must have written it; by default any.
     """
     known = known_at(path)
@@ -248,12 +248,12 @@ def revision(path: str, *, of: str = "") -> int:
 
 
 def read(path: str) -> Marker:
-    """The marker at a path.
+    """Read the marker at a path.
 
     Raises:
-        FileNotFoundError: There is none.
-        InvalidMarker: It is cut off, empty, or of another dataset or key than its place says.
-        MarkerTooNew: It is of a newer version.
+        FileNotFoundError: There is no marker.
+        InvalidMarker: It is truncated, empty, or of another dataset or key than its path.
+        MarkerTooNew: A newer version of spark_flow wrote it.
     """
     from pydantic import ValidationError
 
@@ -261,23 +261,23 @@ def read(path: str) -> Marker:
     try:
         raw = json.loads(content)
     except (ValueError, RecursionError) as error:
-        found = f"{len(content)} bytes that are no JSON ({describe(error)[:80]})" if content else "an empty file"
+        found = f"{len(content)} bytes that are not JSON ({describe(error)[:80]})" if content else "an empty file"
         raise InvalidMarker(path, found, "a whole JSON document", cut_off=True) from error
     _check_format(path, raw)
     try:
         marker = _adapter().validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
+        field = ".".join(map(str, first["loc"]))
         given = "" if first["type"] == "missing" else f" {repr(first['input'])[:80]}"
-        raise InvalidMarker(path, f"{place}{given}", first["msg"]) from error
+        raise InvalidMarker(path, f"{field}{given}", first["msg"]) from error
     if marker.checksum not in ("", _checksum(marker)):
         expected = f"checksum {_checksum(marker)}, or none where the file was edited on purpose"
         raise InvalidMarker(path, f"checksum {marker.checksum}", expected)
     *_, dataset, file = path.split("/")
     if (marker.dataset, f"{marker.key}.json") != (dataset, file):
         found = f"dataset {marker.dataset!r} and key {marker.key!r}"
-        raise InvalidMarker(path, found, f"those of its place, {dataset!r} and {file.removesuffix('.json')!r}")
+        raise InvalidMarker(path, found, f"those of its path, {dataset!r} and {file.removesuffix('.json')!r}")
     return marker
 
 
@@ -289,28 +289,28 @@ def _checksum(marker: Marker) -> str:
 def _check_format(path: str, raw: object) -> None:
     found = raw.get("format") if isinstance(raw, dict) else None
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise InvalidMarker(path, f"format {found!r}" if isinstance(raw, dict) else "no mapping", f"format {FORMAT}")
+        raise InvalidMarker(path, f"format {found!r}" if isinstance(raw, dict) else "not a mapping", f"format {FORMAT}")
     if found > FORMAT:
         raise MarkerTooNew(path, f"format {found}", f"a format up to {FORMAT}")
 
 
 def check_tables(path: str, marker: Marker, roots: Sequence[str]) -> None:
-    """Refuse tables that lie outside of the allowed folders, or do not hold any more what the marker says.
+    """Check that a marker's tables are inside the allowed folders and still hold what it pins.
 
     Args:
-        path: The marker's.
+        path: The marker's path.
         marker: The marker.
-        roots: Folders that the tables may lie in.
+        roots: Folders that may contain the tables.
 
     Raises:
-        InvalidMarker: A table or its version is gone.
-        OutsideRoots: A table lies elsewhere.
+        InvalidMarker: A table or its version is missing.
+        OutsideRoots: A table is outside of the folders.
     """
     for name, table in marker.tables.items():
         try:
             inside = any(_within(table.path, root) for root in roots)
             gone = lacking(table, marker.key) if inside else ""
-        except ValueError as error:  # no path of any storage
+        except ValueError as error:  # not a path of a known storage
             raise InvalidMarker(path, f"table {name!r} at {table.path!r} ({describe(error)})", "a path") from error
         if not inside:
             raise OutsideRoots(path, f"table {name!r} at {table.path}", f"a path within {some(list(roots))}")
@@ -319,72 +319,72 @@ def check_tables(path: str, marker: Marker, roots: Sequence[str]) -> None:
 
 
 def _within(path: str, root: str) -> bool:
-    place = _real(path)
-    return ".." not in place.split("/") and f"{place}/".startswith(f"{_real(root).rstrip('/')}/")
+    real = _real(path)
+    return ".." not in real.split("/") and f"{real}/".startswith(f"{_real(root).rstrip('/')}/")
 
 
 def _real(path: str) -> str:
-    """Where a path leads, links followed: a link within a folder is no way out of it."""
-    place = files.absolute(path)
-    return place if files.is_uri(place) else os.path.realpath(place)
+    """Resolve a path's symbolic links, so that a link cannot lead out of a folder."""
+    full = files.absolute(path)
+    return full if files.is_uri(full) else os.path.realpath(full)
 
 
 def lacking(table: MarkedTable, key: str) -> str:
-    """What is gone of a table that a marker pins; empty when it can be read.
+    """Describe what is missing of a table that a marker pins; empty if it can be read.
 
     Raises:
-        OSError: Storage does not answer: nothing is known.
+        OSError: Storage does not answer, so nothing is known.
     """
     if table.format == "delta":
         return _lacking_delta(table, key)
     if not files.exists(table.path):
-        return "it is gone"
+        return "it is missing"
     if table.revision is not None:
         return replaced(table)
     missing = key_folder.lacking(table.path)
-    return f"{len(missing)} of its files are gone" if missing else ""
+    return f"{len(missing)} of its files are missing" if missing else ""
 
 
 def replaced(table: MarkedTable) -> str:
-    """Whether a folder holds another revision than it is pinned at, or not all of it; in words."""
+    """Describe how a folder differs from its pinned revision: another revision or missing files; empty if not."""
     found = key_folder.read_manifest(table.path).get("revision")
     if found != table.revision:
-        return f"its manifest says revision {found}, not {table.revision}: it was replaced since"
+        return f"its manifest has revision {found}, not {table.revision}: it was replaced since"
     missing = key_folder.lacking(table.path)
-    return f"{len(missing)} of its files are gone" if missing else ""
+    return f"{len(missing)} of its files are missing" if missing else ""
 
 
 def _lacking_delta(table: MarkedTable, key: str) -> str:
     newest = open_table(table.path)
     if newest is None:
-        return "it is gone"
-    if table.version is None or table.version > newest.version():  # asked first: deltalake would look for each between
-        return f"version {table.version} is none of it, the newest is {newest.version()}"
+        return "it is missing"
+    if table.version is None or table.version > newest.version():  # else deltalake would look for each one between
+        return f"version {table.version} does not exist, the newest is {newest.version()}"
     try:
         opened = DeltaTable(files.for_deltalake(table.path), version=table.version)
     except DeltaError as error:
-        return f"version {table.version} is gone ({describe(error)})"
+        return f"version {table.version} no longer exists ({describe(error)})"
     column = table.column if table.column in opened.metadata().partition_columns else None
     try:
         needed = delta_files.active(opened, column or "", key, table.value or "")
     except DeltaError as error:
-        return f"{table.value or key!r} is no value of {column} ({describe(error)})"
+        return f"{table.value or key!r} is not a value of {column} ({describe(error)})"
     missing = delta_files.gone(table.path, needed)
-    return f"{len(missing)} of {len(needed)} files of version {table.version} are gone (vacuumed)" if missing else ""
+    return f"{len(missing)} of {len(needed)} files of version {table.version} are missing (vacuumed)" if missing else ""
 
 
 def as_record(marker: Marker) -> dict[str, Any]:
-    """A marker as plain data, to be recorded."""
+    """Return a marker as plain data for the ledger."""
     return dict(_adapter().dump_python(marker, mode="json", exclude_none=True))
 
 
 def from_record(record: Mapping[str, Any]) -> Marker:
-    """What ``as_record`` gave."""
+    """Rebuild a marker from ``as_record``."""
     return _adapter().validate_python(record)
 
 
 def json_schema() -> dict[str, Any]:
-    """The format as a JSON Schema; ``spark_flow/schemas/marker.json`` is made from it."""
+    """Return the format as a JSON Schema; ``spark_flow/schemas/marker.json`` is generated from it."""
     return _adapter().json_schema()
 
 

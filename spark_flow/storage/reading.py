@@ -1,4 +1,4 @@
-"""Options of Spark's readers: what they say, and which of them go with a schema by which records are judged."""
+"""Options of Spark's readers: how to look them up, and which ones conflict with a schema."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ENCODINGS = ("UTF-8", "US-ASCII", "ISO-8859-1", *_WIDE)  # what Spark's functio
 
 
 def given(options: Mapping[str, str], *names: str) -> str:
-    """An option's value under any of its names, whose case does not count; empty when it is not given."""
+    """Return an option's value under any of its names, which are case-insensitive; empty if it is not set."""
     known = {name.lower(): str(value) for name, value in options.items()}
     return next((known[name.lower()] for name in names if name.lower() in known), "")
 
@@ -26,24 +26,24 @@ def is_true(options: Mapping[str, str], name: str) -> bool:
 
 
 def encoding(options: Mapping[str, str]) -> str:
-    """The encoding of text files, as Java writes it."""
+    """Return the encoding of text files as Java spells it; ``UTF-8`` by default."""
     return given(options, "encoding", "charset").upper() or "UTF-8"
 
 
 def refused(
     kind: str, *, has_schema: bool, quarantine: bool, options: Mapping[str, str]
 ) -> Iterator[tuple[str, str, str]]:
-    """What is wrong with a source's settings: found, expected, what to do; ``OWN_SCHEMA`` apart.
+    """Yield what is wrong with a source's settings: found, expected, what to do; all but ``OWN_SCHEMA``.
 
     >>> list(refused("csv", has_schema=False, quarantine=True, options={}))
-    [('bad_records without schema', 'a schema', 'Bad is what is not by the schema: give schema.')]
+    [('bad_records without schema', 'a schema', 'Records are checked by the schema: set schema.')]
     """
     if quarantine and kind in {"delta", "parquet"}:
         yield f"bad_records with format {kind}", "format json or csv", "Leave it out."
     if quarantine and not has_schema and kind in {"json", "csv"}:
-        yield "bad_records without schema", "a schema", "Bad is what is not by the schema: give schema."
+        yield "bad_records without schema", "a schema", "Records are checked by the schema: set schema."
     if kind == "csv" and is_true(options, "header") and is_true(options, "enforceSchema"):
-        fix = "Leave it out: it would take the columns by position, whatever the header says."
+        fix = "Leave it out: it takes the columns by position and ignores the header."
         yield "option enforceSchema: true with a header", "columns that are matched with the header", fix
     if kind in {"json", "csv"} and has_schema:
         yield from _judged(kind, options)
@@ -52,7 +52,7 @@ def refused(
 def _judged(kind: str, options: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     for name in _OURS:
         if given(options, name):
-            fix = "Leave it out: bad_records says what becomes of records that are not by the schema."
+            fix = "Leave it out: bad_records decides about records that do not match the schema."
             yield f"option {name} with a schema", f"no option {name}", fix
     if kind != "json":
         return
@@ -61,4 +61,4 @@ def _judged(kind: str, options: Mapping[str, str]) -> Iterator[tuple[str, str, s
         fix = "Convert the files, or leave schema out: then Spark reads them without a check."
         yield f"option encoding: {found} with a schema", f"one of: {', '.join(_ENCODINGS)}", fix
     if found in _WIDE and not (given(options, "lineSep") or is_true(options, "multiLine")):
-        yield f"option encoding: {found} without lineSep", "lineSep, or multiLine: true", "Give what ends a line."
+        yield f"option encoding: {found} without lineSep", "lineSep, or multiLine: true", "Set lineSep to the line end."

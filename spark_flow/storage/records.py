@@ -1,9 +1,9 @@
-"""Which records of a JSON or CSV source are by its schema: one way to parse and judge, whatever is done with bad ones.
+"""Check the records of a JSON or CSV source by its schema, in the same way whatever is done with bad records.
 
-``accept`` and ``split`` judge the same parsed frame, so ``fail`` raises exactly where ``quarantine`` sets aside. All
-columns are parsed, and no filter reaches the reader: neither which columns are used nor which rows are wanted later
-changes what is bad. JSON is read as text, since Spark's JSON reader stops after the first object of a line and says
-nothing of the rest; Spark's own ``from_json`` parses it, so types and options mean what they mean to the reader.
+``accept`` and ``split`` check the same parsed frame, so ``fail`` raises exactly where ``quarantine`` sets aside. All
+columns are parsed, and no filter is pushed down to the reader: which records are bad does not depend on the columns
+and rows that are selected later. JSON is read as text, since Spark's JSON reader silently ignores what follows the
+first object of a line; Spark's own ``from_json`` parses it, so types and options have the reader's meaning.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ MARK = "spark_flow bad record"
 
 _FILE, _TEXT = "_spark_flow_file", "_spark_flow_text"
 _ROWS, _ROW, _CORRUPT, _END = "_spark_flow_rows", "_spark_flow_row", "_spark_flow_corrupt", "_spark_flow_end"
-_EXCERPT = 200  # characters of a bad record that an error shows
-_KEPT = "spark_partition_id() >= 0"  # always true, and not deterministic: no filter is moved before the one that judges
+_EXCERPT = 200  # characters of a bad record shown in an error
+_BARRIER = "spark_partition_id() >= 0"  # always true and non-deterministic: no filter is moved before the check
 _PERMISSIVE = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT}
-_REPLACED = "\ufffd"  # what Spark's CSV reader makes of bytes that are no text
+_REPLACED = "\ufffd"  # what Spark's CSV reader puts in place of undecodable bytes
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """Records, and how to judge them.
+    """Parsed records, and how to check them.
 
     Attributes:
         frame: The parsed records.
-        columns: The columns of good ones, as SQL expressions by name.
-        record: The record's text, a SQL expression.
-        file: Where it is from, a SQL expression.
-        bad: Whether it is not by the schema, a SQL expression; never null.
-        reason: Why it is bad.
+        columns: The columns of good records, as SQL expressions by name.
+        record: SQL expression: the record's text.
+        file: SQL expression: the file that the record is from.
+        bad: SQL expression: whether the record does not match the schema; never null.
+        reason: Why the record is bad.
     """
 
     frame: DataFrame
@@ -52,11 +52,11 @@ class Parsed:
 
 
 def accept(parsed: Parsed, name: str) -> DataFrame:
-    """The good records; a bad one fails the action that meets it.
+    """Return the good records; a bad one fails the action that reads it.
 
     Args:
         parsed: The records.
-        name: What the error calls the source.
+        name: The source's name in the error.
     """
     from pyspark.sql import functions as F
 
@@ -67,27 +67,27 @@ def accept(parsed: Parsed, name: str) -> DataFrame:
 
 
 def split(parsed: Parsed) -> tuple[DataFrame, DataFrame]:
-    """The good records with the schema's columns, and the others: ``file: string, record: string, reason: string``."""
+    """Return the good records with the schema's columns, and the bad ones: ``file, record, reason``, all strings."""
     from pyspark.sql import functions as F
 
-    # Never true of a text; it names all columns of the record, so that all are parsed here as well.
+    # Never true for a text; it refers to all columns of the record, so that all are parsed here as well.
     good = _good(parsed, F.expr(f"length({parsed.record}) < 0"))
     bad = parsed.frame.where(parsed.bad)
-    place = (F.expr(parsed.file).alias("file"), F.expr(parsed.record).alias("record"))
-    return good, bad.select(*place, parsed.reason.alias("reason"))
+    origin = (F.expr(parsed.file).alias("file"), F.expr(parsed.record).alias("record"))
+    return good, bad.select(*origin, parsed.reason.alias("reason"))
 
 
 def _good(parsed: Parsed, of_bad: Column) -> DataFrame:
     from pyspark.sql import functions as F
 
-    judged = parsed.frame.where(F.when(F.expr(parsed.bad), of_bad).otherwise(F.expr(_KEPT)))
+    judged = parsed.frame.where(F.when(F.expr(parsed.bad), of_bad).otherwise(F.expr(_BARRIER)))
     return judged.selectExpr(*(f"{value} AS {quote_identifier(name)}" for name, value in parsed.columns.items()))
 
 
 def parse_csv(spark: SparkSession, paths: Sequence[str], schema: StructType, options: Mapping[str, str]) -> Parsed:
-    """The records of CSV files; Spark's reader finds them, as a header or a line break in quotes needs.
+    """Parse CSV files; Spark's reader finds the records, because of headers and quoted line breaks.
 
-    With a header, a file whose columns are others, or in another order, fails the action that reads it.
+    With a header, a file with other columns, or with another order of columns, fails the action that reads it.
     """
     from pyspark.sql import functions as F
     from pyspark.sql.types import CharType, StringType, StructField, StructType, VarcharType
@@ -112,11 +112,11 @@ def parse_csv(spark: SparkSession, paths: Sequence[str], schema: StructType, opt
 
 
 def parse_json(spark: SparkSession, paths: Sequence[str], schema: StructType, options: Mapping[str, str]) -> Parsed:
-    """The records of JSON files: one object a line; with ``multiLine`` a file's object, or those of its array."""
+    """Parse JSON files: one object per line; with ``multiLine`` a file's object, or the objects of its array."""
     from pyspark.sql.types import StructType
 
     texts = _texts(spark, paths, schema, options)
-    folders = [name for name in texts.columns if name not in (_FILE, _TEXT)]  # columns that are in the path
+    folders = [name for name in texts.columns if name not in (_FILE, _TEXT)]  # columns from the path
     fields = StructType([field for field in schema.fields if field.name not in folders])
     parsed = _objects(texts, fields, options) if is_true(options, "multiLine") else _lines(texts, fields, options)
     frame, row, record, broken = parsed
@@ -129,14 +129,14 @@ def parse_json(spark: SparkSession, paths: Sequence[str], schema: StructType, op
 
 
 def _texts(spark: SparkSession, paths: Sequence[str], schema: StructType, options: Mapping[str, str]) -> DataFrame:
-    """Lines, or whole files; beside them the columns that Spark finds in folders' names."""
+    """Read lines, or whole files, with the columns that Spark finds in folder names."""
     from pyspark.sql.types import StringType, StructField, StructType
 
     whole = str(is_true(options, "multiLine")).lower()
     reader = spark.read.format("text").options(**options).option("wholetext", whole)
     texts = reader.load(list(paths))
     folders = [name for name in texts.columns if name != "value"]
-    if folders:  # of the types that the schema gives them: by default Spark reads 07 as a number
+    if folders:  # with the schema's types: by default Spark reads 07 as a number
         declared = [field for field in schema.fields if field.name in folders]
         texts = reader.schema(StructType([StructField("value", StringType()), *declared])).load(list(paths))
     kind = encoding(options)
@@ -146,7 +146,7 @@ def _texts(spark: SparkSession, paths: Sequence[str], schema: StructType, option
 
 
 def _lines(texts: DataFrame, fields: StructType, options: Mapping[str, str]) -> tuple[DataFrame, str, str, str]:
-    """Each line within an array, with an end of ours: what is more or less than one object does not parse to two."""
+    """Parse each line within an array, followed by an end marker: only exactly one object gives two elements."""
     from pyspark.sql.types import ArrayType
 
     wrapped = f"""concat('{{"{_ROWS}":[', {_TEXT}, '\n,{{"{_END}":1}}]}}')"""
@@ -156,7 +156,7 @@ def _lines(texts: DataFrame, fields: StructType, options: Mapping[str, str]) -> 
 
 
 def _objects(texts: DataFrame, fields: StructType, options: Mapping[str, str]) -> tuple[DataFrame, str, str, str]:
-    """The objects of whole files; a file that does not parse is one record."""
+    """Parse the objects of whole files; a file that does not parse is one bad record."""
     from pyspark.sql.types import ArrayType
 
     array = f"btrim({_TEXT}, ' \t\r\n') LIKE '[%'"
@@ -166,17 +166,17 @@ def _objects(texts: DataFrame, fields: StructType, options: Mapping[str, str]) -
     rows = f"get({_ROWS}, 0)"
     broken = f"({_CORRUPT} IS NOT NULL OR size({_ROWS}) <> 2 OR get(get({_ROWS}, 1), 0).{_END} IS NULL)"
     broken = f"coalesce({broken} OR {rows} IS NULL, true)"
-    kept = [quote_identifier(name) for name in texts.columns]
+    given = [quote_identifier(name) for name in texts.columns]
     each = f"explode(IF({broken}, array(get({rows}, -1)), {rows})) AS {_ROW}"
-    frame = frame.selectExpr(*kept, f"{broken} AS {_CORRUPT}", each)
+    frame = frame.selectExpr(*given, f"{broken} AS {_CORRUPT}", each)
     return frame, _ROW, f"IF({_CORRUPT}, {_TEXT}, coalesce(to_json({_ROW}), 'null'))", _CORRUPT
 
 
 def _parsed(texts: DataFrame, wrapped: str, kind: DataType, options: Mapping[str, str]) -> DataFrame:
-    """Columns ``_ROWS`` and ``_CORRUPT`` beside each text that holds anything.
+    """Add the columns ``_ROWS`` and ``_CORRUPT`` to each text that is not blank.
 
-    A generator, so that Spark parses once for all uses. Blank texts go in it as well: each further step of a plan costs
-    a branch about 40 ms before the first row.
+    A generator makes Spark parse once for all uses. It also removes blank texts, because each additional step of a plan
+    costs a branch about 40 ms before the first row.
     """
     from pyspark.sql import functions as F
     from pyspark.sql.types import StringType, StructType
@@ -193,7 +193,7 @@ def _ended(fields: StructType) -> StructType:
 
 
 def _of_parser(options: Mapping[str, str]) -> dict[str, str]:
-    """Options of the parser, without those of how a file is cut into records. Not empty: then Spark prunes fields."""
+    """Return the parser's options, without those that split records. Never empty, or Spark would prune fields."""
     of_file = {"multiline", "linesep", "encoding", "charset"}
     return {name: value for name, value in options.items() if name.lower() not in of_file} | _PERMISSIVE
 
@@ -218,13 +218,13 @@ def _json_reason(
 
 
 def _missing(nulls: Sequence[tuple[str, str]]) -> str:
-    """Which columns that are NOT NULL hold a null."""
+    """Return SQL that lists the NOT NULL columns that hold a null."""
     named = ", ".join(f"IF({test}, {quote_literal(name)}, NULL)" for test, name in nulls)
     return f"concat('missing or null: ', concat_ws(', ', {named or 'NULL'}))"
 
 
 def require(frame: DataFrame, name: str, schema: StructType) -> DataFrame:
-    """The frame, failing where a column that the schema declares NOT NULL is null: Spark's readers do not check it."""
+    """Return the frame with a check that fails at a null in a NOT NULL column; Spark's readers do not check it."""
     nulls = list(_nulls(schema, {field: quote_identifier(field) for field in schema.names}))
     if not nulls:
         return frame
@@ -235,7 +235,7 @@ def require(frame: DataFrame, name: str, schema: StructType) -> DataFrame:
 
 
 def _nulls(schema: StructType, columns: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Tests of nulls where the schema declares NOT NULL, and what to call each: ``trip.fare``, ``stops[].at``."""
+    """Yield a test for each null that the schema forbids, and the name to report: ``trip.fare``, ``stops[].at``."""
     for field in schema.fields:
         yield from _of_field(columns[field.name], field.dataType, field.name, nullable=field.nullable)
 

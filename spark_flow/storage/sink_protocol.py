@@ -1,4 +1,4 @@
-"""What a sink is, and what it is told about the write that it shall do."""
+"""The protocol of sinks, and the intent that describes a write."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Intent:
-    """The right to do one node's action, and its name for all time.
+    """One intended write of a node, with its permanent identity.
 
     Attributes:
         revision: Higher for each new intent of (pipeline, node, key); the same for a retry of one.
-        completeness: Of the fan-ins that the frame comes from; a part of the tag.
+        completeness: The fan-ins that the frame is computed from; a part of the tag.
         mark: Called as ``mark("before_commit")`` and ``mark("after_commit")``, so that tests can end the
-            process just there.
+            process at these points.
     """
 
     pipeline: str
@@ -37,44 +37,44 @@ class Intent:
 
     @property
     def is_approximate(self) -> bool:
-        """Whether a branch is missing that the frame should be made of."""
+        """Whether a branch that the frame is computed from is missing."""
         return any(part.is_approximate for part in self.completeness)
 
     @property
     def app_id(self) -> str:
-        """Delta's ``txnAppId``: one per pipeline, node and key, never the date as version."""
+        """Delta's ``txnAppId``: one per pipeline, node and key."""
         return app_id(self.pipeline, self.node, self.key)
 
     @property
     def tag(self) -> str:
-        """What proves in a table's history who wrote a commit (Delta's ``userMetadata``), as JSON."""
+        """The tag that identifies a commit's writer in a table's history (Delta's ``userMetadata``), as JSON."""
         return self.tagged({})
 
     def tagged(self, more: Mapping[str, Any]) -> str:
-        """The tag with more facts."""
+        """Return the tag with additional facts."""
         return json.dumps({"spark_flow": {**self.facts, **more}}, sort_keys=True)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Who writes, and how complete it is."""
+        """The writer's identity, and the completeness of its inputs."""
         names = ("pipeline", "key", "generation", "node", "revision", "attempt", "run_id")
-        place = {name: getattr(self, name) for name in names}
-        return place | ({"completeness": [part.facts for part in self.completeness]} if self.completeness else {})
+        identity = {name: getattr(self, name) for name in names}
+        return identity | ({"completeness": [part.facts for part in self.completeness]} if self.completeness else {})
 
 
 def app_id(pipeline: str, node: str, key: str) -> str:
-    """Delta's application id of a node and key."""
+    """Return Delta's application id of a node and key."""
     return f"{pipeline}/{node}/{key}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """What an action did.
+    """The result of a write.
 
     Attributes:
-        rows: Rows written, as the target itself counts them.
-        reason: In words, as ``written at version 3``.
-        detail: What a later attempt needs to prove or read it.
+        rows: Rows written, as counted by the target itself.
+        reason: A text for people, for example ``written at version 3``.
+        detail: What a later attempt needs to verify or read it.
     """
 
     rows: int | None = None
@@ -87,11 +87,11 @@ class Held:
     """What a target holds now of a recorded write.
 
     Attributes:
-        revision: The one that it remembers, 0 for none.
-        rows: The key's rows; ``None`` where they cannot be counted without Spark.
-        differs: Why it cannot hold what was written; empty if nothing says so.
-        unknown: Why nothing can be said of its rows without reading them by Spark; empty if nothing says so.
-        by: The engine that counted the rows by a predicate of Spark's; empty if no predicate was needed.
+        revision: The revision that it remembers, or 0.
+        rows: The number of the key's rows; ``None`` if they cannot be counted without Spark.
+        differs: Why it cannot hold what was written; empty if there is no sign of that.
+        unknown: Why its rows cannot be compared without reading them with Spark; empty if they can.
+        by: The engine that counted the rows with one of Spark's predicates; empty if no predicate was needed.
     """
 
     revision: int
@@ -102,34 +102,34 @@ class Held:
 
 
 class Sink(Protocol):
-    """Where a frame goes, once for each revision."""
+    """A target that a frame is written to, once for each revision."""
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The places that it writes to: no two nodes of a run may write to one."""
+        """The paths that it writes to; two nodes of a run must not write to the same path."""
 
     @property
     def fingerprint(self) -> str:
         """A hash of the sink's settings."""
 
     def remembered(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:
-        """The last revision that the target itself remembers of this id, 0 for none.
+        """Return the last revision that the target itself remembers for this id, or 0.
 
         Args:
-            app_id: Of the pipeline, node and key.
+            app_id: The id of the pipeline, node and key.
             key: The run's key.
-            written: A recorded write's detail: where a sink has several places, only the one that it went to is asked.
+            written: A recorded write's detail; a sink with several paths then checks only the one that it went to.
         """
 
     def admit(self, intent: Intent) -> None:
-        """Refuse a write that could duplicate rows, before any work is done.
+        """Validate an intent before any work is done: a write that could duplicate rows is refused.
 
         Raises:
-            CannotReplace: The revision must replace rows and the sink cannot.
+            CannotReplace: The revision must replace rows, and the sink cannot do that.
         """
 
     def write(self, frame: DataFrame, intent: Intent) -> Written:
-        """Write the frame under the intent's revision; a revision that is there already is not written again.
+        """Write the frame under the intent's revision; a revision that the target already has is not written again.
 
         Raises:
             WriteNotProved: The target does not hold what was written.
@@ -142,12 +142,12 @@ UNTOLD = "all, as far as its sink tells"
 
 @runtime_checkable
 class TellsRows(Protocol):
-    """A sink that tells which rows it replaces: then runs of several keys are known not to meet in one place."""
+    """A sink that declares which rows it replaces, so that runs of several keys are known not to conflict."""
 
     def replaces(self, key: str) -> Mapping[str, str]:
-        """What a key's write replaces, by place: ``""`` (nothing), ``"all"``, or words that name the rows."""
+        """Return what a key's write replaces, by path: ``""`` (nothing), ``"all"``, or a text that identifies rows."""
 
 
 def replaces(sink: Sink, key: str) -> Mapping[str, str]:
-    """What a key's write to any sink replaces, by place; a sink that does not tell may replace all that is there."""
+    """Return what a key's write to any sink replaces, by path; a sink that does not declare it may replace all rows."""
     return sink.replaces(key) if isinstance(sink, TellsRows) else dict.fromkeys(sink.paths, UNTOLD)

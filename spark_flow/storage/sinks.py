@@ -1,4 +1,4 @@
-"""Sinks by the name of their format; an installed package may bring formats of its own."""
+"""Create sinks by the name of their format; installed packages can add formats."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ FORMATS: Mapping[str, Callable[..., Sink]] = {
 
 
 def sink(format: str, path: str, **settings: Any) -> Sink:  # noqa: A002 - Spark's own word
-    """A sink of a format: ``delta``, ``csv``, ``json``, ``parquet``, or one of an installed package.
+    """Return a sink of a format: ``delta``, ``csv``, ``json``, ``parquet``, or one of an installed package.
 
     >>> lake = sink("delta", "out/lake", partition_by="date")
 
-    A package brings a format by an entry point of the group ``spark_flow.sinks``: the format's name, and a function
+    A package adds a format with an entry point in the group ``spark_flow.sinks``: the format's name, and a function
     ``(path, **settings)`` that returns a ``spark_flow.storage.sink_protocol.Sink``.
 
     Args:
         format: The format's name.
         path: A path or URI.
-        **settings: Those of the format's own function, as ``partition_by`` and ``options``.
+        **settings: Arguments of the format's own function, for example ``partition_by`` and ``options``.
 
     Raises:
         UnknownFormat: There is no such format.
@@ -44,11 +44,11 @@ def sink(format: str, path: str, **settings: Any) -> Sink:  # noqa: A002 - Spark
     if format in FORMATS:
         return FORMATS[format](path, **settings)
     for found in entry_points(group=GROUP, name=format):
-        made: Sink = found.load()(path, **secrets.resolved(settings))  # it knows nothing of our references
+        made: Sink = found.load()(path, **secrets.resolved(settings))  # it does not know our references
         return made
     raise UnknownFormat(format, sink_formats())
 
 
 def sink_formats() -> tuple[str, ...]:
-    """The formats that ``sink`` knows."""
+    """Return the formats that ``sink`` accepts."""
     return (*FORMATS, *sorted({found.name for found in entry_points(group=GROUP)} - set(FORMATS)))

@@ -1,4 +1,4 @@
-"""Where frames come from: Delta tables, Parquet, JSON and CSV files."""
+"""Sources of frames: Delta tables, Parquet, JSON and CSV files."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ BadRecordPolicy = Literal["fail", "quarantine"]
 
 @dataclass(frozen=True)
 class Source:
-    """Data to read; make one with ``spark_flow.source``.
+    """Data to read; create one with ``spark_flow.source``.
 
     Attributes:
         format: ``delta``, ``parquet``, ``json`` or ``csv``.
         path: A path or URI; with ``{branch}`` in it, one folder for each of ``branches``.
-        schema: The columns; those that are NOT NULL must be in every record of a JSON or CSV file.
-        branches: The folders that must all be there.
-        bad_records: ``fail`` the node that meets a record which is not by the schema, or set it aside in
-            ``<state>/quarantine/<pipeline>`` (JSON and CSV).
-        options: Options of Spark's reader. ``${oc.env:NAME}`` in one is looked up when the source is read.
-        version: A Delta table's version; ``None`` pins the one that the generation's first read finds.
-        per_key: Whether the path is another one for each key. What is missing there has not arrived yet (exit code
-            75); at a fixed path it is a failure. With ``branches`` it is so in any case.
+        schema: The columns; those that are NOT NULL must have a value in every record.
+        branches: The branches, whose folders must all exist.
+        bad_records: What to do with a record that does not match the schema: ``fail`` the node that reads it, or
+            ``quarantine`` it, that is, set it aside in ``<state>/quarantine/<pipeline>`` (JSON and CSV).
+        options: Options of Spark's reader. ``${oc.env:NAME}`` in an option is resolved when the source is read.
+        version: A Delta table's version; ``None`` pins the newest one at the generation's first read.
+        per_key: Whether the path depends on the key. Missing data has then not arrived yet (exit code 75); at a fixed
+            path it is a failure. With ``branches``, missing data has never arrived yet.
     """
 
     format: Format
@@ -55,25 +55,25 @@ class Source:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the source's settings; not of credentials, nor of its data, which a retry takes as it is."""
+        """A hash of the source's settings, without credentials and without its data, which a retry takes as it is."""
         schema = self.schema if self.schema is None or isinstance(self.schema, str) else self.schema.json()
         options = secrets.shown(self.options)
         return fingerprint.of((self.format, self.paths, schema, self.bad_records, options, self.version))
 
     @property
     def read_options(self) -> dict[str, str]:
-        """The options with what ``${oc.env:NAME}`` in them stands for now; for Spark alone, and recorded nowhere."""
+        """The options with the current values of ``${oc.env:NAME}``; only for Spark, and never recorded."""
         return dict(secrets.resolved(dict(self.options)))
 
     def branch(self, name: str) -> Source:
-        """The same source with one branch alone."""
+        """Return the same source with only this branch."""
         return dataclasses.replace(self, branches=(name,))
 
     @property
     def paths(self) -> tuple[str, ...]:
         """The folders or files to read, absolute."""
-        places = [self.path.replace("{branch}", b) for b in self.branches] if self.branches else [self.path]
-        return tuple(files.absolute(place) for place in places)
+        paths = [self.path.replace("{branch}", b) for b in self.branches] if self.branches else [self.path]
+        return tuple(files.absolute(path) for path in paths)
 
 
 def source(
@@ -87,11 +87,11 @@ def source(
     version: int | None = None,
     per_key: bool = False,
 ) -> Source:
-    """Data to read; see ``Source``. A schema may be a DDL string, as ``"id INT NOT NULL, name STRING"``.
+    """Return a source; see ``Source``. A schema may be a DDL string: ``"id INT NOT NULL, name STRING"``.
 
     Raises:
-        InvalidArgument: There are branches, and no ``{branch}`` in the path: each would be all of the data. Or settings
-            that do not go together, as ``bad_records="quarantine"`` without a schema.
+        InvalidArgument: There are branches but no ``{branch}`` in the path, so each branch would be all of the data. Or
+            settings conflict, for example ``bad_records="quarantine"`` without a schema.
     """
     if branches and "{branch}" not in path:
         raise InvalidArgument("source", f"branches, and path {path!r}", "{branch} in the path, for a branch's name")
@@ -104,14 +104,14 @@ def source(
 
 
 def check_present(name: str, source: Source) -> list[fs.FileInfo]:
-    """The files of a source; it is refused where not all of its folders or files are there, naming each.
+    """Check that all folders or files of a source exist.
 
     Returns:
-        Its files; none of a table, nor of a path that is a pattern: Spark itself says what it did not find.
+        Its files; empty for a table and for a path that is a pattern, where Spark itself reports what is missing.
 
     Raises:
-        MissingInput: See above.
-        NotArrived: The same, of a source whose path is another one for each key or branch: it may come yet.
+        MissingInput: Some are missing; the error lists them.
+        NotArrived: Some are missing from a path that depends on the key or branch: they may arrive later.
     """
     if source.format == "delta":
         missing, found = [path for path in source.paths if open_table(path) is None], []
@@ -127,25 +127,25 @@ def check_present(name: str, source: Source) -> list[fs.FileInfo]:
 
 
 def absent(name: str, source: Source, missing: Sequence[str]) -> MissingInput | NotArrived:
-    """The error for what is missing of a source: a fault where its path is fixed, else it has not arrived."""
+    """Return the error for missing data of a source: a failure if its path is fixed, else it has not arrived."""
     return NotArrived(name, missing) if source.per_key or source.branches else MissingInput(name, missing)
 
 
 def _is_pattern(path: str) -> bool:
-    """Whether a path stands for several: not where a file or folder has that very name."""
+    """Whether a path is a pattern; a path that exists under exactly this name is not."""
     return any(c in path for c in "*?[{") and not files.exists(path)
 
 
-def _places(source: Source) -> list[str]:
-    """A source's paths for Spark."""
+def _spark_paths(source: Source) -> list[str]:
+    """Return a source's paths for Spark."""
     return [files.for_spark(path) if _is_pattern(path) else files.for_spark_files(path) for path in source.paths]
 
 
 def current_version(name: str, source: Source) -> int:
-    """The version of a Delta source to pin: the one asked for, else the newest.
+    """Return the version of a Delta source to pin: the requested one, else the newest.
 
     Raises:
-        MissingInput: There is no such table.
+        MissingInput, NotArrived: The table is missing.
     """
     table = open_table(source.path)
     if table is None:
@@ -154,17 +154,17 @@ def current_version(name: str, source: Source) -> int:
 
 
 def schema_of(source: Source, spark: Callable[[], SparkSession] | None = None) -> StructType | None:
-    """The columns of the frame that a read of the source gives.
+    """Return the columns of the frame that the source is read as.
 
-    Metadata tells them where it is exact: a declared schema, a Delta table's log, the footer of Parquet that Spark
-    wrote. Else Spark says, with the source's own options: for JSON and CSV without a schema it reads the data.
+    They come from metadata where that is exact: a declared schema, a Delta table's log, the footer of Parquet that
+    Spark wrote. Otherwise Spark infers them with the source's own options; without a schema it reads JSON and CSV data.
 
     Args:
         source: The source.
-        spark: Makes the session, should it be needed; without it what only Spark can tell is ``None``.
+        spark: Creates the session if it is needed; without it, the result is ``None`` if only Spark knows it.
 
     Raises:
-        MissingInput, NotArrived: The source is not there.
+        MissingInput, NotArrived: The source is missing.
     """
     found = _declared(source) if source.schema is not None else None
     if found is None:
@@ -178,7 +178,7 @@ def schema_of(source: Source, spark: Callable[[], SparkSession] | None = None) -
 
 
 def _declared(source: Source) -> StructType | None:
-    """The schema as it was given, unless the frame has more or other columns: of folders' names, or CHAR as text."""
+    """Return the declared schema, unless the frame can have other columns: from folder names, or CHAR as text."""
     schema = columns_of(source)
     return None if _has_partitions(source) or "char(" in schema.simpleString() else schema
 
@@ -191,7 +191,7 @@ def _of_metadata(source: Source) -> StructType | None:
             table = DeltaTable(files.for_deltalake(source.path), version=source.version)
             return StructType.fromJson(json.loads(table.schema().to_json()))
         except Exception:
-            return None  # of a feature that only Spark reads
+            return None  # the table has a feature that only Spark reads
     if source.format != "parquet" or source.options or len(source.paths) > 1 or _is_pattern(source.path):
         return None
     storage, inner = files.of(source.paths[0])
@@ -205,7 +205,7 @@ def _of_metadata(source: Source) -> StructType | None:
 
 
 def _has_partitions(source: Source) -> bool:
-    """Whether folders within the source may be columns, as ``hour=05``."""
+    """Whether folders within the source may be columns, for example ``hour=05``."""
     if any(_is_pattern(path) for path in source.paths):
         return True
     return any(
@@ -214,25 +214,25 @@ def _has_partitions(source: Source) -> bool:
 
 
 def read_delta(spark: SparkSession, source: Source, version: int) -> DataFrame:
-    """A Delta source as it was at a version."""
+    """Read a Delta source at a version."""
     reader = spark.read.format("delta").options(**source.read_options).option("versionAsOf", version)
     return reader.load(files.for_spark(source.path))
 
 
 def read_files(spark: SparkSession, name: str, source: Source) -> DataFrame:
-    """A source of files; a bad record fails the action that meets it (``bad_records: fail``)."""
-    places = _places(source)
+    """Read a source of files; a bad record fails the action that reads it (``bad_records: fail``)."""
+    paths = _spark_paths(source)
     if source.schema is None:
-        return _unjudged(spark, source, places)
+        return _unchecked(spark, source, paths)
     if source.format == "parquet":
         schema = columns_of(source)
-        frame = spark.read.format(source.format).options(**source.read_options).schema(schema).load(places)
+        frame = spark.read.format(source.format).options(**source.read_options).schema(schema).load(paths)
         return records.require(frame, name, schema)
     return records.accept(_parsed(spark, source), name)
 
 
 def split_bad_records(spark: SparkSession, source: Source) -> tuple[DataFrame, DataFrame]:
-    """The records that are by the schema, and the others.
+    """Read a source of files, and split off the records that do not match the schema.
 
     Returns:
         The good frame with the schema's columns, and a frame ``file: string, record: string, reason: string``.
@@ -242,29 +242,29 @@ def split_bad_records(spark: SparkSession, source: Source) -> tuple[DataFrame, D
 
 def _parsed(spark: SparkSession, source: Source) -> records.Parsed:
     parse = records.parse_csv if source.format == "csv" else records.parse_json
-    return parse(spark, _places(source), columns_of(source), source.read_options)
+    return parse(spark, _spark_paths(source), columns_of(source), source.read_options)
 
 
-def _unjudged(spark: SparkSession, source: Source, places: Sequence[str]) -> DataFrame:
-    """Files as Spark reads them; those of CSV must all have one header, since Spark takes columns by position."""
+def _unchecked(spark: SparkSession, source: Source, paths: Sequence[str]) -> DataFrame:
+    """Read files as Spark does; CSV files must all have the same header, since Spark takes columns by position."""
     reader = spark.read.format(source.format).options(**source.read_options)
     if source.format != "csv" or not is_true(source.read_options, "header"):
-        return reader.load(list(places))
-    frame = reader.option("enforceSchema", "false").load(list(places))
-    if not _made_up(frame.columns):
+        return reader.load(list(paths))
+    frame = reader.option("enforceSchema", "false").load(list(paths))
+    if not _generated(frame.columns):
         return frame
-    # A header with a blank or a name twice: Spark gives names of its own, which its check then misses in the file.
-    return reader.option("enforceSchema", "true").load(list(places))
+    # A header with a blank or duplicate name: Spark generates names, which its check then does not find in the file.
+    return reader.option("enforceSchema", "true").load(list(paths))
 
 
-def _made_up(names: Sequence[str]) -> bool:
-    """Whether names are Spark's own, ``_c1`` or ``id0`` and ``id2``."""
+def _generated(names: Sequence[str]) -> bool:
+    """Whether Spark generated some of the names, like ``_c1``, or ``id0`` and ``id2``."""
     plain = [name.removesuffix(str(at)) for at, name in enumerate(names) if name.endswith(str(at))]
     return "_c" in plain or len(set(plain)) < len(plain)
 
 
 def columns_of(source: Source) -> StructType:
-    """The schema; a DDL string is parsed by the session, so not before there is one."""
+    """Return the schema; a DDL string is parsed by the session, which must exist by then."""
     from pyspark.sql.types import StructType
 
     if source.schema is None:

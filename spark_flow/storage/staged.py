@@ -1,4 +1,4 @@
-"""Private staging: a partial key stays in a table of its own until it is complete (the book's section 3.2)."""
+"""Private staging: a partial key stays in a private table until it is complete (the book's section 3.2)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StagedSink:
-    """A public sink for complete keys and a private one for partial keys; make one with ``spark_flow.staged``."""
+    """A public sink for complete keys and a private one for partial keys; create one with ``spark_flow.staged``."""
 
     public: Sink
     private: Sink
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Both places."""
+        """The paths of both sinks."""
         return (*self.public.paths, *self.private.paths)
 
     @property
@@ -35,26 +35,26 @@ class StagedSink:
         return fingerprint.combine("staged", self.public.fingerprint, self.private.fingerprint)
 
     def replaces(self, key: str) -> Mapping[str, str]:
-        """What both replace; see ``port.TellsRows``."""
+        """Return what a write to both sinks replaces; see ``TellsRows``."""
         return {**sink_protocol.replaces(self.public, key), **sink_protocol.replaces(self.private, key)}
 
     def remembered(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:
-        """The newer of the revisions that both remember; of a recorded write, what its own place remembers."""
-        if written is not None:  # staging that was emptied remembers the revision as well: it proves nothing
+        """Return the newer revision of both sinks; for a recorded write, that of the sink that it went to."""
+        if written is not None:  # a private sink that was emptied remembers the revision as well
             sink = self.private if written.get("staged") else self.public
             return sink.remembered(app_id, key, written)
         return max(sink.remembered(app_id, key) for sink in (self.public, self.private))
 
     def admit(self, intent: Intent) -> None:
-        """Refuse sinks that cannot replace a key's rows, from the first revision on: staging will be emptied."""
+        """Refuse sinks that cannot replace a key's rows, from the first revision on: staging is emptied later."""
         later = dataclasses.replace(intent, revision=max(intent.revision, 2))
         self.public.admit(later)
         self.private.admit(later)
 
     def write(self, frame: DataFrame, intent: Intent) -> Written:
-        """A partial key to the private sink; a complete one to the public sink in one commit, the private then emptied.
+        """Write a partial key to the private sink; a complete one to the public sink, then empty the private one.
 
-        Killed between the two, the retry finds the public commit and empties the private sink.
+        After a kill between the two, the retry finds the public commit and empties the private sink.
         """
         if intent.is_approximate:
             written = self.private.write(frame, intent)
@@ -67,13 +67,13 @@ class StagedSink:
 
 
 def staged(public: Sink, private: Sink) -> StagedSink:
-    """A sink whose partial keys are kept private: readers of ``public`` see a key only when all branches arrived.
+    """Return a sink that keeps partial keys private: ``public`` holds a key only once all branches have arrived.
 
     >>> write(run, "lake", cube, staged(delta("out/cube", partition_by="date"),
     ...                                 delta("private/cube", partition_by="date")))  # doctest: +SKIP
 
     Args:
-        public: Where complete keys go.
-        private: Where a key stays while a branch is missing.
+        public: The sink for complete keys.
+        private: The sink for a key while a branch is missing.
     """
     return StagedSink(public, private)

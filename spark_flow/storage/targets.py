@@ -1,4 +1,4 @@
-"""What the targets of recorded writes remember themselves, found by what was recorded of them; without Spark."""
+"""Look up the revisions that the targets of recorded writes remember, without Spark."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 
 def newer(pipeline: str, key: str, recorded: Mapping[str, Recorded]) -> Iterator[tuple[str, int]]:
-    """The nodes whose target remembers a higher revision than the ledger: then the ledger is old.
+    """Find the nodes whose target remembers a higher revision than the ledger, which proves that the ledger is old.
 
     Args:
-        pipeline: Whose writes they are.
+        pipeline: The pipeline that wrote.
         key: The unit of work.
-        recorded: By node, the highest revision of the ledger, and what was recorded with the last write.
+        recorded: By node, the highest revision in the ledger, and the detail of the last write.
 
     Yields:
-        The node, and the revision that its target remembers. A target that cannot be looked at proves nothing.
+        The node, and the revision that its target remembers. A target that cannot be read is skipped.
     """
     opened = functools.cache(delta.open_table)  # many nodes may write to one table
     for node, (known, detail) in recorded.items():
         try:
             there = _remembered(pipeline, app_id(pipeline, node, key), detail, opened)
         except (OSError, SparkFlowError, ValueError, KeyError, TypeError, DeltaError):
-            continue  # the sink says what is wrong, when it is its turn
+            continue  # the sink reports the problem when it is used
         if there > known:
             yield node, there
 

@@ -1,4 +1,4 @@
-"""Constraints of Delta tables, as Delta's errors report that a row breaks one.
+"""Convert Delta's errors about rows that violate a constraint of a table.
 
 https://docs.delta.io/latest/delta-constraints.html
 """
@@ -19,7 +19,7 @@ _NOT_NULL = re.compile(r"NOT NULL constraint violated for column: (\S+?)\.\s")
 
 
 def as_violation(error: BaseException, node: str, path: str, schema: StructType) -> ConstraintViolated | None:
-    """The constraint that Delta's error reports, ``None`` when it reports something else."""
+    """Return the constraint that Delta's error reports; ``None`` if it reports something else."""
     text = str(error)
     check = _CHECK.search(text)
     if check:
@@ -32,7 +32,7 @@ def as_violation(error: BaseException, node: str, path: str, schema: StructType)
 
 
 def _shown(value: str, kind: str) -> str:
-    """A value as people write it: Delta reports dates in days and timestamps in microseconds since 1970."""
+    """Format a value for people: Delta reports dates in days and timestamps in microseconds since 1970."""
     if not re.fullmatch(r"-?\d+", value):
         return value
     if kind == "date":

@@ -1,4 +1,4 @@
-"""Pure transforms, ``DataFrame -> DataFrame``: from any notebook, classic or Spark Connect, with no run."""
+"""Pure transforms, ``DataFrame -> DataFrame``, that need no run; for classic and Spark Connect sessions."""
 
 from spark_flow.transforms.completeness import with_completeness
 from spark_flow.transforms.join import join_all

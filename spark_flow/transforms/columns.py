@@ -1,4 +1,4 @@
-"""What the transforms over several frames ask of their columns."""
+"""Column checks shared by the transforms that combine frames."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ Fold = Callable[[str], str]
 
 def is_frame(value: Any) -> TypeIs[DataFrame]:
     """Whether a value is a DataFrame."""
-    # Classic and Connect frames share no importable base that is cheap to load; both can do this.
+    # Classic and Connect frames share no base class that is cheap to import; both have these attributes.
     return hasattr(value, "schema") and hasattr(value, "sparkSession")
 
 
 def check_frame(name: str, value: Any) -> None:
-    """Refuse what is no DataFrame.
+    """Check that a value is a DataFrame.
 
     Raises:
-        NotADataFrame: See above.
+        NotADataFrame: The value is something else.
     """
     if not is_frame(value):
         raise NotADataFrame(name, value)
 
 
 def named(frames: Mapping[str, DataFrame] | Sequence[DataFrame]) -> dict[str, DataFrame]:
-    """Frames by name; those that have none are named by their place."""
+    """Return frames by name; frames of a sequence are named by their position."""
     return dict(frames) if isinstance(frames, Mapping) else {str(at): frame for at, frame in enumerate(frames)}
 
 
 def folding(spark: SparkSession) -> Fold:
-    """How a session compares names: ``str``, or ``str.lower`` where case does not count (the default)."""
+    """Return how a session compares names: ``str``, or ``str.lower`` if case does not count (the default)."""
     sensitive = str(spark.conf.get("spark.sql.caseSensitive", "false")).lower() == "true"
     return str if sensitive else str.lower
 
 
 def unique_columns(branch: str, names: Sequence[str], fold: Fold) -> None:
-    """Refuse a frame in which a name stands for two columns.
+    """Check that a frame does not have two columns of the same name.
 
     Raises:
-        AmbiguousColumns: See above.
+        AmbiguousColumns: Two columns have the same name.
     """
     folded = [fold(name) for name in names]
     if len(set(folded)) < len(folded):
@@ -55,7 +55,7 @@ def unique_columns(branch: str, names: Sequence[str], fold: Fold) -> None:
 
 
 def same_type(one: DataType, other: DataType) -> bool:
-    """Whether two types are the same but for nullability, at any depth."""
+    """Whether two types are equal, ignoring nullability at any depth."""
     if type(one) is not type(other):
         return False
     return one == other or _without_nullability(one) == _without_nullability(other)

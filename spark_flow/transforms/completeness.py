@@ -1,4 +1,4 @@
-"""Whether a frame holds all that it should: completeness as a column (the book's section 3.2)."""
+"""Completeness as a column of a frame (the book's section 3.2)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def with_completeness(
     arrived: Collection[Any] | None = None,
     column: str = IS_APPROXIMATE,
 ) -> DataFrame:
-    """The frame with a column ``is_approximate: boolean``, false on every row if all expected branches arrived.
+    """Add a column ``is_approximate: boolean``, which is false on every row if all expected branches arrived.
 
-    What arrived is read from the rows, by the column that names each row's branch, or is told.
+    The arrived branches are either read from the rows (``by``) or passed in (``arrived``).
 
     >>> hours = with_completeness(hours, expected=range(5, 24), by="hour")  # doctest: +SKIP
     >>> cube = with_completeness(cube, hours.expected, arrived=hours.arrived)  # doctest: +SKIP
@@ -34,15 +34,15 @@ def with_completeness(
     Args:
         frame: Any frame.
         expected: The branches that should be there, as values of the column ``by``.
-        by: The column that names a row's branch. The frame is then read twice; a branch without rows is missing.
-        arrived: The branches that arrived; the frame is read once, and an empty branch has arrived.
+        by: The column that names a row's branch. The frame is read twice, and a branch without rows is missing.
+        arrived: The branches that arrived. The frame is read once, and a branch without rows can have arrived.
         column: The new column's name.
 
     Raises:
-        NoBranches: Nothing is expected.
-        NotADataFrame: The frame is something else.
-        ColumnClash: The frame has such a column already.
-        MissingColumns: There is no column ``by``.
+        NoBranches: ``expected`` is empty.
+        NotADataFrame: ``frame`` is not a DataFrame.
+        ColumnClash: The frame already has a column of this name.
+        MissingColumns: The frame has no column ``by``.
         TypeError: Not exactly one of ``by`` and ``arrived`` was given.
     """
     from pyspark.sql import functions as F

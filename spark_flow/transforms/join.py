@@ -1,4 +1,4 @@
-"""Frames one beside another: the horizontal fan-in (the book's section 3.1)."""
+"""Join frames side by side: the horizontal fan-in (the book's section 3.1)."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ def join_all(
     clash: Clash = "refuse",
     allow_duplicates: bool = False,
 ) -> DataFrame:
-    """The rows of the first frame, or fewer, with the columns of all others.
+    """Join frames: the rows of the first one with the columns of all others.
 
-    Nothing is computed. A key that stands twice in a frame other than the first would multiply rows; the action
-    that meets one fails and names frame and key (a key with a null never joins and is no duplicate).
+    Lazy: no Spark job runs. A duplicate key in a frame other than the first would multiply rows; the action that finds
+    one fails and names the frame and the key (a key with a null never matches and is not a duplicate).
 
     >>> wide = join_all({"flights": f, "weather": w}, on=["origin", "time_hour"], how="left")  # doctest: +SKIP
 
     Args:
-        frames: By name, the one whose rows are kept first.
-        on: The key columns; or, for each frame but the first, its own.
-        how: ``inner``: only rows that have a match in every frame; ``left``: all rows of the first.
-        clash: What to do with a column, other than a key, that stands in two frames: ``refuse`` it, or ``prefix``
-            it by its frame's name, ``weather_year``. The first frame's columns keep their names.
-        allow_duplicates: Let keys that are not unique multiply rows, as a plain join does.
+        frames: Frames by name; the first one provides the rows.
+        on: The key columns of all frames; or a mapping from each frame but the first to its own key columns.
+        how: ``inner`` returns rows that have a match in every frame, ``left`` all rows of the first frame.
+        clash: What to do with a column, other than a key, that two frames have: ``refuse`` it, or ``prefix`` it with
+            its frame's name, as in ``weather_year``. The first frame's columns keep their names.
+        allow_duplicates: Allow duplicate keys to multiply rows, as in a plain join.
 
     Raises:
-        NoBranches: There is no frame.
-        NotADataFrame: One is something else.
-        MissingColumns: A frame lacks a key column.
-        TypeConflict: A key column has two types.
-        ColumnClash: A column stands in two frames.
+        NoBranches: ``frames`` is empty.
+        NotADataFrame: A value is not a DataFrame.
+        MissingColumns: A key column is missing from a frame.
+        TypeConflict: A key column has different types in two frames.
+        ColumnClash: Two frames have the same column.
     """
     if not frames:
         raise NoBranches("join_all")
@@ -69,7 +69,7 @@ def join_all(
 
 
 def as_duplicate_keys(error: BaseException) -> DuplicateKeys | None:
-    """The key that stood twice in a join, ``None`` when Spark's error tells of something else."""
+    """Return the duplicate key that Spark's error reports; ``None`` if it reports something else."""
     found = re.search(re.escape(_MARK) + r" \[(.*?)\] ([^\n]*)", str(error))
     return DuplicateKeys(found[1], found[2].split(" SQLSTATE:")[0].strip()) if found else None
 
@@ -79,16 +79,16 @@ def _keys(on: On, name: str, frame: DataFrame, fold: Fold) -> list[str]:
     listed = [keys] if isinstance(keys, str) else list(keys)
     if not listed:
         raise MissingColumns(name, ["a key column (name one in on=)"], frame.columns)
-    lacking = [key for key in listed if fold(key) not in {fold(c) for c in frame.columns}]
-    if lacking:
-        raise MissingColumns(name, lacking, frame.columns)
+    missing = [key for key in listed if fold(key) not in {fold(c) for c in frame.columns}]
+    if missing:
+        raise MissingColumns(name, missing, frame.columns)
     return listed
 
 
 def _renamed(
     frames: Mapping[str, DataFrame], keys: Mapping[str, Sequence[str]], clash: str, fold: Fold
 ) -> dict[str, dict[str, str]]:
-    """For each frame but the first, its columns other than keys, with the name that each gets."""
+    """Return, for each frame but the first, the new names of its columns other than keys."""
     first, *others = frames
     values = {n: [c for c in frames[n].columns if fold(c) not in {fold(k) for k in keys[n]}] for n in others}
     holders: dict[str, list[str]] = {fold(c): [first] for c in frames[first].columns}
@@ -109,9 +109,9 @@ def _renamed(
 
 def _check_keys(first: str, left: DataFrame, name: str, right: DataFrame, keys: Sequence[str], fold: Fold) -> None:
     types = [{fold(f.name): f.dataType for f in frame.schema.fields} for frame in (left, right)]
-    lacking = [key for key in keys if fold(key) not in types[0]]
-    if lacking:
-        raise MissingColumns(first, lacking, left.columns)
+    missing = [key for key in keys if fold(key) not in types[0]]
+    if missing:
+        raise MissingColumns(first, missing, left.columns)
     for key in keys:
         one, other = (known[fold(key)] for known in types)
         if not same_type(one, other):
@@ -119,7 +119,7 @@ def _check_keys(first: str, left: DataFrame, name: str, right: DataFrame, keys: 
 
 
 def _one_per_key(name: str, frame: DataFrame, keys: Sequence[str]) -> DataFrame:
-    """The frame, failing where a key stands twice; found while the join is computed, in the data that it joins."""
+    """Return the frame with a check that fails at a duplicate key, in the same pass as the join."""
     from pyspark.sql import functions as F
 
     columns = [F.col(quote_identifier(key)) for key in keys]

@@ -1,4 +1,4 @@
-"""A frame through a chain of functions."""
+"""Pass a frame through a chain of functions."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 
 def pipe(frame: DataFrame, *steps: Callable[[DataFrame], DataFrame]) -> DataFrame:
-    """A frame through steps, each a plain function ``DataFrame -> DataFrame``: one Spark plan.
+    """Pass a frame through steps, each a plain function ``DataFrame -> DataFrame``, and return the last result.
 
-    The local sequencer without a run (the book's section 2.1); ``spark_flow.local_sequencer`` is the durable one.
+    This is the local sequencer without a run, as one Spark plan (the book's section 2.1);
+    ``spark_flow.local_sequencer`` is the durable version.
 
     >>> adults = pipe(people, only_adults, add_birth_year)  # doctest: +SKIP
 
@@ -28,7 +29,7 @@ def pipe(frame: DataFrame, *steps: Callable[[DataFrame], DataFrame]) -> DataFram
 
 
 def apply(step: Callable[..., DataFrame], frame: DataFrame, *, name: str = "", **arguments: object) -> DataFrame:
-    """One step on a frame.
+    """Apply one step to a frame.
 
     Raises:
         NotADataFrame: The step returned something else.
@@ -39,7 +40,7 @@ def apply(step: Callable[..., DataFrame], frame: DataFrame, *, name: str = "", *
 
 
 def sql(query: str) -> Callable[[DataFrame], DataFrame]:
-    """A step of SQL text in which ``{frame}`` is the frame, and other ``{names}`` are arguments of the step.
+    """Return a step that runs SQL text; ``{frame}`` is the frame, other ``{names}`` are arguments of the step.
 
     >>> pipe(flights, sql("SELECT carrier, count(*) AS n FROM {frame} GROUP BY carrier"))  # doctest: +SKIP
     """

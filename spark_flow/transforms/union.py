@@ -1,4 +1,4 @@
-"""Frames one below another: the vertical fan-in (the book's section 3.1)."""
+"""Stack frames: the vertical fan-in (the book's section 3.1)."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.types import DataType, StructType
 
-_KEPT_PARTITIONING = "spark.sql.unionOutputPartitioning"
+_UNION_PARTITIONING = "spark.sql.unionOutputPartitioning"
 
 
 def union_by_name(
     frames: Mapping[str, DataFrame] | Sequence[DataFrame], *, allow_missing_columns: bool = False
 ) -> DataFrame:
-    """All rows of all frames, columns matched by name, in the order and spelling of the first frame.
+    """Return all rows of all frames, with columns matched by name, in the order and spelling of the first frame.
 
-    Names are compared as the session does (without regard to case by default). Types must be the same; only
-    nullability may differ. Nothing is computed. The frames are stacked as a balanced tree: a left chain of
-    ``unionByName`` is analysed in quadratic time.
+    Names are compared as the session does (case-insensitively by default). Types must be equal; only nullability may
+    differ. Lazy: no Spark job runs. The frames are combined as a balanced tree, because Spark analyzes a left chain of
+    ``unionByName`` in quadratic time.
 
     >>> hours = union_by_name({"07": at_seven, "08": at_eight})  # doctest: +SKIP
 
     Args:
-        frames: By name, or in order; names are used in errors.
-        allow_missing_columns: Fill a column that a frame lacks with nulls.
+        frames: Frames by name, or in order; errors show the names.
+        allow_missing_columns: Fill a column that is missing from a frame with nulls.
 
     Raises:
-        NoBranches: There is no frame.
-        NotADataFrame: One is something else.
-        MissingColumns: A frame lacks a column that another has.
-        TypeConflict: A column has two types; both frames and types are named.
+        NoBranches: ``frames`` is empty.
+        NotADataFrame: A value is not a DataFrame.
+        MissingColumns: A column of one frame is missing from another.
+        TypeConflict: A column has different types; the error names both frames and types.
     """
     branches = named(frames)
     if not branches:
@@ -56,7 +56,7 @@ def union_by_name(
 def common_columns(
     schemas: Mapping[str, StructType], *, allow_missing_columns: bool = False, case_sensitive: bool = False
 ) -> dict[str, DataType]:
-    """The columns of the union of frames with these schemas, by name, or why there is none.
+    """Return the columns of the union of frames with these schemas, with their types.
 
     Raises:
         MissingColumns: See ``union_by_name``.
@@ -72,9 +72,9 @@ def common_columns(
                 raise TypeConflict(spelling, {other: known.simpleString(), branch: field.dataType.simpleString()})
     for branch, schema in schemas.items():
         has = {fold(name) for name in schema.names}
-        lacking = [spelling for folded, (spelling, _, _) in columns.items() if folded not in has]
-        if lacking and not allow_missing_columns:
-            raise MissingColumns(branch, lacking, schema.names)
+        missing = [spelling for folded, (spelling, _, _) in columns.items() if folded not in has]
+        if missing and not allow_missing_columns:
+            raise MissingColumns(branch, missing, schema.names)
     return {spelling: kind for spelling, _, kind in columns.values()}
 
 
@@ -96,15 +96,15 @@ def _aligned(frame: DataFrame, columns: Mapping[str, DataType], case_sensitive: 
 
 
 def _spread(first: DataFrame, columns: Mapping[str, DataType]) -> list[DataFrame]:
-    """An empty frame of two partitions, where the session would make one task of a union of one-partition frames.
+    """Return an empty frame of two partitions if the session would run a union of one-partition frames as one task.
 
-    Spark 4.2 keeps the partitioning of a union's children when all have the same one. Our own sessions switch
-    that off; the setting of somebody else's session is not ours to change.
+    Spark 4.2 preserves the partitioning of a union's children when all have the same one. Our own sessions disable
+    that; the settings of a session that we did not create are not changed.
     """
     from pyspark.sql import functions as F
 
     spark = first.sparkSession
-    if str(spark.conf.get(_KEPT_PARTITIONING, "false")).lower() != "true":
+    if str(spark.conf.get(_UNION_PARTITIONING, "false")).lower() != "true":
         return []
     return [spark.range(0, 0, 1, 2).select(*[F.lit(None).cast(kind).alias(name) for name, kind in columns.items()])]
 

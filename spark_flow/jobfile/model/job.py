@@ -82,7 +82,7 @@ class SourceModel(Model):
         if value is not None and info.data.get("format") in {"delta", "parquet"}:
             raise refuse(f"bad_records with format {info.data['format']}", "format json or csv", "Leave it out.")
         if value is not None and info.data.get("schema_", "") is None:
-            raise refuse("bad_records without schema", "a schema", "Bad is what is not by the schema: give schema.")
+            raise refuse("bad_records without schema", "a schema", "Records are checked by the schema: set schema.")
         return value
 
     @field_validator("options")
@@ -316,7 +316,7 @@ def _rule_findings(place: tuple[str | int, ...], require: str, branches: int) ->
         parse(require).needed(branches)
     except InvalidRule:
         if branches:  # that there is none is told elsewhere
-            expected = f"at most {branches}, or a share as at_least(0.5)"
+            expected = f"at most {branches}, or a share like at_least(0.5)"
             return [Finding(place, f"{require} of {branches} branches", expected)]
     return []
 

@@ -1,4 +1,4 @@
-"""The usual readers and writers over a handful of rows: what Java loads for this goes into the class-data archive."""
+"""Run common readers and writers on a few rows: the classes that Java loads go into the class-data archive."""
 
 import sys
 
