@@ -81,9 +81,7 @@ def consumer(
     default = found.parent.parent / "conf" / f"{found.stem}.yaml"
     for override in overrides:
         if override.startswith(("-", "key=")) or "=" not in override:
-            raise InvalidArgument(
-                f"{job}: overrides", repr(override), "name=value; the key is always the run's"
-            )
+            raise InvalidArgument(f"{job}: overrides", repr(override), "name=value; the key is always the run's")
     given = [Path(config), *([beside / config] if beside else [])] if config else [default]
     path = next((each.resolve() for each in given if each.is_file()), given[0])
     if not path.is_file():
