@@ -1,4 +1,4 @@
-"""The aligned fan-in: hourly flights to a day, and a join with weather, planes and airlines (the book's section 3.1).
+"""The aligned fan-in: merge hourly flights into a day, then join weather, planes and airlines (the book's section 3.1).
 
 ./spark-submit.sh jobs/aligned_fan_in.py --config conf/aligned_fan_in.yaml key=2013-01-02
 """

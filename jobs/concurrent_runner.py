@@ -1,9 +1,9 @@
-"""The concurrent runner: keys of a pipeline side by side (the book's section 5.2).
+"""The concurrent runner: run several keys of a pipeline in parallel (the book's section 5.2).
 
 ./spark-submit.sh jobs/concurrent_runner.py 2013-01-01..2013-01-04
 
-Its own file, ``conf/concurrent_runner.yaml``, loads days that do not depend on each other. Any job's file can be run
-so, if its runs share nothing: ``--config conf/daily_flights.yaml``.
+The default file, ``conf/concurrent_runner.yaml``, loads days that do not depend on each other. Any other job file works
+too if its runs are independent: ``--config conf/daily_flights.yaml``.
 """
 
 import sys

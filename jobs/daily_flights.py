@@ -1,8 +1,8 @@
-"""The main job: a day's flights, cleaned, enriched and aggregated by carrier and origin, written once.
+"""The main job: clean, enrich and aggregate a day's flights by carrier and origin.
 
 ./spark-submit.sh jobs/daily_flights.py key=2013-01-02
 
-Its flow is on one page, ``conf/daily_flights.yaml``; its transforms are plain functions in ``flights.py``.
+The flow is in ``conf/daily_flights.yaml``; the transforms are plain functions in ``flights.py``.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The exclusive choice: CSV before a migration date, Delta from then on, or as asked (the book's section 4.2).
+"""The exclusive choice: write CSV or Delta, by date, by argument, or by schema (the book's section 4.2).
 
 ./spark-submit.sh jobs/exclusive_choice.py --config conf/exclusive_choice.yaml key=2013-01-02 --output-type delta
 """

@@ -1,8 +1,7 @@
-"""The flights of New York, 2013: schemas and transforms, named in YAML as `flights:SCHEMA`, `flights:clean`.
+"""Flights from New York, 2013: schemas and transforms; in YAML `flights:SCHEMA`, `flights:clean` and so on.
 
-The three transforms follow one another: `clean` -> `enrich` -> `daily`. They are plain functions on
-DataFrames, made of column expressions only, and give the same rows on every run. `data/README.md` tells
-where the data is from.
+The main job applies `clean`, `enrich` and `daily` in this order. All transforms are plain functions on DataFrames, use
+only column expressions, and return the same rows on every run. `data/README.md` describes the data's origin.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ SCHEMA = StructType(
         StructField("time_hour", TimestampType(), nullable=False),
     ],
 )
-"""Flights as in the source: local times as HHMM, delays and `air_time` in minutes, `distance` in miles,
+"""Flights as in the source files: local times as HHMM, delays and `air_time` in minutes, `distance` in miles,
 `time_hour` the scheduled hour as an instant. A cancelled flight has no `dep_time`."""
 
 WEATHER_SCHEMA = StructType(
@@ -89,10 +88,10 @@ AIRLINES_SCHEMA = StructType(
 
 
 def clean(frame: DataFrame) -> DataFrame:
-    """Flights that name a carrier and an origin, one row per record, with their date and whether they left.
+    """Select the flights that have a carrier and an origin, and add their date and whether they were cancelled.
 
-    Carrier and origin are trimmed and in capitals; a record where either is missing or blank is left out.
-    Nothing is shuffled, so a record that comes twice stays twice.
+    Carrier and origin are trimmed and converted to upper case; records where either is missing or blank are dropped.
+    Nothing is shuffled, and duplicate records are not removed.
 
     Args:
         frame: Records of `SCHEMA`; other columns are ignored.
@@ -121,11 +120,11 @@ def clean(frame: DataFrame) -> DataFrame:
 
 
 def enrich(frame: DataFrame, *, weather: DataFrame, planes: DataFrame, airlines: DataFrame) -> DataFrame:
-    """Add what is known of each flight's weather, plane and airline; exactly the rows of `frame` come out.
+    """Add weather, plane and airline columns to each flight; the number of rows does not change.
 
-    A flight without a match gets nulls. Of several reference rows with one key the greatest is taken
-    (compared column by column), so that no flight is multiplied and the choice is the same on every run.
-    Reference tables are broadcast: the largest, a year's weather, has 26 thousand rows.
+    A flight without a match gets nulls. If several reference rows have the same key, the greatest is used (compared
+    column by column), so that no flight is duplicated and the result is the same on every run. Reference tables are
+    broadcast: the largest, a year's weather, has 26 thousand rows.
 
     Args:
         frame: The rows of `clean`.
@@ -149,11 +148,11 @@ def enrich(frame: DataFrame, *, weather: DataFrame, planes: DataFrame, airlines:
 
 
 def daily(frame: DataFrame) -> DataFrame:
-    """Punctuality per date, carrier and origin.
+    """Compute punctuality by date, carrier and origin.
 
-    A flight is *on time* if it left at most 15 minutes (`ON_TIME_MINUTES`) after its scheduled time. Delays
-    are those of departure; an early one is negative. Cancelled flights count in `flights` and `cancelled`
-    only, so a group where none left has nulls in the last three columns.
+    A flight is *on time* if it left at most 15 minutes (`ON_TIME_MINUTES`) after its scheduled time. Delays are
+    departure delays; an early departure is negative. Cancelled flights count only in `flights` and `cancelled`, so a
+    group in which all flights were cancelled has nulls in the last three columns.
 
     Args:
         frame: The rows of `enrich`.
@@ -175,13 +174,13 @@ def daily(frame: DataFrame) -> DataFrame:
 
 
 def cube(frame: DataFrame) -> DataFrame:
-    """A date's flights by carrier and origin, with all subtotals (the book's example 6-10).
+    """Count a date's flights by carrier and origin, with all subtotals (the book's example 6-10).
 
     Args:
         frame: The rows of `clean`.
 
     Returns:
-        `date` (date), `carrier`, `origin` (string; null in both stands for all), `flights` (long),
+        `date` (date), `carrier`, `origin` (string; null means all), `flights` (long),
         `cancelled` (long), `mean_dep_delay` (double, minutes, 2 decimals, of flights that left).
     """
     delay = F.when(~F.col("cancelled"), F.col("dep_delay"))
@@ -194,7 +193,7 @@ def cube(frame: DataFrame) -> DataFrame:
 
 
 def _one_per_key(table: DataFrame, key: list[str], columns: dict[str, Column]) -> DataFrame:
-    # dropDuplicates would keep whichever row comes first, which differs from run to run.
+    # dropDuplicates would keep an arbitrary row, which differs from run to run.
     values = F.struct(*(column.alias(name) for name, column in columns.items()))
     unique = table.groupBy(*key).agg(F.max(values).alias("values"))
     return F.broadcast(unique.select(*key, *(F.col("values")[name].alias(name) for name in columns)))

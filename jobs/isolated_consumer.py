@@ -1,4 +1,4 @@
-"""The isolated sequencer, consumer: waits for the day's hours, aggregates, marks its own (section 2.2).
+"""The isolated sequencer, consumer: wait for the day's hours, aggregate them, publish a marker (section 2.2).
 
 ./spark-submit.sh jobs/isolated_consumer.py --config conf/isolated_consumer.yaml key=2013-01-02
 """

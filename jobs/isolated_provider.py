@@ -1,4 +1,4 @@
-"""The isolated sequencer, provider: lands a day's hours and marks them ready (the book's section 2.2).
+"""The isolated sequencer, provider: load a day's hours and publish a marker (the book's section 2.2).
 
 ./spark-submit.sh jobs/isolated_provider.py --config conf/isolated_provider.yaml key=2013-01-02
 """

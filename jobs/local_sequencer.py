@@ -1,4 +1,4 @@
-"""The bare local sequencer: steps over one frame, driven by its YAML alone (the book's section 2.1).
+"""The local sequencer: SQL steps over one frame, defined in YAML alone (the book's section 2.1).
 
 ./spark-submit.sh jobs/local_sequencer.py --config conf/local_sequencer.yaml key=2013-01-02
 """

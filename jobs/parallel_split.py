@@ -1,4 +1,4 @@
-"""The parallel split: a day's flights to Delta, enriched to Delta, and to CSV (the book's section 4.1).
+"""The parallel split: write a day's flights to two Delta tables and to CSV (the book's section 4.1).
 
 ./spark-submit.sh jobs/parallel_split.py --config conf/parallel_split.yaml key=2013-01-02
 """

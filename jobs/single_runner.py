@@ -1,9 +1,9 @@
-"""The single runner: the keys of a pipeline one after another, never two at once (the book's section 5.1).
+"""The single runner: run the keys of a pipeline in order, one at a time (the book's section 5.1).
 
 ./spark-submit.sh jobs/single_runner.py 2013-01-01..2013-01-04
 
-Its own file, ``conf/single_runner.yaml``, is a daily trend: each day against the day before, which must be there. Any
-job's file can be run so: ``--config conf/daily_flights.yaml``.
+The default file, ``conf/single_runner.yaml``, computes a daily trend: each day is compared with the day before, which
+must have succeeded. Any other job file works too: ``--config conf/daily_flights.yaml``.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The parallel split of a stream: files as they land, to two Delta tables, each row once in each.
+"""The parallel split of a stream: write new files to two Delta tables, each row exactly once per table.
 
 ./spark-submit.sh jobs/stream_split.py --config conf/stream_split.yaml
 """

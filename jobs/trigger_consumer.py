@@ -1,4 +1,4 @@
-"""The isolated sequencer, by task: the provider starts its consumer itself (the book's section 2.2).
+"""The isolated sequencer, by task: the provider starts its consumer (the book's section 2.2).
 
 ./spark-submit.sh jobs/trigger_consumer.py --config conf/trigger_consumer.yaml key=2013-01-02
 """

@@ -1,4 +1,4 @@
-"""The unaligned fan-in: a day's cube of the hours that arrived, and what is missing (the book's section 3.2).
+"""The unaligned fan-in: a day's cube from the hours that arrived, and what is missing (the book's section 3.2).
 
 ./spark-submit.sh jobs/unaligned_fan_in.py --config conf/unaligned_fan_in.yaml key=2013-01-02
 """

@@ -72,7 +72,7 @@ def run(tmp_path, capsys, monkeypatch):
         (FILE + "runner: {start_date: 0001-01-01}\n", "runner.start_date: found '0001-01-01'"),
         (FILE + "  - aligned_fan_in: {name: f, sources: [in], join: {using: []}}\n", "join.using: found no column"),
         (choice("by_date: {}"), "by_date: found neither since nor before"),
-        (choice("by_schema: {}"), "by_schema: found nothing to ask"),
+        (choice("by_schema: {}"), "by_schema: found no criteria"),
         (choice("by_schema: {types: {a: nope}}"), "by_schema: found 'nope'"),
         (choice("by_data: {at_least: 9, within: 1}"), "by_data.within: found 1, with at_least 9"),
         (choice("by_date: {since: 2013-01-01}", "by_date: {since: 2013-01-02}"), "both hold on 2013-01-02"),

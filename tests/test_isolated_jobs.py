@@ -165,8 +165,8 @@ def run(job, root, *more):
         (["markers=elsewhere"], "hourly_flights/2013-01-02: no marker yet"),
         (["key=2013-01-03", "flow.0.wait_for.keys=last_days(3)"], "hourly_flights/2013-01-01: no marker yet"),
         (["key=2013-01-04", "flow.0.wait_for.dataset=[hourly_flights,other]"], "other/2013-01-04: no marker yet"),
-        (["flow.0.wait_for.table=planes"], "planes, totals among them"),
-        ([], "totals among them"),
+        (["flow.0.wait_for.table=planes"], "tables including planes, totals"),
+        ([], "tables including flights, totals"),
     ],
 )
 def test_each_setting_of_a_wait_is_heeded(tmp_path, capsys, settings, words):

@@ -78,7 +78,7 @@ def split(spark, state, folder, tmp_path):
 def test_each_branch_gets_all_rows_and_a_second_run_needs_no_spark(split):
     run = split()
     assert split.tables() == [[0, 1, 2], [0, 10, 20], [0, 1, 2]]
-    assert run.outcome("split").reason == "held in MEMORY_AND_DISK"
+    assert run.outcome("split").reason == "persisted in MEMORY_AND_DISK"
     assert (run.outcome("split").rows, set(states(run).values())) == (3, {"succeeded"})
     again = split(run_options={"spark": lambda: pytest.fail("no session is needed")})
     assert set(states(again).values()) == {"reused"}

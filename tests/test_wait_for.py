@@ -274,7 +274,7 @@ def test_a_datasets_name_is_no_path(tmp_path, dataset):
         waiting(tmp_path, dataset=dataset)
 
 
-@pytest.mark.parametrize(("ahead", "words"), [(3600, "3600 s ahead of ours"), (-3600, "marked 3599")])
+@pytest.mark.parametrize(("ahead", "words"), [(3600, "3600 s ahead of ours"), (-3600, "published 3599")])
 def test_a_providers_clock_that_is_off_changes_no_decision(tmp_path, ahead, words):
     provide(tmp_path)
     told = dataclasses.replace(
@@ -433,7 +433,7 @@ def test_storage_that_does_not_answer_keeps_what_was_pinned(tmp_path, monkeypatc
 def test_a_marker_without_a_needed_table_is_not_remembered(tmp_path):
     ledger = MemoryLedger()
     provide(tmp_path, tables=["a"])
-    with pytest.raises(InvalidMarker, match="b among them"):
+    with pytest.raises(InvalidMarker, match="including b"):
         waiting(tmp_path, ledger=ledger, tables=["b"])
     provide(tmp_path, 2)
     assert set(waiting(tmp_path, ledger=ledger, tables=["b"])[1].frames) == {"a", "b"}
@@ -498,9 +498,9 @@ def test_roots(tmp_path, roots, allowed):
     ],
 )
 def test_the_folder_that_markers_lie_in(folder, around):
-    from spark_flow.sequence.isolated_sequencer.consumer import _around
+    from spark_flow.sequence.isolated_sequencer.consumer import _parent
 
-    assert _around(folder) == around
+    assert _parent(folder) == around
 
 
 def test_a_provider_that_is_mended_while_others_are_waited_for(tmp_path):
@@ -553,7 +553,7 @@ def test_a_table_that_one_of_several_markers_lacks(tmp_path):
     provide(tmp_path, dataset="east")
     provide(tmp_path, dataset="west", tables=["a"])
     _, found = waiting(tmp_path, dataset=["east", "west"])
-    with pytest.raises(InvalidMarker, match="'b' among them"):
+    with pytest.raises(InvalidMarker, match="including 'b'"):
         _ = found.frames["b"].frame
 
 

@@ -1,4 +1,4 @@
-"""Fan-in patterns (the book's section 3): aligned and unaligned, and completeness as data."""
+"""Fan-in patterns (the book's section 3): aligned and unaligned fan-in, and the completeness table."""
 
 from spark_flow.core.arrival_rules import Require, all_done, all_succeeded, any_succeeded, at_least
 from spark_flow.fan_in.aligned import aligned_fan_in

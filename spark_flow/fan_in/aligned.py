@@ -1,7 +1,7 @@
-"""The aligned fan-in (the book's section 3.1): a dataset made of all of its branches.
+"""The aligned fan-in (the book's section 3.1): merge branches once all of them have arrived.
 
-Restartable, each branch is a node with a boundary: a branch that failed, or whose data comes later, is run
-alone by the next attempt. Lazy, all branches are one Spark plan.
+With ``restart=True`` each branch is a node with a checkpoint, so the next attempt runs only the branches that failed or
+whose data arrived late. With ``restart=False`` all branches are one Spark plan.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def aligned_fan_in(
     on_failure: OnFailure = "finish",
     allow_missing_columns: bool = False,
 ) -> FanIn:
-    """All branches as one frame, or no frame.
+    """Merge all branches into one frame; an error if any is missing.
 
     >>> hours = {h: partial(read_hour, spark, h) for h in ("05", "06", "07")}  # doctest: +SKIP
     >>> daily = aligned_fan_in(run, "hours", hours)  # doctest: +SKIP
@@ -62,28 +62,28 @@ def aligned_fan_in(
     Args:
         run: The run.
         name: The node's name; a branch's node is ``<name>/<branch>``.
-        branches: By name, each a function that returns a frame, a source, or a frame of the run; or a source with
-            ``{branch}`` in its path. Restartable branches are read from threads: a function must bear that.
-        each: Done with each branch's frame, within the branch.
-        merge: Makes one frame of the branches' frames by name (``partial(join_all, on=..., how=...)``); by
-            default their rows are stacked, columns matched by name.
-        restart: Give each branch a boundary of its own. Without it all is one plan: for cheap branches.
+        branches: Branches by name: a function that returns a frame, a source, or a frame of the run. Or one source with
+            ``{branch}`` in its path. With ``restart``, functions are called from several threads.
+        each: A transform applied to each branch's frame, as part of the branch.
+        merge: A function from the branches' frames by name to one frame (``partial(join_all, on=..., how=...)``);
+            by default their rows are unioned, columns matched by name.
+        restart: Write a checkpoint for each branch. Use False for cheap branches: all of them become one plan.
         max_in_flight: How many branches run at once.
-        on_failure: ``finish`` the others when one fails, or ``stop`` them; a retry goes on in both cases.
-        allow_missing_columns: Fill a column that a branch lacks with nulls.
+        on_failure: When a branch fails, ``finish`` the others or ``stop`` them; a retry resumes in both cases.
+        allow_missing_columns: Fill columns that a branch does not have with nulls.
 
     Returns:
-        The frame and its completeness. Nothing is run before something needs the frame.
+        The frame and its completeness. Nothing runs until the frame is needed.
 
     Raises:
-        NoBranches: There is none.
-        DuplicateNode: Two have one name.
+        NoBranches: There are no branches.
+        DuplicateNode: Two branches have the same name.
         InvalidName: A name cannot be a folder name.
 
-    Raises (when the frame is asked for):
-        BranchesFailed: Some failed; the others are recorded.
-        NotAllArrived: None failed, but some have not arrived (exit code 75); the others are recorded.
-        FrameMismatch: The branches' columns do not go together.
+    Raises (when the frame is computed):
+        BranchesFailed: Some branches failed; the others are recorded.
+        NotAllArrived: No branch failed, but some have not arrived (exit code 75); the others are recorded.
+        FrameMismatch: The branches' columns do not match.
     """
     check_settings(max_in_flight, on_failure)
     declared = declare(run, name, branches, each=each, restart=restart)
@@ -110,7 +110,7 @@ def aligned_fan_in(
 
 
 def _all_of(run: Run, node: str, branches: Sequence[Branch], max_in_flight: int, on_failure: OnFailure) -> Ended:
-    """All branches settled, or the error that says which are not."""
+    """Return the checkpoints of all branches, or raise an error that lists the ones that failed or are missing."""
     mine = chosen(run, branches)
     ended = settle(run, mine, max_in_flight=max_in_flight, on_failure=on_failure)
     _check_all_arrived(run, node, branches, ended)
@@ -121,11 +121,11 @@ def _all_of(run: Run, node: str, branches: Sequence[Branch], max_in_flight: int,
 
 
 def _check_all_arrived(run: Run, node: str, branches: Sequence[Branch], ended: Ended) -> None:
-    """Raise if not all branches are there, those that were not run in this attempt included.
+    """Raise an error unless all branches are there, including the ones that did not run in this attempt.
 
     Raises:
-        BranchesFailed: Some failed.
-        NotAllArrived: None failed, some are not there.
+        BranchesFailed: Some branches failed.
+        NotAllArrived: No branch failed, but some are missing.
     """
     measured = completeness_of(run, node, branches, ended)
     if not measured.missing:

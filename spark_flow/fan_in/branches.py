@@ -1,4 +1,4 @@
-"""What aligned and unaligned fan-in share: named branches, run side by side, and merged."""
+"""Code shared by the aligned and unaligned fan-in: named branches that run in parallel and are merged."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ Absent = MissingInput | NotAllArrived | NotArrived
 
 @dataclass(frozen=True)
 class FanIn:
-    """What a fan-in gives.
+    """The result of a fan-in.
 
     Attributes:
-        frame: The branches' rows as one frame of the run, computed when something needs it.
-        completeness: Which branches it holds, and which are missing.
+        frame: The merged branches as one frame of the run, computed when it is needed.
+        completeness: Which branches the frame contains, and which are missing.
     """
 
     frame: LazyFrame
@@ -66,7 +66,7 @@ class FanIn:
 
 @dataclass(frozen=True)
 class Branch:
-    """One branch as a node of its run."""
+    """One branch as a node of the run."""
 
     name: str
     bounded: Bounded
@@ -80,16 +80,16 @@ class Branch:
 
     @property
     def fingerprint(self) -> str:
-        """What the branch is made of."""
+        """A hash of the branch's inputs and code."""
         return self.bounded.fingerprint
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of branches, by name.
+    """The results of branches, by name.
 
     Attributes:
-        slowest: The slowest of those that were run, in words; empty for fewer than two.
+        slowest: A description of the slowest branch that ran; empty if fewer than two ran.
     """
 
     arrived: Mapping[str, Outcome] = field(default_factory=dict)
@@ -99,13 +99,13 @@ class Ended:
 
 
 def declare(run: Run, name: str, inputs: Inputs, *, each: Each | None = None, restart: bool = True) -> list[Branch]:
-    """The branches as nodes of the run; nothing is read.
+    """Declare the branches as nodes of the run, without reading anything.
 
     Raises:
-        NoBranches: There is none.
-        DuplicateNode: Two have one name.
+        NoBranches: There are no branches.
+        DuplicateNode: Two branches have the same name.
         InvalidName: A name cannot be a folder name.
-        UnknownBranch: ``run.only`` names a branch that there is not.
+        UnknownBranch: ``run.only`` names a branch that does not exist.
     """
     node = run.node(name)
     if isinstance(inputs, Source):
@@ -118,7 +118,7 @@ def declare(run: Run, name: str, inputs: Inputs, *, each: Each | None = None, re
     names = [check_name("branch", branch) for branch, _ in pairs]
     for branch in names:
         if names.count(branch) > 1:
-            raise DuplicateNode(f"{node}/{branch}", f"branch {branch!r} stands twice")
+            raise DuplicateNode(f"{node}/{branch}", f"branch {branch!r} is listed twice")
     branches = [_declare(run, f"{node}/{branch}", branch, value, each, restart=restart) for branch, value in pairs]
     run.graph.fan_ins[node] = tuple(branch.node for branch in branches)
     alone = run.graph.fan_ins[node] if restart else ()  # branches of one plan cannot be run alone
@@ -170,23 +170,23 @@ def _read(run: Run, node: str, value: Input) -> DataFrame:
 
 
 def chosen(run: Run, branches: Sequence[Branch]) -> list[Branch]:
-    """The branches that this attempt may run: all, or those that ``run.only`` names."""
+    """Return the branches that this attempt may run: those in ``run.only`` if it names any, else all."""
     named = [branch for branch in branches if branch.node in run.only]
     return named or list(branches)
 
 
 def is_asked(run: Run, node: str) -> bool:
-    """Whether the merge was asked for, not only some branches."""
+    """Return whether the merge was requested, not only some of its branches."""
     return node in run.only or not any(only.startswith(f"{node}/") for only in run.only)
 
 
 def settle(
     run: Run, branches: Sequence[Branch], *, max_in_flight: int = IN_FLIGHT, on_failure: OnFailure = "finish"
 ) -> Ended:
-    """Run branches that are not recorded, side by side; what fails or is absent is told, not raised.
+    """Run the branches that have no valid checkpoint, in parallel; failed and missing ones are returned, not raised.
 
     Raises:
-        UsageError, StateError: Nothing can be done or recorded at all.
+        UsageError, StateError: Nothing can run or be recorded at all.
     """
     if run.plan:
         return by_result({branch.name: planned(branch) for branch in branches})
@@ -209,13 +209,13 @@ def settle(
     }
     for branch in branches:
         result = results[branch.name]
-        if isinstance(result, Exception) and run.outcome(branch.node) is None:  # what it is made of told its error
+        if isinstance(result, Exception) and run.outcome(branch.node) is None:  # the error was recorded by its input
             _note(run, branch, result)
     return by_result({branch.name: results[branch.name] for branch in branches}, _slowest(times))
 
 
 def _note(run: Run, branch: Branch, error: Exception) -> None:
-    """What becomes of a branch by an error that what it is made of has recorded: its own source's is its failure."""
+    """Record a branch whose input failed: as failed if that is its own source, else as skipped."""
     if branch.source is None or not_its_own_fault("branch", error):
         run.skip(branch.node, "branch", describe(error), branch.fingerprint)
     else:
@@ -223,7 +223,7 @@ def _note(run: Run, branch: Branch, error: Exception) -> None:
 
 
 def by_result(results: Mapping[str, Outcome | Exception], slowest: str = "") -> Ended:
-    """Branches by what became of them."""
+    """Group the branches by result."""
     return Ended(
         arrived={name: r for name, r in results.items() if not isinstance(r, Exception)},
         failed={n: r for n, r in results.items() if isinstance(r, Exception) and not isinstance(r, Absent)},
@@ -233,15 +233,15 @@ def by_result(results: Mapping[str, Outcome | Exception], slowest: str = "") -> 
 
 
 def completeness_of(run: Run, node: str, branches: Sequence[Branch], ended: Ended) -> Completeness:
-    """Which of the branches are there: those that ended well now, and those that an earlier attempt recorded."""
-    lacking = {branch.name: "not run" for branch in branches if not _is_there(run, branch, ended)}
+    """Return which branches are there: those that succeeded now or in an earlier attempt."""
+    missing = {branch.name: "not run" for branch in branches if not _is_there(run, branch, ended)}
     absent = {
-        name: ", ".join(ended.absent[name].missing) if name in ended.absent else why for name, why in lacking.items()
+        name: ", ".join(ended.absent[name].missing) if name in ended.absent else why for name, why in missing.items()
     }
     return Completeness(
         node=node,
         expected=tuple(branch.name for branch in branches),
-        arrived=tuple(branch.name for branch in branches if branch.name not in lacking),
+        arrived=tuple(branch.name for branch in branches if branch.name not in missing),
         failed={name: run.secrets(reason_of(error)) for name, error in ended.failed.items()},
         absent={name: why for name, why in absent.items() if name not in ended.failed},
     )
@@ -254,7 +254,7 @@ def _is_there(run: Run, branch: Branch, ended: Ended) -> bool:
 
 
 def planned(branch: Branch) -> Outcome | Exception:
-    """Make a branch's plan and run nothing; what was wrong with it is told."""
+    """Build a branch's plan without running it; return the error if that fails."""
     try:
         _ = branch.frame.frame
     except NotRecorded:
@@ -265,7 +265,7 @@ def planned(branch: Branch) -> Outcome | Exception:
 
 
 def _missing(branch: Branch) -> MissingInput | NotArrived | None:
-    """What a branch's source lacks; of a function it is known only when it is called."""
+    """Return an error if the data of a branch's source is missing; of a function this is unknown until the call."""
     if branch.source is None:
         return None
     try:
@@ -276,20 +276,20 @@ def _missing(branch: Branch) -> MissingInput | NotArrived | None:
 
 
 def _slowest(times: Mapping[str, tuple[float, float]]) -> str:
-    """The slowest branch, and the share of the wall time in which all the others had ended."""
-    if len(times) < 2:  # noqa: PLR2004 - one alone is not waited for by others
+    """Describe the slowest branch, and the share of the wall time for which it ran alone at the end."""
+    if len(times) < 2:  # noqa: PLR2004 - a single branch delays no other
         return ""
     slowest = max(times, key=lambda name: times[name][1] - times[name][0])
     began, ended = times[slowest]
     wall = max(end for _, end in times.values()) - min(start for start, _ in times.values())
     alone = max(0.0, ended - max(end for name, (_, end) in times.items() if name != slowest))
-    return f"slowest {slowest} with {ended - began:.1f} s, {alone / wall:.0%} of {wall:.1f} s waited for it alone"
+    return f"slowest {slowest} with {ended - began:.1f} s, running alone for {alone / wall:.0%} of {wall:.1f} s"
 
 
 def merge_fingerprint(
     expected: Sequence[str], arrived: Sequence[Branch], merge: Merge | None, *, allow_missing_columns: bool
 ) -> str:
-    """What a merge is made of: the branches that arrived, of those expected, and how they are put together."""
+    """Hash the inputs of a merge: the expected branches, those that arrived, and how they are merged."""
     how = fingerprint.of(merge, name="merge") if merge else ""
     parts = [[branch.name, branch.fingerprint] for branch in arrived]
     return fingerprint.combine("merge", list(expected), parts, how, allow_missing_columns)
@@ -306,11 +306,11 @@ def merged(
     allow_missing_columns: bool,
     words: str,
 ) -> DataFrame:
-    """The branches that arrived as one frame: one scan over their boundaries, or what ``merge`` makes of them.
+    """Merge the branches that arrived: by one scan over their checkpoints, or by ``merge``.
 
     Raises:
-        BranchesFailed: A boundary was lost, and its branch cannot be run again.
-        FrameMismatch: The branches' columns do not go together.
+        BranchesFailed: A checkpoint was lost, and its branch cannot run again.
+        FrameMismatch: The branches' columns do not match.
     """
     wrong = {**ended.failed, **ended.absent}
     if wrong:
@@ -334,7 +334,7 @@ def merged(
 
 
 def _unreached(_: Intent) -> Written:
-    raise AssertionError("a plan runs no action")
+    raise AssertionError("plan mode runs no action")
 
 
 def _merge(

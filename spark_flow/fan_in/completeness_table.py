@@ -1,4 +1,4 @@
-"""Completeness told outside of the data: a table of it, and a notification of what is partial."""
+"""Completeness outside the data itself: a table, and a notification of partial keys."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def report_completeness(
     notify_by: str = "",
     name: str = "completeness",
 ) -> Outcome:
-    """Record how complete a dataset's key is, after it was written: one row for each fan-in, replaced by the next.
+    """Write how complete a dataset's key is to a table: one row per fan-in, replaced when the key is written again.
 
     The table's columns: ``dataset, key, fan_in: string``, ``expected, arrived: int``, ``ratio: double`` (0 to 1),
     ``missing: array<string>``, ``is_approximate: boolean``, ``generation: bigint``, ``run: string``,
@@ -57,23 +57,23 @@ def report_completeness(
 
     Args:
         run: The run.
-        dataset: What the rows call the dataset.
-        of: A fan-in, or a frame that comes from one or more.
-        table: The Delta table's place, made when it is not there.
-        notify_by: The name of an environment variable with addresses of Apprise (https://github.com/caronc/apprise),
-            which are told once of a partial key. What cannot be sent fails the node ``<name>/notify`` but not the
-            run, and is tried again by a retry.
+        dataset: The dataset's name in the table.
+        of: A fan-in, or a frame with one or more fan-ins upstream.
+        table: The Delta table's path; the table is created if it does not exist.
+        notify_by: The name of an environment variable with Apprise URLs (https://github.com/caronc/apprise), which are
+            notified once about a partial key. If sending fails, the node ``<name>/notify`` fails but not the run, and
+            a retry sends it again.
         name: The node's name.
 
     Raises:
-        InvalidName: The dataset's name holds other characters than a folder's name may.
-        ValueError: The frame comes from no fan-in.
+        InvalidName: The dataset's name cannot be a folder name.
+        ValueError: The frame has no fan-in upstream.
     """
     check_name("dataset", dataset)
     of = of if isinstance(of, FanIn) else held(of)
     parts = (of.completeness,) if isinstance(of, FanIn) else of.completeness
     if not parts:
-        raise ValueError("the frame comes from no fan-in: there is nothing that it could be incomplete of")
+        raise ValueError("the frame has no fan-in upstream, so its completeness is unknown")
     node = run.node(name)
     run.graph.uses(node, [(of.frame if isinstance(of, FanIn) else of).node])
     run.graph.writes[node] = {table: f"key = '{run.key}'"}
@@ -81,11 +81,11 @@ def report_completeness(
     def write(intent: Intent) -> Written:
         rows = [_row(run, dataset, part) for part in parts]
         fan_ins = ", ".join(f"'{part.node}'" for part in parts)
-        predicate = f"dataset = '{dataset}' AND key = '{run.key}' AND fan_in IN ({fan_ins})"  # names, checked
+        predicate = f"dataset = '{dataset}' AND key = '{run.key}' AND fan_in IN ({fan_ins})"  # validated names
         version = delta.replace_rows(table, pa.Table.from_pylist(rows, schema=COLUMNS), predicate, intent)
         reason = "; ".join(str(part) for part in parts)
-        place = {"path": files.absolute(table), "version": version}
-        return Written(rows=len(rows), reason=f"{reason}; written at version {version}", detail=place)
+        detail = {"path": files.absolute(table), "version": version}
+        return Written(rows=len(rows), reason=f"{reason}; written at version {version}", detail=detail)
 
     made_of = fingerprint.combine(dataset, files.absolute(table), [part.facts for part in parts])
     target = TableTarget(table, app_id(run.pipeline, node, run.key))
@@ -98,15 +98,15 @@ def report_completeness(
 
 def _row(run: Run, dataset: str, part: Completeness) -> dict[str, object]:
     facts = part.facts
-    place = {"dataset": dataset, "key": run.key, "fan_in": facts.pop("node")}
-    return {**place, **facts, "generation": run.generation, "run": run.run_id, "at": now()}
+    identity = {"dataset": dataset, "key": run.key, "fan_in": facts.pop("node")}
+    return {**identity, **facts, "generation": run.generation, "run": run.run_id, "at": now()}
 
 
 def _notify(run: Run, node: str, dataset: str, partial: list[Completeness], variable: str) -> None:
     def send(_: Intent) -> Written:
         title = f"{dataset} {run.key} is approximate"
         notify.send(variable, title, "\n".join(str(part) for part in partial))
-        return Written(reason=f"told the services in {variable}")
+        return Written(reason=f"notified the services in {variable}")
 
     made_of = fingerprint.combine(dataset, variable, [part.facts for part in partial])
     if not notify.is_set(variable):
@@ -115,4 +115,4 @@ def _notify(run: Run, node: str, dataset: str, partial: list[Completeness], vari
     try:
         run.once(Node(name=node, kind="marker", fingerprint=made_of, writes=False), send)
     except NotNotified:
-        return  # recorded and shown as failed, sent again by a retry; the data is there and must not wait for it
+        return  # recorded and shown as failed, and sent again by a retry; the data is written, so the run continues

@@ -1,8 +1,8 @@
-"""The unaligned fan-in (the book's section 3.2): a dataset made of enough of its branches, which says so.
+"""The unaligned fan-in (the book's section 3.2): merge the branches that arrived, if enough did.
 
-A branch that failed and one whose data has not arrived are told apart. When late branches arrive, the same
-command runs only them; what is made of the merge has then another fingerprint, so its sinks replace the key's
-rows under a new revision: readers see the partial or the whole key.
+Failed branches and branches whose data has not arrived are recorded separately. When late branches arrive, the same
+command runs only those. Everything downstream of the merge then has a new fingerprint, so its sinks replace the key's
+rows at a new revision: readers see either the partial or the complete key.
 """
 
 from __future__ import annotations
@@ -62,18 +62,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ErrorTable:
-    """A Delta table of what became of each branch; make one with ``error_table``."""
+    """A Delta table of the branches' errors; create one with ``error_table``."""
 
     path: str
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the table's place."""
+        """A hash of the table's path."""
         return fingerprint.of(("error_table", files.absolute(self.path)))
 
 
 def error_table(path: str) -> ErrorTable:
-    """A fallback that records the errors of all branches in a Delta table, one row for each branch of the key.
+    """Create a fallback that writes the errors of all branches to a Delta table, one row per branch of the key.
 
     Columns: ``pipeline, key, fan_in, branch: string``, ``state: string`` (``failed`` or ``absent``),
     ``error: string``, ``generation: bigint``, ``run: string``, ``at: timestamp``.
@@ -96,9 +96,9 @@ def unaligned_fan_in(
     on_all_failed: Fallback | None = None,
     allow_missing_columns: bool = False,
 ) -> FanIn:
-    """The branches that arrived as one frame, if they are enough.
+    """Merge the branches that arrived, if they are enough.
 
-    What follows depends on which branches arrived, so they are run at once, those that are recorded excepted.
+    The branches run during this call, except those already recorded: what happens downstream depends on which arrived.
 
     >>> hours = unaligned_fan_in(run, "hours", branches, require=at_least(0.5))  # doctest: +SKIP
     >>> cube = local_sequencer(run, hours.frame, [by_carrier])  # doctest: +SKIP
@@ -106,30 +106,30 @@ def unaligned_fan_in(
     Args:
         run: The run.
         name: The node's name; a branch's node is ``<name>/<branch>``.
-        branches: As for ``aligned_fan_in``; each is restartable.
+        branches: As for ``aligned_fan_in``; each branch has a checkpoint.
         require: How many must arrive: ``all_succeeded``, ``any_succeeded``, ``all_done``, ``at_least(n)`` or
-            ``at_least(share)``. It is judged when all branches have ended.
-        each: Done with each branch's frame, within the branch.
-        merge: Makes one frame of the frames that arrived, by name; by default their rows are stacked.
+            ``at_least(share)``. Evaluated when all branches have ended.
+        each: A transform applied to each branch's frame, as part of the branch.
+        merge: A function from the arrived frames by name to one frame; by default their rows are unioned.
         max_in_flight: How many branches run at once.
-        on_all_failed: What to do when no branch arrived: a function of the completeness that returns a frame to go
-            on with, or ``None`` to stop there; a source, as the last good copy; or an ``error_table``. The run
-            ends with ``TookFallback`` in any case.
-        allow_missing_columns: Fill a column that a branch lacks with nulls.
+        on_all_failed: The fallback when no branch arrived: a function that takes the completeness and returns a frame
+            to continue with, or ``None`` to stop; a source, for example the last good copy; or an ``error_table``.
+            The run ends with ``TookFallback`` in any case.
+        allow_missing_columns: Fill columns that a branch does not have with nulls.
 
     Returns:
-        The frame, and which branches it holds.
+        The frame and its completeness: which branches it contains.
 
     Raises:
-        NoBranches: There is none.
-        DuplicateNode: Two have one name.
+        NoBranches: There are no branches.
+        DuplicateNode: Two branches have the same name.
         InvalidName: A name cannot be a folder name.
-        InvalidRule: More branches are required than there are.
-        InvalidArgument: The fallback is none.
-        NotEnoughBranches: Fewer arrived than are required, or none and there is no fallback.
-        BranchesFailed: The run was told to do some branches only, and one of them failed.
-        NotAllArrived: The run was told to do some branches only, and others are missing.
-        TookFallback: No branch arrived, and the fallback gives no frame to go on with.
+        InvalidRule: The rule requires more branches than there are.
+        InvalidArgument: ``on_all_failed`` is not a fallback.
+        NotEnoughBranches: Fewer branches arrived than required, or none and there is no fallback.
+        BranchesFailed: Only some branches were requested, and one of them failed.
+        NotAllArrived: Only some branches were requested, and others are missing.
+        TookFallback: No branch arrived, and the fallback returns no frame to continue with.
     """
     node = run.node(name)
     check_settings(max_in_flight)
@@ -141,15 +141,15 @@ def unaligned_fan_in(
     names = tuple(branch.name for branch in declared)
     needed = require.needed(len(names))
     if on_all_failed is not None and "fallback" in names:
-        raise DuplicateNode(f"{node}/fallback", "a branch has the name of the fallback's node")
+        raise DuplicateNode(f"{node}/fallback", "a branch has the same name as the fallback's node")
 
     recorded = [branch for branch in declared if run.recorded(branch.node, branch.fingerprint)]
-    kept = run.keeps(node)
-    if kept and len(recorded) < max(needed, 1):
-        lacking = f"{len(recorded)} of {len(names)} branches are recorded as they are now"
-        raise run.failed(node, "merge", NotRecorded(node, lacking))
-    # What is kept stays as complete as it was: a branch that was missing then is left out.
-    pending = [] if kept else [branch for branch in chosen(run, declared) if branch not in recorded]
+    reuse = run.keeps(node)
+    if reuse and len(recorded) < max(needed, 1):
+        too_few = f"{len(recorded)} of {len(names)} branches have a valid checkpoint"
+        raise run.failed(node, "merge", NotRecorded(node, too_few))
+    # A merge to be reused stays as complete as it was: branches that were missing then are left out.
+    pending = [] if reuse else [branch for branch in chosen(run, declared) if branch not in recorded]
     ended = settle(run, pending, max_in_flight=max_in_flight)
     completeness = completeness_of(run, node, declared, ended)
     arrived = [branch for branch in declared if branch.name in completeness.arrived]
@@ -170,7 +170,7 @@ def unaligned_fan_in(
     upstream = together([*(part for branch in arrived for part in branch.frame.completeness), completeness])
 
     def scanned() -> DataFrame:
-        # Recorded branches are looked at only now: where all is reused, their boundaries do not matter.
+        # Checkpoints of recorded branches are validated only now: if everything downstream is reused, they are unused.
         again = settle(run, arrived, max_in_flight=max_in_flight)
         settled = dataclasses.replace(again, slowest=ended.slowest or again.slowest)
         how = {"merge": merge, "allow_missing_columns": allow_missing_columns, "words": str(completeness)}
@@ -180,10 +180,10 @@ def unaligned_fan_in(
 
 
 def _fall_back(run: Run, node: str, completeness: Completeness, fallback: Fallback) -> LazyFrame:
-    """The fallback's frame; the run goes on with it, and ends with ``TookFallback``.
+    """Return the fallback's frame; the run continues with it, and ends with ``TookFallback``.
 
     Raises:
-        TookFallback: There is no frame to go on with.
+        TookFallback: There is no frame to continue with.
     """
     wrong = [sorted(completeness.failed), sorted(completeness.absent)]
     made_of = fingerprint.combine("fallback", list(completeness.expected), wrong, fingerprint.of(fallback, name=node))
@@ -205,12 +205,12 @@ def _fall_back(run: Run, node: str, completeness: Completeness, fallback: Fallba
 def _called(
     run: Run, node: str, completeness: Completeness, fallback: Callable[[Completeness], Any], made_of: str
 ) -> LazyFrame:
-    """A function is called once, whatever it does besides; its frame is kept as a boundary."""
+    """Call a fallback function once, since it may have side effects; its frame becomes a checkpoint."""
 
     def call(intent: Intent) -> Written:
         frame = fallback(completeness)
         if frame is None:
-            return Written(reason="it returned no frame")
+            return Written(reason="the fallback returned no frame")
         check_frame(node, frame)
         return boundaries.write(frame, run.state, intent)
 
@@ -219,21 +219,21 @@ def _called(
     if not outcome.detail:
         raise error
     run.fall_short(error)
-    read = functools.partial(_read_boundary, run, outcome.detail)
+    read = functools.partial(_read_checkpoint, run, outcome.detail)
     return LazyFrame(run, node, "fallback", made_of, (), read, (completeness,))
 
 
-def _read_boundary(run: Run, detail: Any) -> DataFrame:
+def _read_checkpoint(run: Run, detail: Any) -> DataFrame:
     return boundaries.read(run.spark, run.state, [detail])
 
 
 def _write_errors(run: Run, completeness: Completeness, path: str, intent: Intent) -> Written:
-    place = {"pipeline": run.pipeline, "key": run.key, "fan_in": completeness.node}
+    identity = {"pipeline": run.pipeline, "key": run.key, "fan_in": completeness.node}
     when = {"generation": run.generation, "run": run.run_id, "at": now()}
     errors = [("failed", *item) for item in completeness.failed.items()]
     errors += [("absent", *item) for item in completeness.absent.items()]
-    rows = [{**place, "branch": name, "state": state, "error": error, **when} for state, name, error in errors]
-    predicate = " AND ".join(f"{name} = '{value}'" for name, value in place.items())  # names, checked
+    rows = [{**identity, "branch": name, "state": state, "error": error, **when} for state, name, error in errors]
+    predicate = " AND ".join(f"{name} = '{value}'" for name, value in identity.items())  # validated names
     version = delta.replace_rows(path, pa.Table.from_pylist(rows, schema=_ERRORS), predicate, intent)
     detail = {"path": files.absolute(path), "version": version}
     return Written(rows=len(rows), reason=f"errors written to {path} at version {version}", detail=detail)

@@ -1,4 +1,4 @@
-"""Fan-out patterns (the book's section 4): parallel split, exclusive choice."""
+"""Fan-out patterns (the book's section 4): parallel split and exclusive choice."""
 
 from spark_flow.fan_out.conditions import Condition, by_data, by_date, by_parameter, by_schema, by_share
 from spark_flow.fan_out.exclusive_choice import Choice, exclusive_choice

@@ -1,7 +1,7 @@
-"""A branch of a split as an application of its own: its own spark-submit, with its own resources.
+"""Run a branch of a split as a separate Spark application: its own spark-submit, with its own resources.
 
-The parent keeps the ledger: it gives the child what to do under the parent's intent, waits, and records what the
-child reports. What a child has committed when the parent dies is recognised by the retry, as for any write.
+Only the parent writes the ledger. It passes the work and the intent to the child, waits, and records the child's
+report. If the parent dies after the child has committed, the retry recognises the commit, as for any other write.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ WORK, REPORT = "work.pickle", "report.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What a child does.
+    """The work of a child application.
 
     Attributes:
-        state: The state folder; ``shared`` and ``frames`` are boundaries in it.
+        state: The state folder; ``shared`` and ``frames`` are checkpoints in it.
         shared: The shared frame.
-        transform: Done with the shared frame, if there is anything to do.
-        arguments: The transform's plain arguments.
-        frames: Its arguments that are frames.
-        sink: Where the result goes.
-        intent: The parent's, without its observers.
-        settings: Spark settings of the branch, to report as the application has them.
-        conf: The SQL settings of the parent's session, so that the same functions give the same rows.
+        transform: Applied to the shared frame; None to write it unchanged.
+        arguments: The transform's arguments other than frames.
+        frames: The transform's arguments that are frames.
+        sink: The sink to write the result to.
+        intent: The parent's intent, without its observers.
+        settings: Names of the branch's Spark settings; the child reports their actual values.
+        conf: The SQL settings of the parent's session, so that functions return the same rows in the child.
     """
 
     state: str
@@ -65,15 +65,15 @@ class Work:
 def settle_apart(
     run: Run, intent: Intent, shared: LazyFrame, transform: Step | None, sink: Sink, settings: Mapping[str, str]
 ) -> Written:
-    """Have a branch done by an application of its own, and wait for it.
+    """Run a branch as a separate application, and wait for it.
 
     Raises:
-        ApplicationFailed: It did not end well; its own error is told.
+        ApplicationFailed: The application failed; the message contains its error.
     """
     from pyspark import cloudpickle
 
     arguments = transform.arguments if transform else {}
-    frames = {name: _boundary(run, f"{intent.node}/{name}", f) for name, f in arguments.items() if _is_frame(f)}
+    frames = {name: _checkpoint(run, f"{intent.node}/{name}", f) for name, f in arguments.items() if _is_frame(f)}
     work = Work(
         state=files.absolute(run.state),
         shared=_recorded(run, shared.node),
@@ -90,18 +90,18 @@ def settle_apart(
         content = cloudpickle.dumps(work)  # type: ignore[no-untyped-call]
         files.write_bytes(files.join(folder, WORK), zlib.crc32(content).to_bytes(4, "big") + content)
         intent.mark("before_commit")
-        said = _submit(run.spark, folder, f"{run.pipeline} {run.key} {intent.node}", settings)
+        ending = _submit(run.spark, folder, f"{run.pipeline} {run.key} {intent.node}", settings)
         report = _report(folder)
         intent.mark("after_commit")
     finally:
         files.remove(folder)
     if "error" in report or not report:
-        raise ApplicationFailed(intent.node, report.get("error") or f"it left no report; {said}")
+        raise ApplicationFailed(intent.node, report.get("error") or f"it wrote no report; {ending}")
     return Written(rows=report["rows"], reason=report["reason"], detail=report["detail"])
 
 
 def handover(run: Run) -> str:
-    """Where a run's work for applications lies while they are at it."""
+    """Return the folder that holds the work of a run's child applications while they run."""
     return files.join(files.absolute(run.state), "handover", run.pipeline, run.key)
 
 
@@ -109,7 +109,7 @@ def _is_frame(value: object) -> bool:
     return isinstance(value, LazyFrame)
 
 
-def _boundary(run: Run, node: str, frame: LazyFrame) -> Mapping[str, Any]:
+def _checkpoint(run: Run, node: str, frame: LazyFrame) -> Mapping[str, Any]:
     made_of = fingerprint.combine("handover", frame.fingerprint)
     return Bounded(run, node, "step", made_of, (frame,), lambda: frame.frame).settle().detail
 
@@ -117,16 +117,16 @@ def _boundary(run: Run, node: str, frame: LazyFrame) -> Mapping[str, Any]:
 def _recorded(run: Run, node: str) -> Mapping[str, Any]:
     outcome = run.outcome(node)
     if outcome is None:
-        raise AssertionError(f"{node} is settled before its branches are")
+        raise AssertionError(f"{node} must have a checkpoint before its branches run")
     return outcome.detail
 
 
 def _unobserved(_: str) -> None:
-    """Observers stay in the parent."""
+    """Do nothing: observers are called in the parent only."""
 
 
 def _submit(spark: SparkSession, folder: str, name: str, settings: Mapping[str, str]) -> str:
-    """Run this module under spark-submit; returns how it ended, in words."""
+    """Run this module with spark-submit; return a description of how it ended."""
     master = str(spark.conf.get("spark.master", "local[*]"))
     program = [__file__, folder, str(os.getpid())]
     return submit.last_words(
@@ -142,14 +142,14 @@ def _report(folder: str) -> dict[str, Any]:
     except DamagedFile as damaged:
         return {"error": str(damaged)}
     whole = "error" in report or {"rows", "reason", "detail"} <= set(report)
-    return report if whole else {"error": f"{files.join(folder, REPORT)} lacks what was done"}
+    return report if whole else {"error": f"{files.join(folder, REPORT)} has no rows, reason or detail"}
 
 
 # --------------------------------------------------------------------------------------------- the child
 
 
 def main(folder: str, parent: int) -> int:
-    """Do the work that a parent left in a folder, and leave a report there; returns the exit code."""
+    """Read the work from a folder, do it, and write a report to the folder; return the exit code."""
     end_with(parent)
     try:
         report = _perform(_work(folder))
@@ -160,16 +160,16 @@ def main(folder: str, parent: int) -> int:
 
 
 def _work(folder: str) -> Work:
-    """What the parent has left.
+    """Read the work that the parent has written.
 
     Raises:
-        DamagedFile: It is not what was written.
+        DamagedFile: Its checksum does not match.
     """
     path = files.join(folder, WORK)
     content = files.read_bytes(path)
     if zlib.crc32(content[4:]).to_bytes(4, "big") != content[:4] or len(content) <= 4:  # noqa: PLR2004 - the checksum
-        raise DamagedFile(path, f"{len(content)} bytes of another content", "Run the same command again.")
-    work: Work = pickle.loads(content[4:])  # noqa: S301 - of our own state folder
+        raise DamagedFile(path, f"{len(content)} bytes with a wrong checksum", "Run the same command again.")
+    work: Work = pickle.loads(content[4:])  # noqa: S301 - from our own state folder
     return work
 
 

@@ -1,7 +1,7 @@
-"""Conditions of an exclusive choice: what sends a key down one road.
+"""Conditions of an exclusive choice: they decide which route a key takes.
 
-All but ``by_data`` ask metadata only and launch no Spark job: the key, an argument, a schema. ``by_schema`` of a source
-whose columns only Spark can tell is the exception.
+All except ``by_data`` use only metadata (the key, an argument, a schema) and start no Spark job. The exception is
+``by_schema`` on a source whose schema Spark has to infer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SYNONYMS |= {"real": "float", "text": "string", "datetime": "timestamp"}
 
 @dataclass(frozen=True)
 class Answer:
-    """Whether a condition holds, and what was found."""
+    """Whether a condition holds, and the value that was found."""
 
     holds: bool
     found: str
@@ -43,15 +43,15 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """A question about a run's key, its arguments or data; made by ``by_parameter``, ``by_date`` and so on.
+    """A test of a run's key, arguments or data; create one with ``by_parameter``, ``by_date`` and so on.
 
     Attributes:
-        text: The condition in words.
-        ask: The answer for a key.
-        reads_data: Whether asking launches a Spark job.
-        span: The dates that it holds for, first and last (exclusive), where it is one of dates.
-        about: What is asked of which data: a node's name, or a hash of a source's settings.
-        by_session: The answer for a key, where a session may be needed: it is made only if it is.
+        text: A description of the condition.
+        ask: Evaluates the condition for a key.
+        reads_data: Whether evaluating it starts a Spark job.
+        span: For a date condition, the dates for which it holds: first, and last (exclusive).
+        about: The data that is tested: a node's name, or a hash of a source's settings.
+        by_session: Evaluates the condition for a key when a session may be needed; the session is created on demand.
     """
 
     text: str
@@ -62,29 +62,29 @@ class Condition:
     by_session: Callable[[str, Callable[[], SparkSession]], Answer] | None = None
 
     def answer(self, key: str, spark: Callable[[], SparkSession]) -> Answer:
-        """The answer for a key, by a run's session where one is needed."""
+        """Evaluate the condition for a key; ``spark`` is called only if a session is needed."""
         return self.ask(key) if self.by_session is None else self.by_session(key, spark)
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the question; not of what the answer depends on."""
+        """A hash of the condition itself, not of the data that it tests."""
         return fingerprint.of((self.text, self.about))
 
 
 def by_parameter(name: str, value: str, equals: str, *, allowed: Sequence[str]) -> Condition:
-    """By an argument of the job.
+    """Test an argument of the job.
 
     >>> by_parameter("output_type", "csv", "delta", allowed=("csv", "delta")).ask("2013-01-02").holds
     False
 
     Args:
         name: The argument's name.
-        value: What was given.
-        equals: For which value the condition holds.
-        allowed: All values that may be given.
+        value: The argument's actual value.
+        equals: The value for which the condition holds.
+        allowed: All allowed values.
 
     Raises:
-        InvalidCondition: ``value`` or ``equals`` is none of those.
+        InvalidCondition: ``value`` or ``equals`` is not one of ``allowed``.
     """
     if isinstance(allowed, str):
         raise InvalidCondition(f"by_parameter {name}", f"allowed {allowed!r}", "a list of values")
@@ -95,15 +95,16 @@ def by_parameter(name: str, value: str, equals: str, *, allowed: Sequence[str]) 
 
 
 def by_date(*, since: str = "", before: str = "") -> Condition:
-    """By the run's key, a date: ``since`` a day (inclusive), ``before`` a day (exclusive), or a range of both.
+    """Test the date in the run's key: ``since`` a day (inclusive), ``before`` a day (exclusive), or both.
 
-    A longer key, as ``2013-01-02-07`` or ``2013-01-02T07``, counts by the date that it begins with.
+    A longer key, for example ``2013-01-02-07`` or ``2013-01-02T07``, is tested by the date that it starts with.
 
     Raises:
-        InvalidCondition: Neither is given, one is no date, or the range holds no day; when asked: the key is no date.
+        InvalidCondition: Neither is given, one is not a date, or the range is empty. When evaluated: the key is not a
+            date.
     """
     if not since and not before:
-        raise InvalidCondition("by_date", "neither since nor before", "at least one, as since='2013-01-03'")
+        raise InvalidCondition("by_date", "neither since nor before", "at least one, for example since='2013-01-03'")
     first = _date("by_date since", str(since)) if since else dt.date.min
     last = _date("by_date before", str(before)) if before else dt.date.max
     if first >= last:
@@ -113,7 +114,7 @@ def by_date(*, since: str = "", before: str = "") -> Condition:
     def ask(key: str) -> Answer:
         day, rest = key[:10], key[10:]
         if rest and rest[0] not in "-_.T":
-            raise InvalidCondition("by_date: key", repr(key), "a date as 2013-01-03")
+            raise InvalidCondition("by_date: key", repr(key), "a date like 2013-01-03")
         found = _date("by_date: key", day)
         return Answer(first <= found and (found < last or not before), f"key = {key}")
 
@@ -124,26 +125,26 @@ def _date(what: str, text: str) -> dt.date:
     try:
         return dt.datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - fromisoformat takes more, by Python's version
     except ValueError:
-        raise InvalidCondition(what, repr(text), "a date as 2013-01-03") from None
+        raise InvalidCondition(what, repr(text), "a date like 2013-01-03") from None
 
 
 def by_share(share: float, *, salt: str = "") -> Condition:
-    """By a stable hash of the key: this share of all keys, the same ones on every machine (A/B tests, slow roll-outs).
+    """Select a share of all keys by a stable hash, the same keys on every machine (A/B tests, gradual roll-outs).
 
     Args:
         share: 0 to 1.
-        salt: Another one chooses other keys.
+        salt: Change it to select other keys.
 
     Raises:
-        InvalidCondition: The share is no number from 0 to 1.
+        InvalidCondition: The share is not a number from 0 to 1.
     """
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
         raise InvalidCondition("by_share", repr(share), "a number from 0 to 1")
 
     def ask(key: str) -> Answer:
         digest = hashlib.sha256(f"{salt}/{key}".encode()).digest()
-        place = int.from_bytes(digest[:8], "big") / 2**64
-        return Answer(place < share, f"key at {place:.4f}")
+        position = int.from_bytes(digest[:8], "big") / 2**64
+        return Answer(position < share, f"key at {position:.4f}")
 
     return Condition(f"share {share}" + f" salted {salt}" * bool(salt), ask)
 
@@ -156,26 +157,26 @@ def by_schema(
     fields: int | None = None,
     min_fields: int | None = None,
 ) -> Condition:
-    """By columns: all of ``has`` are there, those of ``types`` with their types, and there are ``fields`` of them.
+    """Test the columns: all of ``has`` exist, those in ``types`` have these types, and their number is ``fields``.
 
-    The answer is that of the frame which a read gives. Of a source only metadata is read where it is exact: a declared
-    schema, a Delta table's log, the footer of Parquet that Spark wrote. Else Spark tells the columns, with the source's
-    own options: of JSON without a schema it reads all of the data for it.
+    The result is the same as for the frame that a read returns. For a source, metadata is used where it is exact: a
+    declared schema, a Delta table's log, or the footer of Parquet written by Spark. Otherwise Spark determines the
+    columns with the source's options; for JSON without a schema it reads all of the data.
 
     >>> wide = by_schema(daily, min_fields=3)  # doctest: +SKIP
 
     Args:
         data: A frame, or a source.
-        has: Names of columns.
-        types: Types by column, as Spark writes them: ``{"seats": "int"}``.
-        fields: The number of columns.
-        min_fields: The least number of columns.
+        has: Required columns.
+        types: Types by column, in Spark's notation: ``{"seats": "int"}``.
+        fields: The exact number of columns.
+        min_fields: The minimum number of columns.
 
     Raises:
-        InvalidCondition: Nothing is asked.
+        InvalidCondition: None of the four is given, or one is invalid.
     """
     if not has and not types and fields is None and min_fields is None:
-        raise InvalidCondition("by_schema", "nothing to ask", "has, types, fields or min_fields")
+        raise InvalidCondition("by_schema", "no criteria", "at least one of has, types, fields, min_fields")
     for what, number in (("fields", fields), ("min_fields", min_fields)):
         if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
             raise InvalidCondition(f"by_schema: {what}", repr(number), "a number of columns, 1 or more")
@@ -192,11 +193,11 @@ def by_schema(
         schema, fold = _schema(data, spark)
         unique_columns("by_schema", schema.names, fold)
         known = {fold(field.name): field.dataType.simpleString() for field in schema.fields}
-        lacking = [name for name in has if fold(name) not in known]
+        missing = [name for name in has if fold(name) not in known]
         other = {name: known.get(fold(name), "absent") for name in wanted}
         wrong = {name: found for name, found in other.items() if found != wanted[name]}
-        holds = not lacking and not wrong and fields in (None, len(known)) and len(known) >= (min_fields or 0)
-        found = [f"{len(known)} columns", *(f"no {name}" for name in lacking)]
+        holds = not missing and not wrong and fields in (None, len(known)) and len(known) >= (min_fields or 0)
+        found = [f"{len(known)} columns", *(f"no {name}" for name in missing)]
         return Answer(holds, ", ".join([*found, *(f"{name} is {kind}" for name, kind in other.items())]))
 
     text = ", ".join(part for part in parts if part)
@@ -206,27 +207,27 @@ def by_schema(
 
 
 def _session() -> SparkSession:
-    """The session that is there, or Spark's own default: as for a ``Run`` that was given none."""
+    """Return the active session, or create Spark's default one, as a ``Run`` without a session does."""
     from pyspark.sql import SparkSession
 
     return SparkSession.getActiveSession() or SparkSession.builder.getOrCreate()
 
 
 def _about(data: LazyFrame | DataFrame | Source) -> str:
-    """Which data is asked; not what it holds: a retry after new data keeps its road."""
+    """Identify the tested data, not its content: a retry after new data keeps its route."""
     return data.fingerprint if isinstance(data, Source) else data.node if isinstance(data, LazyFrame) else ""
 
 
 def _type(kind: object) -> str:
-    """A type as Spark's ``simpleString`` writes it.
+    """Return a type in the notation of Spark's ``simpleString``.
 
     Raises:
-        InvalidCondition: It is none.
+        InvalidCondition: It is not a type.
     """
     text = str(kind.simpleString() if hasattr(kind, "simpleString") else kind).strip().lower()
     text = _SYNONYMS.get(text, text)
     if re.split(r"[(<]", text)[0] not in _TYPES:
-        raise InvalidCondition("by_schema: types", repr(kind), f"a type of Spark: {', '.join(sorted(_TYPES))}")
+        raise InvalidCondition("by_schema: types", repr(kind), f"a Spark type: {', '.join(sorted(_TYPES))}")
     return text
 
 
@@ -241,28 +242,28 @@ def _schema(
     schema = schema_of(data)
     if schema is None:
         schema = cast("StructType", schema_of(data, spark))
-    active = SparkSession.getActiveSession()  # none is made to answer from metadata
+    active = SparkSession.getActiveSession()  # metadata alone needs no session
     return schema, folding(active) if active is not None else str.lower
 
 
 def by_data(data: LazyFrame | DataFrame, *, where: str = "", at_least: int = 1, within: int = 100_000) -> Condition:
-    """By rows: at least so many are there (``at_least=1``: any exists), bounded, never a full scan.
+    """Test whether at least ``at_least`` rows exist, with a limited read and never a full scan.
 
     Args:
         data: A frame.
-        where: A SQL condition of the rows that count; by default all.
-        at_least: How many must be there. No more than these are taken.
-        within: With ``where``, how many rows of each partition are looked at, at most.
+        where: A SQL condition on the rows to count; by default all rows count.
+        at_least: The required number of rows. No more are read than needed.
+        within: With ``where``, the maximum number of rows that are tested; as many may be read per partition.
 
     Raises:
-        InvalidCondition: A number is below 1; when asked: ``where`` cannot be resolved, a column that is not there.
+        InvalidCondition: A number is below 1. When evaluated: ``where`` cannot be resolved.
     """
     data = held(data)
     if not (isinstance(data, LazyFrame) or is_frame(data)):
         raise InvalidCondition("by_data", repr(data), "a frame")
     if not isinstance(at_least, int) or not isinstance(within, int) or at_least < 1 or within < at_least:
         found = f"at_least {at_least}, within {within}"
-        raise InvalidCondition("by_data", found, "at_least 1 or more, within no less than at_least")
+        raise InvalidCondition("by_data", found, "1 <= at_least <= within")
     text = f"at least {at_least} row(s)" + f" where {where} within {within}" * bool(where)
 
     def ask(_: str) -> Answer:
@@ -274,7 +275,7 @@ def by_data(data: LazyFrame | DataFrame, *, where: str = "", at_least: int = 1, 
 
 
 def _rows(frame: DataFrame, where: str, within: int) -> DataFrame:
-    """Only as many columns as the condition needs; ``take`` reads partition after partition and stops."""
+    """Select no more columns than needed; ``take`` reads partition after partition and stops early."""
     from pyspark.errors import AnalysisException
     from pyspark.sql import functions as F
 
@@ -284,4 +285,4 @@ def _rows(frame: DataFrame, where: str, within: int) -> DataFrame:
         return frame.limit(within).where(where).select(F.lit(1))
     except AnalysisException as error:
         found = re.sub(r"\s+", " ", str(error).strip())[:200]
-        raise InvalidCondition(f"by_data {where!r}", found, f"columns of: {', '.join(frame.columns)}") from error
+        raise InvalidCondition(f"by_data {where!r}", found, f"only columns of: {', '.join(frame.columns)}") from error

@@ -1,6 +1,6 @@
-"""The exclusive choice (the book's section 4.2): of several routes exactly one runs, and why is recorded.
+"""The exclusive choice (the book's section 4.2): exactly one of several routes runs, and the reason is recorded.
 
-A retry keeps the road that was taken, whatever has changed since; a rerun decides anew.
+A retry takes the recorded route again, whatever has changed since; a rerun evaluates the conditions again.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Choice(Generic[T]):
-    """Which route was taken.
+    """The route that was taken.
 
     Attributes:
-        route: Its name; empty in a plan that would have to read data to tell.
-        reason: Why, in words.
-        result: What the route returned.
+        route: The route's name; empty in plan mode if the decision needs data.
+        reason: Why it was taken.
+        result: The route's return value.
     """
 
     route: str
@@ -46,16 +46,16 @@ class Choice(Generic[T]):
 
     @property
     def frame(self) -> DataFrame | LazyFrame:
-        """The frame that the route returned; a choice may thus be written, or go on, as a frame.
+        """The frame that the route returned, so that a choice can be passed on like a frame.
 
         Raises:
-            InvalidArgument: It returned another thing, or none was taken, in a plan that would have to read data.
+            InvalidArgument: The route did not return a frame, or plan mode could not decide without reading data.
         """
         frame = held(self.result)
         if isinstance(frame, LazyFrame) or is_frame(frame):
             return frame
         found = f"a {type(self.result).__name__} of route {self.route!r}" if self.route else self.reason
-        raise InvalidArgument("choice: frame", found, "a route that returns a frame; .result is what it returned")
+        raise InvalidArgument("choice: frame", found, "a route that returns a frame; .result is the return value")
 
 
 def exclusive_choice(
@@ -74,20 +74,20 @@ def exclusive_choice(
 
     Args:
         run: The run.
-        name: The node's name; routes that are not taken are shown as ``<name>/<route>``.
-        routes: By name, a condition and what to do; the default's condition may be ``None``.
-        default: The route to take when no condition holds, or more than one.
+        name: The node's name; routes that are not taken are listed as ``<name>/<route>``.
+        routes: By name, a condition and a function to call; the default's condition may be ``None``.
+        default: The route to take if no condition holds, or more than one does.
 
     Returns:
-        The route, why, and what it returned.
+        The route, the reason, and the route's return value.
 
     Raises:
         NoBranches: There is no route.
         InvalidName: A route's name cannot be a folder name.
-        InvalidCondition: A route has no condition and is not the default, the default is no route, or two date ranges
-            overlap.
-        NotExclusive: No condition holds or several do, and there is no default; every condition is told with what was
-            found.
+        InvalidCondition: A route has no condition and is not the default, the default is not a route, or two date
+            ranges overlap.
+        NotExclusive: No condition holds or several do, and there is no default; the message lists every condition with
+            the value that was found.
     """
     node = run.node(name)
     _check(node, routes, default)
@@ -98,7 +98,7 @@ def exclusive_choice(
     chosen = Node(name=node, kind="choice", fingerprint=made_of, writes=False)
     if run.plan and not run.keeps(node) and not run.is_valid(chosen):
         if any(one.reads_data for one in conditions.values()):
-            reason = "decided by data when it runs: " + "; ".join(f"{r}: {one.text}" for r, one in conditions.items())
+            reason = "decided by data at run time: " + "; ".join(f"{r}: {one.text}" for r, one in conditions.items())
             run.plan_to(node, "choice", reason, made_of)
             return Choice("", reason, None)
         decided = _decide(node, run, conditions, default)
@@ -125,7 +125,7 @@ def _check(node: str, routes: Mapping[str, tuple[Condition | None, Any]], defaul
         raise InvalidCondition(f"{node}: default", repr(default), f"one of: {', '.join(routes)}")
     for route, (condition, _) in routes.items():
         if condition is None and route != default:
-            raise InvalidCondition(f"{node}/{route}", "no condition", "one, or the route as default")
+            raise InvalidCondition(f"{node}/{route}", "no condition", f"a condition, or default={route!r}")
     spans = {route: one.span for route, (one, _) in routes.items() if one is not None and one.span is not None}
     for (one, first), (other, second) in combinations(spans.items(), 2):
         if first[0] < second[1] and second[0] < first[1]:
@@ -134,23 +134,23 @@ def _check(node: str, routes: Mapping[str, tuple[Condition | None, Any]], defaul
 
 
 def _decide(node: str, run: Run, conditions: Mapping[str, Condition], default: str | None) -> Written:
-    """Ask every condition; the road, and what was found on all of them."""
+    """Evaluate every condition; return the route, with what each condition found."""
     began = time.monotonic()
     answers = {route: condition.answer(run.key, lambda: run.spark) for route, condition in conditions.items()}
     took = round((time.monotonic() - began) * 1000)
     holding = [route for route, answer in answers.items() if answer.holds]
-    told = {route: _tell(conditions[route], answer) for route, answer in answers.items()}
+    found = {route: _describe(conditions[route], answer) for route, answer in answers.items()}
     if len(holding) != 1 and default is None:
-        raise NotExclusive(node, holding, told)
-    road = holding[0] if len(holding) == 1 else str(default)
-    why = told[road] if len(holding) == 1 else f"the default: {len(holding)} of {len(told)} conditions hold"
-    not_taken = {route: why for route, why in told.items() if route != road}
-    if default is not None and default != road and default not in not_taken:
+        raise NotExclusive(node, holding, found)
+    taken = holding[0] if len(holding) == 1 else str(default)
+    why = found[taken] if len(holding) == 1 else f"the default: {len(holding)} of {len(found)} conditions hold"
+    not_taken = {route: why for route, why in found.items() if route != taken}
+    if default is not None and default != taken and default not in not_taken:
         not_taken[default] = "the default"
     cost = f" ({took} ms)" if any(one.reads_data for one in conditions.values()) else ""
-    detail = {"route": road, "not_taken": not_taken, "conditions": told, "cost_ms": took}
-    return Written(reason=f"{road}: {why}{cost}", detail=detail)
+    detail = {"route": taken, "not_taken": not_taken, "conditions": found, "cost_ms": took}
+    return Written(reason=f"{taken}: {why}{cost}", detail=detail)
 
 
-def _tell(condition: Condition, answer: Answer) -> str:
+def _describe(condition: Condition, answer: Answer) -> str:
     return f"{condition.text}: {'yes' if answer.holds else 'no'}, {answer.found}"

@@ -1,7 +1,7 @@
-"""The parallel split (the book's section 4.1): one frame, computed once, to several sinks side by side.
+"""The parallel split (the book's section 4.1): one frame, computed once and written to several sinks in parallel.
 
-A branch that fails neither stops nor spoils another; a retry writes the failed ones alone. Where branches need
-unlike hardware, the shared frame is written once and each branch is an application of its own.
+A failing branch does not affect the others, and a retry writes only the failed ones. If branches need different
+hardware, the shared frame becomes a checkpoint and each branch runs as a separate application.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Share = Literal["MEMORY_AND_DISK", "MEMORY_ONLY", "DISK_ONLY", "boundary"]
 Mode = Literal["threads", "intermediary"]
 Branch: TypeAlias = "Sink | tuple[Transform | Step, Sink]"
 
-_LOST = "what was held is gone with the process that held it"
+_LOST = "the persisted frame was lost with its process"
 
 
 def parallel_split(
@@ -55,36 +55,37 @@ def parallel_split(
     mode: Mode = "threads",
     spark: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, Outcome]:
-    """Write one frame to several sinks, read once; each sink is a node of its own.
+    """Write one frame to several sinks; it is computed once, and each sink is a node.
 
     >>> with transaction(run, "publish") as tx:  # doctest: +SKIP
     ...     parallel_split(tx, daily, {"lake": delta("out/daily", partition_by="date"),
     ...                                "legacy": (as_text, csv("out/legacy", partition_by="date"))})
 
     Args:
-        scope: A run, or a transaction within one.
-        frame: What all branches share.
-        branches: By name, each a sink, or a transform (a function or ``step(...)``) and a sink.
+        scope: A run, or a transaction of a run.
+        frame: The frame that all branches share.
+        branches: By name, a sink, or a transform (a function or ``step(...)``) and a sink.
         name: The node of the shared frame.
-        share: How the shared frame is held while branches run: a Spark storage level, released in the end whatever
-            happens, or a ``boundary``, which a retry reads as well. Held in memory, a retry computes the frame
-            again: take the boundary if that does not give the same rows.
-        loading_time: The name of a column to add: when the run's generation began, a timestamp that is the same in
-            all branches and on every retry.
+        share: How to share the frame between branches: a Spark storage level (always unpersisted at the end), or
+            ``boundary`` for a checkpoint. With a storage level a retry computes the frame again; use ``boundary`` if
+            that may return different rows.
+        loading_time: The name of a timestamp column to add: the start of the run's generation, the same in all branches
+            and in every retry.
         max_in_flight: How many branches run at once.
-        mode: ``threads`` of this application; ``intermediary``: the shared frame becomes a boundary, and each branch
-            is an application of its own under spark-submit.
-        spark: For ``intermediary``, Spark settings of each branch, as ``{"lake": {"spark.driver.memory": "4g"}}``.
+        mode: ``threads`` runs the branches in this application. ``intermediary`` writes the shared frame as a
+            checkpoint, and runs each branch as a separate application with spark-submit.
+        spark: For ``intermediary``, Spark settings by branch: ``{"lake": {"spark.driver.memory": "4g"}}``.
 
     Returns:
-        What became of each branch.
+        The outcome of each branch.
 
     Raises:
-        NoBranches: There is no sink.
-        DuplicateNode: Two sinks write to one place, or one within the other's; or a split of this name was done.
-        InvalidArgument: A branch is no sink, or a setting is none.
+        NoBranches: There are no sinks.
+        DuplicateNode: Two sinks write to the same path, or to one inside the other; or the run already has a split with
+            this name.
+        InvalidArgument: A branch is not a sink, or a setting is invalid.
         InvalidName: A branch's name cannot be a folder name.
-        ColumnClash: The frame has a column of the name of ``loading_time``.
+        ColumnClash: The frame already has a column with the name in ``loading_time``.
         BranchesFailed: Some branches failed; the others are written, and a retry reuses them.
     """
     run, node = scope.run, scope.node(name)
@@ -92,25 +93,25 @@ def parallel_split(
     data = lazy(run, frame, f"{node}: frame")
     make = functools.partial(_with_loading_time, run, data, loading_time)
     made_of = fingerprint.combine("split", data.fingerprint, loading_time)
-    apart = mode == "intermediary" and not run.plan
+    separate = mode == "intermediary" and not run.plan
     with contextlib.ExitStack() as held:
-        if apart:
-            files.remove(handover(run))  # of an attempt that was killed
+        if separate:
+            files.remove(handover(run))  # left by a killed attempt
             held.callback(files.remove, handover(run))
-        if apart or share == "boundary":
+        if separate or share == "boundary":
             shared = Bounded(run, node, "step", made_of, (data,), make).lazily(data.completeness)
         else:
             hold = functools.partial(_hold, run, node, made_of, data, make, share, held)
             shared = LazyFrame(run, node, "step", made_of, (), hold, data.completeness)
             run.graph.uses(node, [data.node])
         declared = {each: _declare(scope, each, shared, branch) for each, branch in branches.items()}
-        return _settle(run, node, shared, declared, max_in_flight, (spark or {}) if apart else None)
+        return _write_branches(run, node, shared, declared, max_in_flight, (spark or {}) if separate else None)
 
 
 def _check(
     node: str, name: str, branches: object, share: str, mode: str, spark: Mapping[str, object], max_in_flight: object
 ) -> None:
-    """Refuse what no split can be made of, before anything is computed."""
+    """Validate the arguments before anything is computed."""
     if not isinstance(branches, Mapping):
         raise InvalidArgument(f"{node}: branches", type(branches).__name__, "a mapping of names to sinks")
     if not branches:
@@ -120,7 +121,7 @@ def _check(
         if not hasattr(sink, "write") or not hasattr(sink, "remembered"):
             raise InvalidArgument(f"{node}/{each}", repr(branch), "a sink, or (transform, sink)")
         if each == name:
-            raise DuplicateNode(node, "a branch has the name of the split; give the split another by name=")
+            raise DuplicateNode(node, "a branch has the same name as the split; pass another name=")
     for what, given, allowed in (("share", share, get_args(Share)), ("mode", mode, get_args(Mode))):
         if given not in allowed:
             raise InvalidArgument(f"{node}: {what}", repr(given), f"one of: {', '.join(allowed)}")
@@ -134,7 +135,7 @@ def _check(
 
 @dataclass(frozen=True)
 class _Declared:
-    """A branch's transform, if it has one, and its write."""
+    """A branch's optional transform, and its write."""
 
     transform: Step | None
     write: Writing
@@ -150,15 +151,15 @@ def _declare(scope: Scope, name: str, shared: LazyFrame, branch: Branch) -> _Dec
     return _Declared(one, writing(scope, name, chain, sink))
 
 
-def _settle(
+def _write_branches(
     run: Run,
     node: str,
     shared: LazyFrame,
     branches: Mapping[str, _Declared],
     max_in_flight: int,
-    apart: Mapping[str, Mapping[str, str]] | None,
+    settings: Mapping[str, Mapping[str, str]] | None,
 ) -> dict[str, Outcome]:
-    """Settle the branches: what stands is reused here, so that a run that writes nothing needs no session."""
+    """Write the branches; valid ones are reused without a session, so that a run with nothing to write needs none."""
     outcomes: dict[str, Outcome] = {}
     pending = {}
     for name, branch in branches.items():
@@ -168,15 +169,15 @@ def _settle(
             pending[name] = branch
     if not pending:
         return outcomes
-    _ = shared.frame  # filled before the branches start; what is wrong with it is no branch's failure
+    _ = shared.frame  # computed before the branches start: its error is not the failure of a branch
     tasks = [
         Task(
             branch.write.node,
             "sink",
             branch.write.fingerprint,
             branch.write.settle
-            if apart is None
-            else functools.partial(_settle_apart, run, shared, branch, apart.get(name, {})),
+            if settings is None
+            else functools.partial(_run_as_application, run, shared, branch, settings.get(name, {})),
         )
         for name, branch in pending.items()
     ]
@@ -193,7 +194,7 @@ def _settle(
     return outcomes
 
 
-def _settle_apart(run: Run, shared: LazyFrame, branch: _Declared, settings: Mapping[str, str]) -> Outcome:
+def _run_as_application(run: Run, shared: LazyFrame, branch: _Declared, settings: Mapping[str, str]) -> Outcome:
     def do(intent: Intent) -> Written:
         return settle_apart(run, intent, shared, branch.transform, branch.write.sink, settings)
 
@@ -228,7 +229,7 @@ def _hold(
     share: Share,
     held: contextlib.ExitStack,
 ) -> DataFrame:
-    """The shared frame, filled as a node of its own and released with ``held``."""
+    """Persist and count the shared frame as a node; ``held`` unpersists it."""
     from pyspark.storagelevel import StorageLevel
 
     if run.plan:
@@ -239,9 +240,9 @@ def _hold(
         frame = make().persist(getattr(StorageLevel, share))
         held.callback(frame.unpersist)
         frames.append(frame)
-        return Written(rows=frame.count(), reason=f"held in {share}")
+        return Written(rows=frame.count(), reason=f"persisted in {share}")
 
     run.once(Node(name=node, fingerprint=made_of, inputs=(data,), writes=False), fill, _Memory())
     if not frames:
-        raise DuplicateNode(node, "a split of this name was done in this run already; give each another by name=")
+        raise DuplicateNode(node, "this run already has a split with this name; pass another name=")
     return frames[0]

@@ -1,9 +1,9 @@
-"""The parallel split of a stream: each batch to several Delta tables, each row once in each.
+"""The parallel split of a stream: write each batch to several Delta tables, exactly once to each.
 
-The rules are those of Delta's documentation (idempotent table writes in ``foreachBatch``): ``txnAppId`` names stream
-and table, ``txnVersion`` is the batch id. Another checkpoint numbers batches anew, and Delta would drop those of
-numbers that it has seen; here the query's id, which lives in the checkpoint, is kept with each commit, and another one
-is refused.
+It follows Delta's documentation (idempotent table writes in ``foreachBatch``): ``txnAppId`` identifies stream and
+table, ``txnVersion`` is the batch id. A new streaming checkpoint restarts the batch ids, and Delta would silently drop
+batches with ids that it has seen. So each commit records the query's id, which is part of the checkpoint, and batches
+with another query id are rejected.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
-_COMMITS = 1000  # how far back a table's own commits are looked through for the stream's last one
+_COMMITS = 1000  # how many commits of a table are searched for the stream's last one
 
 Target: TypeAlias = "delta.DeltaSink | tuple[Callable[[DataFrame], DataFrame], delta.DeltaSink]"
 BatchWriter: TypeAlias = "Callable[[DataFrame, int], None]"
@@ -31,36 +31,36 @@ BatchWriter: TypeAlias = "Callable[[DataFrame, int], None]"
 def split_batch(
     sinks: Mapping[str, Target], app_id: str, *, on_written: Callable[[str, int], None] | None = None
 ) -> BatchWriter:
-    """A function for ``writeStream.foreachBatch`` that writes each batch to several Delta tables.
+    """Create a function for ``writeStream.foreachBatch`` that writes each batch to several Delta tables.
 
     >>> split = split_batch({"lake": delta("out/lake"), "late": (only_late, delta("out/late"))}, "flights-1")
     >>> stream.writeStream.foreachBatch(split).option("checkpointLocation", "checkpoint").start()  # doctest: +SKIP
 
-    A batch is read once and appended to each table in turn. A query that was killed between two tables and started
-    again from its checkpoint repeats the batch: where it stands already it is not written again. A table's name here is
-    part of its id: under another name a repeated batch is written again. A checkpoint must not be set back by hand:
-    the batch that follows would have a number that the tables know.
+    A batch is computed once and appended to each table in turn. A query that was killed between two tables repeats the
+    batch when it restarts from its checkpoint; tables that already have the batch are skipped. The sink's name is part
+    of the transaction id: after a rename, a repeated batch is written again. Do not reset a checkpoint manually: the
+    next batch would have an id that the tables already know.
 
     Args:
         sinks: By name, a Delta table, or a transform and a Delta table; rows are appended.
-        app_id: The stream's name for all time, together with its checkpoint: a new checkpoint location needs a new one.
-        on_written: Told of each table's name and batch once it is committed.
+        app_id: The stream's permanent name, tied to its checkpoint: a new checkpoint location needs a new ``app_id``.
+        on_written: Called with each table's name and batch id after the commit.
 
     Raises:
-        NoBranches: There is no sink.
-        DuplicateNode: Two sinks are one table.
-        InvalidArgument: A sink is no Delta table, or one that overwrites.
+        NoBranches: There are no sinks.
+        DuplicateNode: Two sinks write to the same table.
+        InvalidArgument: A sink is not a Delta table, or it overwrites.
         InvalidName: A name cannot be a folder name.
 
     Raises (when a batch is written):
         OtherCheckpoint: The table has batches of this ``app_id`` from another checkpoint.
-        WriteNotProved: The table does not remember the batch.
+        WriteNotProved: The batch is not recorded in the table after the write.
     """
     check_name("app_id", app_id)
     if not sinks:
         raise NoBranches("split_batch")
     targets = {check_name("sink", name): one if isinstance(one, tuple) else (_same, one) for name, one in sinks.items()}
-    places: dict[str, str] = {}
+    by_path: dict[str, str] = {}
     for name, (transform, sink) in targets.items():
         if not isinstance(sink, delta.DeltaSink) or not callable(transform):
             raise InvalidArgument(
@@ -68,9 +68,9 @@ def split_batch(
             )
         if sink.mode == "overwrite" or sink.replace_where:
             raise InvalidArgument(f"split_batch: {name}", "overwrite or replace_where", "neither: batches are appended")
-        other = places.setdefault(files.absolute(sink.path), name)
+        other = by_path.setdefault(files.absolute(sink.path), name)
         if other != name:
-            raise DuplicateNode(name, f"{other} writes to {sink.path} too")
+            raise DuplicateNode(name, f"{other} also writes to {sink.path}")
     return functools.partial(_write_batch, targets, app_id, on_written or (lambda *_: None))
 
 
@@ -89,7 +89,7 @@ def _write_batch(
     held = frame.persist()
     try:
         for name, (transform, sink) in targets.items():
-            if not _stands(sink, f"{app_id}/{name}", query, batch):
+            if not _has_batch(sink, f"{app_id}/{name}", query, batch):
                 rows = transform(held)
                 check_frame(name, rows)
                 _append(rows, sink, f"{app_id}/{name}", query, batch)
@@ -99,27 +99,27 @@ def _write_batch(
 
 
 def _query_of(frame: DataFrame) -> str:
-    """The query's id, which its checkpoint keeps over restarts; empty where the session does not tell (Connect)."""
+    """Return the query's id, which its checkpoint preserves across restarts; empty if unknown (Spark Connect)."""
     context = getattr(frame.sparkSession, "sparkContext", None)
     return str(context.getLocalProperty("sql.streaming.queryId") or "") if context is not None else ""
 
 
-def _stands(sink: delta.DeltaSink, txn: str, query: str, batch: int) -> bool:
-    """Whether a table has a batch already.
+def _has_batch(sink: delta.DeltaSink, txn: str, query: str, batch: int) -> bool:
+    """Return whether a table already has a batch.
 
     Raises:
-        OtherCheckpoint: See ``split_batch``.
+        OtherCheckpoint: The table has batches of this stream from another checkpoint.
     """
     table = delta.open_table(sink.path)
     known = table.transaction_version(txn) if table is not None else None
     if table is None or known is None or known < batch - 1:
         return False
-    # The last batch but one is the usual case: only the newest commits need a look.
+    # Usually the table has the previous batch, so reading the newest commits is enough.
     last = next(
         (tag for commit in table.history(_COMMITS) if (tag := delta_files.tag_of(commit)).get("stream") == txn), {}
     )
     other = query and last.get("query", query) != query
-    if other or known > batch:  # a checkpoint goes on from its last batch, never from one before
+    if other or known > batch:  # a checkpoint resumes at its last batch, never before it
         raise OtherCheckpoint(sink.path, txn, known, batch)
     return known == batch
 

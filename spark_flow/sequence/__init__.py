@@ -1,4 +1,4 @@
-"""Sequence patterns (the book's section 2): local and isolated sequencer, transaction boundary."""
+"""Sequence patterns (the book's section 2): local sequencer, transaction, isolated sequencer."""
 
 from spark_flow.sequence.isolated_sequencer import (
     Consumer,

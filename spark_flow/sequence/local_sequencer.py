@@ -1,7 +1,7 @@
-"""The local sequencer (the book's section 2.1): steps one after another within one application.
+"""The local sequencer (the book's section 2.1): steps that run in order within one application.
 
-Without a restart boundary the chain is one Spark plan, as in the book's PySpark example. A boundary after a
-step writes the step's frame; a retry starts at the last good one, and the steps before it are not called.
+Without checkpoints the chain is one Spark plan, as in the book's PySpark example. A step with ``restart=True`` writes
+its frame as a checkpoint. A retry starts at the last valid checkpoint and does not call the steps before it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Transform: TypeAlias = "Callable[..., DataFrame]"
 
 @dataclass(frozen=True)
 class Step:
-    """A function with its name, arguments and boundary; make one with ``step``."""
+    """A function with its node name, arguments and checkpoint setting; create one with ``step``."""
 
     transform: Transform
     name: str
@@ -41,26 +41,26 @@ class Step:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the function's source, what it uses of the user's modules, its arguments and version.
+        """A hash of the function's source, what it uses from the user's modules, its arguments and its version.
 
-        Frames have fingerprints of their own; a credential among the arguments does not count.
+        Frames among the arguments have their own fingerprints; credentials are not hashed.
         """
         plain = {name: value for name, value in self.arguments.items() if not isinstance(value, LazyFrame)}
         return fingerprint.of((self.transform, arguments_shown(plain), self.version), name=self.name)
 
 
 def step(transform: Transform, *, name: str = "", restart: bool = False, version: str = "", **arguments: Any) -> Step:
-    """A step of a sequencer.
+    """Create a step of a local sequencer.
 
     Args:
-        transform: A plain function that takes a frame, and ``arguments`` by name, and returns a frame.
-        name: The node's name; by default the function's.
-        restart: Write the step's frame as a restart boundary.
-        version: Change it when the step's result changes for a reason that its source does not show.
-        **arguments: Bound to the function; a frame of the run (``spark_flow.read``) is passed as a DataFrame.
+        transform: A plain function that takes a frame, and ``arguments`` as keyword arguments, and returns a frame.
+        name: The node's name; defaults to the function's name.
+        restart: Write the step's frame as a checkpoint, from which a retry resumes.
+        version: Change it when the step's result changes in a way that its source does not show.
+        **arguments: Passed to the function; a frame of the run (``spark_flow.read``) arrives as a DataFrame.
 
     Raises:
-        InvalidStep: The transform is no function, or has no name of its own.
+        InvalidStep: The transform is not a function, or has no name.
     """
     if not callable(transform):
         raise InvalidStep(
@@ -75,19 +75,19 @@ def step(transform: Transform, *, name: str = "", restart: bool = False, version
 def local_sequencer(
     run: Run, frame: DataFrame | HasFrame, steps: Sequence[Step | Transform], *, name: str = ""
 ) -> LazyFrame:
-    """A frame through steps, durable: what was done up to a restart boundary is not done again.
+    """Apply steps to a frame in order; a retry resumes at the last checkpoint.
 
     Args:
         run: The run.
-        frame: What the chain starts from: of ``spark_flow.read``, another pattern's result, or any DataFrame.
-        steps: Functions or ``step(...)``; node names must differ within a run.
+        frame: The input: the result of ``spark_flow.read`` or of another pattern, or any DataFrame.
+        steps: Functions or ``step(...)``; node names must be unique within a run.
         name: A prefix for the steps' node names.
 
     Returns:
-        The last step's frame, computed when a sink or ``.frame`` asks for it.
+        The last step's frame, computed when a sink or ``.frame`` needs it.
 
     Raises:
-        InvalidStep: A step is no function, has no name, or its arguments have no stable fingerprint.
+        InvalidStep: A step is not a function, has no name, or its arguments have no stable fingerprint.
     """
     current = lazy(run, frame, f"{name or 'local_sequencer'}: frame")
     for one in steps:
@@ -112,7 +112,7 @@ def _chain(run: Run, before: LazyFrame, step: Step, prefix: str) -> LazyFrame:
 
 
 def lazy_source(run: Run, name: str, value: Any) -> Any:
-    """An argument that is a source, or a pattern's result, becomes a frame of the run; others stay as they are."""
+    """Return a frame of the run for an argument that is a source or a pattern's result; else the argument unchanged."""
     from spark_flow.engine.lazy_frame import held
     from spark_flow.engine.reading import read
 

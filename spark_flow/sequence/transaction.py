@@ -1,4 +1,4 @@
-"""The transaction boundary (the book's section 2.1): writes that readers must see together."""
+"""Transactions (the book's section 2.1): writes that become visible to readers together."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ if TYPE_CHECKING:
 
 @dataclass
 class Transaction:
-    """Writes of a run that become visible together; make one with ``transaction``."""
+    """Writes of a run that become visible together; create one with ``transaction``."""
 
     run: Run
     name: str
     writes: list[Outcome] = field(default_factory=list)
 
     def node(self, name: str) -> str:
-        """A node's full name: ``<transaction>/<name>``."""
+        """Return a node's full name: ``<transaction>/<name>``."""
         return self.run.node(f"{self.name}/{name}")
 
     def wrote(self, outcome: Outcome) -> None:
-        """Note a write that belongs to the set."""
+        """Add a write to the transaction."""
         self.writes.append(outcome)
 
     def __enter__(self) -> Self:
-        """The transaction, to be written to as to a run."""
+        """Return the transaction; pass it to ``write`` in place of the run."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Make the set visible, if every write of it succeeded."""
+        """Make the writes visible if all of them succeeded."""
         if error is None:
             self._make_visible()
 
     def _make_visible(self) -> None:
         self.run.check()
-        self.writes.sort(key=lambda outcome: outcome.node)  # those of a split end in any order
+        self.writes.sort(key=lambda outcome: outcome.node)  # branches of a split finish in any order
         staged = [o.node for o in self.writes if o.detail.get("staged")]
         if staged:
             self.run.skip(self.name, "marker", f"not visible yet: {', '.join(staged)} is kept in staging")
@@ -69,9 +69,9 @@ class Transaction:
 def transaction(run: Run, name: str = "publish") -> Transaction:
     """Group writes that readers must see together.
 
-    Every table is committed and proved; then one record in the ledger makes the set visible, with each table's
-    version. A crash between two of them leaves the new set invisible to ``read_transaction``; the retry completes
-    it and writes no table twice.
+    Every table is committed and verified. Then one record in the ledger makes them visible, with each table's version.
+    After a crash between two tables, ``read_transaction`` does not see the new versions; the retry writes the
+    remaining tables, and none of them twice.
 
     >>> with transaction(run, "publish") as tx:  # doctest: +SKIP
     ...     write(tx, "lake", daily, delta("out/daily", partition_by="date"))
@@ -89,27 +89,29 @@ def read_transaction(
     state: str = "state",
     ledger: Ledger | None = None,
 ) -> dict[str, DataFrame]:
-    """The tables of a key's last complete set, each as the set's record has it.
+    """Read the tables of a key's last complete transaction, at the versions that it recorded.
 
     Returns:
-        A frame for each write's name: a Delta table whole, at the version recorded; a folder's key.
+        A frame per write name: the whole Delta table at the recorded version, or the key's rows of a folder.
 
     Raises:
-        SetNotVisible: There is no complete set, or a folder of it was replaced since.
+        SetNotVisible: The key has no complete transaction, or one of its folders was replaced afterwards.
     """
     ledger = ledger if ledger is not None else DeltaLedger(state, create=False)
     records = [e for e in ledger.read(pipeline, key) if e.node == name and e.state == "succeeded"]
     if not records:
-        raise SetNotVisible(name, key, "no complete set was recorded")
+        raise SetNotVisible(name, key, "no complete transaction is recorded")
     return {table: _read(spark, name, key, detail) for table, detail in records[-1].detail["tables"].items()}
 
 
 def _read(spark: SparkSession, name: str, key: str, detail: Mapping[str, Any]) -> DataFrame:
     if detail["format"] == "delta":
-        place = files.for_spark(detail["path"])
-        return spark.read.format("delta").option("versionAsOf", detail["version"]).load(place)
+        path = files.for_spark(detail["path"])
+        return spark.read.format("delta").option("versionAsOf", detail["version"]).load(path)
     manifest = key_folder.read_manifest(detail["path"])
     if manifest.get("revision") != detail["revision"]:
         found = manifest.get("revision", "no")
-        raise SetNotVisible(name, key, f"{detail['path']} holds revision {found}, the set has {detail['revision']}")
+        raise SetNotVisible(
+            name, key, f"{detail['path']} has revision {found}, but revision {detail['revision']} was recorded"
+        )
     return key_folder.read(spark, detail["path"])

@@ -1,4 +1,4 @@
-"""For tests of one's own flows: pytest fixtures (``plugin``), crash injection, the in-memory ledger."""
+"""Tools for testing your own flows: pytest fixtures (``plugin``), crash injection, the in-memory ledger."""
 
 from spark_flow.ledger.memory import MemoryLedger
 from spark_flow.testing.crash import POINTS, crash_at

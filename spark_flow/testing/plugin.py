@@ -1,4 +1,4 @@
-"""Fixtures for Spark in local mode; pytest finds them when spark-flow is installed."""
+"""Pytest fixtures for Spark in local mode, available wherever spark-flow is installed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    """One local Delta session for the whole test run: two cores, few partitions, no UI."""
+    """A local Delta session for the whole test run: two cores, two shuffle partitions, no UI."""
     from spark_flow.spark.session import session
 
     made = session("tests", config={"spark.master": "local[2]", "spark.sql.shuffle.partitions": "2"})
@@ -27,13 +27,13 @@ def spark() -> Iterator[SparkSession]:
 
 @pytest.fixture
 def state(tmp_path: Path) -> str:
-    """A fresh state folder."""
+    """The path of an empty state folder."""
     return str(tmp_path / "state")
 
 
 @pytest.fixture
 def memory_ledger() -> MemoryLedger:
-    """The in-memory ledger: a run's rules without a table."""
+    """An in-memory ledger: the rules of the Delta ledger without a table."""
     from spark_flow.ledger.memory import MemoryLedger
 
     return MemoryLedger()

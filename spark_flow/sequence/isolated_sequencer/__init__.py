@@ -1,8 +1,8 @@
-"""The isolated sequencer (the book's section 2.2): pipelines of different owners, one after the other.
+"""The isolated sequencer (the book's section 2.2): one pipeline after another, with different owners.
 
-Loose, by data: the provider publishes a readiness marker after its tables (``publish``); the consumer waits for it and
-reads them at the versions that it pins (``wait_for``). Neither knows the other's code, state or schedule. Tight, by
-task: the provider starts the consumer (``trigger``).
+Loosely coupled, by data: after its tables the provider publishes a readiness marker (``publish``). The consumer waits
+for the marker and reads the tables at the versions that it pins (``wait_for``). Neither knows the other's code, state
+or schedule. Tightly coupled, by task: the provider starts the consumer (``trigger``).
 """
 
 from spark_flow.sequence.isolated_sequencer.consumer import Handover, wait_for

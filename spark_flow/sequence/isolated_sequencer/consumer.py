@@ -1,4 +1,4 @@
-"""The consumer's side: wait for readiness markers, and read what they pin."""
+"""The consumer's side: wait for readiness markers, then read the tables at the versions that they pin."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Handover:
-    """What a provider has handed over.
+    """The result of ``wait_for``: the provider's tables and markers.
 
     Attributes:
         node: The consumer's node that waited.
-        frames: By table: the rows of all keys that were waited for, each key at its marker's version.
-        markers: What was read, by dataset and key as ``daily_flights/2013-01-02``.
+        frames: A frame per table with the rows of all keys, each key at the version in its marker.
+        markers: The markers that were read, by dataset and key: ``daily_flights/2013-01-02``.
         completeness: Which of the datasets and keys have arrived.
     """
 
@@ -59,18 +59,18 @@ class Handover:
 
     @property
     def frame(self) -> LazyFrame:
-        """The only table's frame.
+        """The frame of the only table.
 
         Raises:
             InvalidArgument: There are several tables, or none.
         """
         if len(self.frames) != 1:
             found = f"{len(self.frames)} tables ({', '.join(self.frames)})"
-            raise InvalidArgument(f"{self.node}: frame", found, "one table; say which is meant (table)")
+            raise InvalidArgument(f"{self.node}: frame", found, "exactly one table; choose one with table")
         return next(iter(self.frames.values()))
 
     def table(self, name: str) -> LazyFrame:
-        """A table's frame.
+        """Return the frame of a table.
 
         Raises:
             InvalidArgument: No marker has a table of this name.
@@ -96,41 +96,42 @@ def wait_for(
     clock: Clock | None = None,
     name: str = "",
 ) -> Handover:
-    """Wait until a provider has marked what this key needs, and read just that: tables at the marker's versions.
+    """Wait until a provider has marked this key's inputs ready, and read the tables at the versions in the markers.
 
-    Several tables are one consistent set, even if the provider writes on. Which markers were read is recorded; a retry
-    reads the same ones, and those that have come since, if some were missing; a rerun waits anew. Waiting happens in
-    the call, and is shown.
+    The tables are consistent with each other, even if the provider keeps writing. The markers that were read are
+    recorded: a retry reads the same ones, plus any that were missing and have arrived since; a rerun waits again. The
+    call blocks while it waits, and reports its progress.
 
     >>> day = wait_for(run, "daily_flights", polling=Polling(timeout=600))  # doctest: +SKIP
     >>> report = local_sequencer(run, day.frames["lake"], [by_carrier])  # doctest: +SKIP
 
     Args:
         run: The run.
-        dataset: What to wait for; several datasets of one shape are stacked.
-        keys: The provider's keys for the run's key: ``same_key``, ``hours_of_day(5, 23)``, ``last_days(7)``, a function
-            of one's own, or a list.
-        tables: Those that are needed: a marker without one is refused before anything is remembered.
+        dataset: The dataset to wait for; several datasets with the same columns are unioned.
+        keys: The provider's keys for the run's key: ``same_key``, ``hours_of_day(5, 23)``, ``last_days(7)``, your own
+            function, or a list.
+        tables: Required tables: a marker without one of them is rejected before anything is recorded.
         markers: The folder of markers.
-        roots: Folders that the tables may lie in; by default the one that the folder of markers lies in. A marker
-            comes from another team: what it names elsewhere is not read.
-        require: How many of the datasets and keys must be ready; fewer than all are judged when the time is over.
-        on_failed: Of a provider that failed: ``fail`` at once, ``wait`` on, or ``ignore`` it, as if it never came.
-        on_skipped: Of a provider that skipped the key: ``skip`` it, too; ``fail``, ``wait`` or ``ignore``.
-        on_partial: Of approximate data: ``pass_on`` as approximate, ``take`` as if it were whole, ``refuse`` (fail), or
-            ``wait`` until it is complete.
-        polling: When to look, and when to give up.
-        clock: What time it is (tests).
-        name: The node's name; by default ``wait/<dataset>``.
+        roots: Folders that may contain the tables; defaults to the parent of the markers folder. A marker comes from
+            another team, so paths outside these folders are not read.
+        require: How many of the datasets and keys must be ready. A rule that needs fewer than all is evaluated at the
+            timeout.
+        on_failed: If the provider failed: ``fail`` at once, ``wait`` until it is fixed, or ``ignore`` it.
+        on_skipped: If the provider skipped the key: ``skip`` it as well, ``fail``, ``wait`` or ``ignore``.
+        on_partial: If the data is approximate: ``pass_on`` as approximate, ``take`` it as complete, ``refuse`` it
+            (fail), or ``wait`` until it is complete.
+        polling: How often to poll, and the timeout.
+        clock: The clock (for tests).
+        name: The node's name; defaults to ``wait/<dataset>``.
 
     Raises:
-        InvalidMarker: A marker cannot be trusted, or what it pins is gone.
-        InvalidArgument: A policy, rule, key or setting of the polling is none.
+        InvalidMarker: A marker cannot be trusted, or a table that it pins is missing.
+        InvalidArgument: A policy, rule, key or polling setting is invalid.
         InvalidName: A dataset or key cannot be a folder name.
-        InvalidRule: More are required than there are.
-        UpstreamFailed, UpstreamPartial: As the policy says (exit code 1).
-        UpstreamSkipped: As the policy says (exit code 0): the key is skipped.
-        UpstreamNotReady: The time is over (exit code 75).
+        InvalidRule: The rule requires more than there are.
+        UpstreamFailed, UpstreamPartial: According to the policy (exit code 1).
+        UpstreamSkipped: According to the policy (exit code 0): the key is skipped.
+        UpstreamNotReady: The timeout has passed (exit code 75).
     """
     datasets = (dataset,) if isinstance(dataset, str) else tuple(dict.fromkeys(dataset))
     node = run.node(name or f"wait/{'-'.join(datasets)}")
@@ -140,10 +141,10 @@ def wait_for(
         raise InvalidRule(repr(require), type(require).__name__, f"a rule: {RULES}")
     paths = {f"{one}/{key}": readiness.path_of(markers, one, key) for one in datasets for key in keys_of(keys, run.key)}
     run.graph.waits[node] = tuple(paths.values())
-    trusted = [files.absolute(root) for root in roots] or [_around(markers)]
+    trusted = [files.absolute(root) for root in roots] or [_parent(markers)]
     made_of = fingerprint.combine("wait", paths, dataclasses.astuple(policy), str(require), sorted(trusted), tables)
     watch = Watch(node, paths, trusted, tuple(tables), policy)
-    detail = _settle(run, watch, made_of, require.needed(len(paths)), polling, clock or Clock())
+    detail = _wait_once(run, watch, made_of, require.needed(len(paths)), polling, clock or Clock())
     arrived = {name: readiness.from_record(record) for name, record in detail["markers"].items()}
     run.upstream[node] = tuple(marker.at_path(paths[name]) for name, marker in arrived.items())
     own = Completeness(node=node, expected=tuple(paths), arrived=tuple(arrived))
@@ -153,20 +154,20 @@ def wait_for(
     return Handover(node, frames, arrived, own)
 
 
-def _around(folder: str) -> str:
-    """The folder that a folder lies in; a bucket, or a disk's root, lies in none."""
-    place = files.absolute(folder)
-    above, _, name = place.rpartition("/")
-    return place if not name or above.endswith("/") else above or "/"
+def _parent(folder: str) -> str:
+    """Return the parent of a folder; of a bucket or a disk's root, itself."""
+    path = files.absolute(folder)
+    above, _, name = path.rpartition("/")
+    return path if not name or above.endswith("/") else above or "/"
 
 
-def _settle(run: Run, watch: Watch, made_of: str, needed: int, polling: Polling, clock: Clock) -> Mapping[str, Any]:
-    """What is recorded of the wait, or found by waiting; a plan looks once and records nothing."""
+def _wait_once(run: Run, watch: Watch, made_of: str, needed: int, polling: Polling, clock: Clock) -> Mapping[str, Any]:
+    """Return the recorded detail of the wait, or wait now; plan mode polls once and records nothing."""
 
     def wait(_: Intent | None = None) -> Written:
         recorded = run.recorded(watch.node, made_of)
-        if recorded is not None:  # some have come since, or are gone: the others stay as they were read
-            watch.arrived.update(_standing(recorded.detail))
+        if recorded is not None:  # some arrived since, or are missing: the others are read as before
+            watch.arrived.update(_readable(recorded.detail))
         enough = len(watch.arrived) >= needed
         return _wait(run, watch, clock, needed, dataclasses.replace(polling, timeout=0) if enough else polling)
 
@@ -186,35 +187,35 @@ def _settle(run: Run, watch: Watch, made_of: str, needed: int, polling: Polling,
 
 @dataclasses.dataclass(frozen=True)
 class _Pinned(Target):
-    """The tables that a recorded wait has pinned: invalid once one of them is gone, or a late one has come."""
+    """The tables that a recorded wait pinned: invalid if one is missing, or if a late marker arrived."""
 
     also_late: bool
 
     def why_invalid(self, event: Event) -> str:
-        standing = _standing(event.detail)
-        gone = [name for name in event.detail["markers"] if name not in standing]
+        readable = _readable(event.detail)
+        gone = [name for name in event.detail["markers"] if name not in readable]
         if gone:
-            return f"what was read of {', '.join(gone)} is gone"
+            return f"the pinned tables of {', '.join(gone)} are missing"
         paths = event.detail["paths"].items() if self.also_late else ()
-        late = [name for name, path in paths if name not in standing and _is_ready(path)]
-        return f"{', '.join(late)} has come since" if late else ""
+        late = [name for name, path in paths if name not in readable and _is_ready(path)]
+        return f"{', '.join(late)} arrived since" if late else ""
 
 
-def _standing(detail: Mapping[str, Any]) -> dict[str, Marker]:
-    """The recorded markers whose tables can be read as they were."""
+def _readable(detail: Mapping[str, Any]) -> dict[str, Marker]:
+    """Return the recorded markers whose tables can still be read as pinned."""
     recorded = {name: readiness.from_record(record) for name, record in detail["markers"].items()}
-    return {name: marker for name, marker in recorded.items() if not any(map(_gone, _tables_of(marker)))}
+    return {name: marker for name, marker in recorded.items() if not any(map(_why_missing, _tables_of(marker)))}
 
 
 def _tables_of(marker: Marker) -> list[tuple[MarkedTable, str]]:
     return [(table, marker.key) for table in marker.tables.values()]
 
 
-def _gone(pinned: tuple[MarkedTable, str]) -> str:
+def _why_missing(pinned: tuple[MarkedTable, str]) -> str:
     try:
         return readiness.lacking(*pinned)
     except OSError:
-        return ""  # storage that does not answer tells nothing: what was pinned stays so
+        return ""  # storage does not respond: assume that the table is still there
 
 
 def _is_ready(path: str) -> bool:
@@ -225,7 +226,7 @@ def _is_ready(path: str) -> bool:
 
 
 def _wait(run: Run, watch: Watch, clock: Clock, needed: int, polling: Polling) -> Written:
-    """Look until the markers are there.
+    """Poll until the markers are there.
 
     Raises:
         SparkFlowError: As ``wait_for`` does.
@@ -235,48 +236,50 @@ def _wait(run: Run, watch: Watch, clock: Clock, needed: int, polling: Polling) -
     if len(watch.arrived) < needed:
         watch.give_up()
         raise UpstreamNotReady(watch.node, missing, waited)
-    told = [_words(marker, clock) for marker in watch.arrived.values()]
-    words = told[0] if len(watch.paths) == 1 else f"{len(told)} of {len(watch.paths)} ready"
+    ready = [_words(marker, clock) for marker in watch.arrived.values()]
+    words = ready[0] if len(watch.paths) == 1 else f"{len(ready)} of {len(watch.paths)} ready"
     words += "".join(f"; without {name} ({why})" for name, why in missing.items())
     arrived = {name: watch.arrived[name] for name in watch.paths if name in watch.arrived}
     records = {name: readiness.as_record(marker) for name, marker in arrived.items()}
     detail = {"markers": records, "paths": dict(watch.paths), "looks": watch.looks, "waited_s": round(waited, 3)}
-    return Written(reason=f"{words}; {watch.looks} look(s) in {waited:.1f} s", detail=detail)
+    return Written(reason=f"{words}; polled {watch.looks} time(s) in {waited:.1f} s", detail=detail)
 
 
 def _words(marker: Marker, clock: Clock) -> str:
-    """What a marker says, and how long ago; a provider's clock may be ahead of ours, so nothing is decided by it."""
+    """Describe a marker and its age, for display only: the provider's clock may be ahead of ours."""
     if marker.at is None or marker.at.tzinfo is None:
         return str(marker)
     age = (clock.now() - marker.at).total_seconds()
     return (
-        f"{marker}, marked {age:.1f} s ago" if age >= 0 else f"{marker}, by a clock that is {-age:.0f} s ahead of ours"
+        f"{marker}, published {age:.1f} s ago"
+        if age >= 0
+        else f"{marker}, published by a clock that is {-age:.0f} s ahead of ours"
     )
 
 
 def _frames(
     run: Run, node: str, made_of: str, arrived: Mapping[str, Marker], completeness: tuple[Completeness, ...]
 ) -> dict[str, LazyFrame]:
-    """A frame for each table, of all markers that have arrived."""
+    """Return a frame per table, over all markers that have arrived."""
     frames = {}
     for table in dict.fromkeys(name for marker in arrived.values() for name in marker.tables):
         pinned = {name: marker.tables[table] for name, marker in arrived.items() if table in marker.tables}
         what = fingerprint.combine(made_of, table, {name: dataclasses.asdict(one) for name, one in pinned.items()})
-        places = {one.path: _source_of(one) for one in pinned.values()}  # days of one table are one source
-        for number, each in enumerate(places.values()):
-            place = f"{node}/{table}" + (f"/{number}" if number else "")
-            run.graph.sources[place] = each
-            run.graph.uses(f"{node}/{table}", [place])
+        by_path = {one.path: _source_of(one) for one in pinned.values()}  # days of one table are one source
+        for number, each in enumerate(by_path.values()):
+            source_node = f"{node}/{table}" + (f"/{number}" if number else "")
+            run.graph.sources[source_node] = each
+            run.graph.uses(f"{node}/{table}", [source_node])
         build = functools.partial(_read_all, run, f"{node}/{table}", table, arrived)
         frames[table] = LazyFrame(run, f"{node}/{table}", "source", what, (), build, completeness)
     return frames
 
 
 def _read_all(run: Run, node: str, table: str, arrived: Mapping[str, Marker]) -> DataFrame:
-    lacking = [name for name, marker in arrived.items() if table not in marker.tables]
-    if lacking:
-        has = ", ".join(arrived[lacking[0]].tables)
-        raise InvalidMarker(lacking[0], f"tables {has}", f"{table!r} among them, which {node} stacks")
+    without = [name for name, marker in arrived.items() if table not in marker.tables]
+    if without:
+        has = ", ".join(arrived[without[0]].tables)
+        raise InvalidMarker(without[0], f"tables {has}", f"tables including {table!r}, because {node} unions all keys")
     frames = {name: _read(run.spark, marker.tables[table], marker.key) for name, marker in arrived.items()}
     return union_by_name(frames) if len(frames) > 1 else next(iter(frames.values()))
 
@@ -286,14 +289,14 @@ def _source_of(table: MarkedTable) -> Source:
 
 
 def _read(spark: SparkSession, table: MarkedTable, key: str) -> DataFrame:
-    """The key's rows of a table, as its marker pins it."""
+    """Read the key's rows of a table at the version that its marker pins."""
     if table.format == "delta":
         frame = sources.read_delta(spark, _source_of(table), int(table.version or 0))
         return frame.where(is_key(table.column, key, table.value or "")) if table.column else frame
     if table.revision is not None:
-        frame = key_folder.read(spark, table.path)  # which lists the files: then they are those of the manifest
+        frame = key_folder.read(spark, table.path)  # lists the files first, then the manifest is checked
         replaced = readiness.replaced(table)
         if replaced:
-            raise InvalidMarker(table.path, replaced, f"revision {table.revision}, which was waited for")
+            raise InvalidMarker(table.path, replaced, f"revision {table.revision}, as pinned")
         return frame
     return sources.read_files(spark, table.path, _source_of(table))

@@ -1,4 +1,4 @@
-"""Which keys of a provider a consumer's key needs: the same, all hours of its day, the last n days."""
+"""Map a consumer's key to the provider's keys: the same key, all hours of a day, or the last n days."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEY_MAPS = "same, hours_of_day, hours_of_day(05..23) or last_days(7)"
 
 
 def same_key(key: str) -> tuple[str, ...]:
-    """The provider's key of the same name.
+    """Return the key itself: the provider uses the same keys.
 
     >>> same_key("2013-01-02")
     ('2013-01-02',)
@@ -30,16 +30,16 @@ def same_key(key: str) -> tuple[str, ...]:
 
 
 def hours_of_day(first: int = 0, last: int = 23) -> KeyMap:
-    """The hours of a day, for a daily consumer of an hourly provider, whose keys are as ``2013-01-02T05``.
+    """Map a day to its hours; for an hourly provider with keys like ``2013-01-02T05``.
 
     >>> hours_of_day(5, 7)("2013-01-02")
     ('2013-01-02T05', '2013-01-02T06', '2013-01-02T07')
 
     Raises:
-        InvalidArgument: The hours are none of a day; of the map: the key is no day.
+        InvalidArgument: The hours are not within 0 to 23, or the map is called with a key that is not a day.
     """
     if not 0 <= first <= last < _HOURS:
-        raise InvalidArgument("hours_of_day", f"{first}..{last}", "hours from 0 to 23, the smaller first")
+        raise InvalidArgument("hours_of_day", f"{first}..{last}", "hours from 0 to 23, first <= last")
 
     def hours(key: str) -> tuple[str, ...]:
         day = _day("hours_of_day", key)
@@ -49,13 +49,13 @@ def hours_of_day(first: int = 0, last: int = 23) -> KeyMap:
 
 
 def last_days(days: int) -> KeyMap:
-    """The key's day and the days before it, oldest first.
+    """Map a day to itself and the days before it, oldest first; ``days`` counts the day itself.
 
     >>> last_days(3)("2013-01-02")
     ('2012-12-31', '2013-01-01', '2013-01-02')
 
     Raises:
-        InvalidArgument: The number is not 1 to 366; of the map: the key is no day.
+        InvalidArgument: The number is not 1 to 366, or the map is called with a key that is not a day.
     """
     if not 1 <= days <= _DAYS:
         raise InvalidArgument("last_days", str(days), f"1 to {_DAYS} days")
@@ -65,7 +65,7 @@ def last_days(days: int) -> KeyMap:
         try:
             return tuple((day - dt.timedelta(days=back)).isoformat() for back in reversed(range(days)))
         except OverflowError as error:
-            raise InvalidArgument("last_days", f"key {key!r}", "a day that has days before it") from error
+            raise InvalidArgument("last_days", f"key {key!r}", f"a day with {days - 1} days before it") from error
 
     return several
 
@@ -74,14 +74,14 @@ def _day(what: str, key: str) -> dt.date:
     try:
         return dt.date.fromisoformat(key)
     except ValueError as error:
-        raise InvalidArgument(what, f"key {key!r}", "a day as 2013-01-02") from error
+        raise InvalidArgument(what, f"key {key!r}", "a day like 2013-01-02") from error
 
 
 def parse_keys(text: str) -> KeyMap:
-    """A map as it is written in a file.
+    """Parse a key map as written in a YAML file, for example ``hours_of_day(05..23)``.
 
     Raises:
-        InvalidArgument: It is none.
+        InvalidArgument: The text is not a key map.
     """
     text = text.strip()
     hours, days = _HOURS_OF_DAY.fullmatch(text), _LAST_DAYS.fullmatch(text)
@@ -95,13 +95,13 @@ def parse_keys(text: str) -> KeyMap:
 
 
 def keys_of(keys: KeyMap | Sequence[str], key: str) -> tuple[str, ...]:
-    """The provider's keys for a consumer's key, each once.
+    """Return the provider's keys for a consumer's key, without duplicates.
 
     Raises:
-        InvalidArgument: There is none, or they are text instead of a list.
-        InvalidName: One cannot be a folder name.
+        InvalidArgument: There are no keys, or they are a string instead of a list.
+        InvalidName: A key cannot be a folder name.
     """
     found = keys(key) if callable(keys) else keys
     if isinstance(found, str) or not found:
-        raise InvalidArgument("keys", repr(found), "a function of the key that gives keys, or a list of them")
+        raise InvalidArgument("keys", repr(found), "a function that returns keys, or a list of keys")
     return tuple(dict.fromkeys(check_name("key", one) for one in found))

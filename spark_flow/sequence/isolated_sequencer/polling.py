@@ -1,4 +1,4 @@
-"""Looking at readiness markers until they are there: what was found at each look, and when to stop."""
+"""Poll readiness markers until they are all there: the policies, the timing, and what each poll found."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from spark_flow.core.clock import Clock
     from spark_flow.storage.markers import Marker
 
-_LONGEST = 1e9  # seconds: 30 years; not a number is below no number
+_LONGEST = 1e9  # seconds: 30 years; a comparison with NaN is false
 
 OnFailed = Literal["fail", "wait", "ignore"]
 OnSkipped = Literal["skip", "fail", "wait", "ignore"]
@@ -27,13 +27,13 @@ OnPartial = Literal["pass_on", "take", "refuse", "wait"]
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What to do about a provider that is not simply ready.
+    """What to do if the provider failed, skipped the key, or published partial data.
 
     Attributes:
-        on_failed: ``fail`` at once; ``wait`` for it to be mended; ``ignore``: go on without it, as if it never came.
-        on_skipped: ``skip`` this key, too; ``fail``; ``wait``; ``ignore``.
-        on_partial: ``pass_on``: take it, and say that what is made of it is approximate; ``take`` it as if it were
-            whole; ``refuse`` it; ``wait`` until it is complete.
+        on_failed: ``fail`` at once; ``wait`` until it is fixed; ``ignore``: continue without it, as if missing.
+        on_skipped: ``skip`` this key as well; ``fail``; ``wait``; ``ignore``.
+        on_partial: ``pass_on``: read it, and label the result as approximate; ``take`` it as complete; ``refuse`` it;
+            ``wait`` until it is complete.
     """
 
     on_failed: OnFailed = "fail"
@@ -41,10 +41,10 @@ class Policy:
     on_partial: OnPartial = "pass_on"
 
     def check(self, where: str) -> Policy:
-        """The policy, if there is one of each name.
+        """Return the policy if all its values are valid.
 
         Raises:
-            InvalidArgument: There is none.
+            InvalidArgument: A value is not one of the choices.
         """
         for name, choices in (("on_failed", OnFailed), ("on_skipped", OnSkipped), ("on_partial", OnPartial)):
             check_choice(f"{where}: {name}", getattr(self, name), choices)
@@ -52,10 +52,10 @@ class Policy:
 
 
 def check_choice(where: str, value: object, choices: object) -> None:
-    """Refuse what is none of a ``Literal``.
+    """Check that a value is one of a ``Literal``.
 
     Raises:
-        InvalidArgument: See above.
+        InvalidArgument: It is not.
     """
     if value not in get_args(choices):
         raise InvalidArgument(where, repr(value), f"one of: {', '.join(get_args(choices))}")
@@ -63,14 +63,14 @@ def check_choice(where: str, value: object, choices: object) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Polling:
-    """When to look again.
+    """How often to poll, and when to give up.
 
     Attributes:
-        timeout: Give up after so many seconds; 0 looks once.
-        interval: Seconds between the first two looks.
-        backoff: What each pause is multiplied by for the next one; 1 keeps them alike.
-        max_interval: No pause is longer, in seconds, but for the jitter.
-        jitter: Each pause is longer by up to this share of it, at random, so that many consumers do not look at once.
+        timeout: Seconds until giving up; 0 polls once.
+        interval: Seconds between the first two polls.
+        backoff: Factor by which each pause grows; 1 for a constant interval.
+        max_interval: The longest pause in seconds, before jitter.
+        jitter: Each pause grows by up to this share of itself, at random, so that many consumers do not poll at once.
     """
 
     timeout: float = 3600.0
@@ -80,10 +80,10 @@ class Polling:
     jitter: float = 0.1
 
     def check(self, where: str) -> Polling:
-        """The settings, if they can be waited by.
+        """Return the settings if all are valid.
 
         Raises:
-            InvalidArgument: One is negative, not a finite number, or a pause or factor that would never wait.
+            InvalidArgument: A setting is negative, not a finite number, or too small to wait at all.
         """
         least = {"timeout": 0.0, "interval": 0.001, "backoff": 1.0, "max_interval": 0.001, "jitter": 0.0}
         for name, smallest in least.items():
@@ -95,7 +95,7 @@ class Polling:
         return self
 
     def pause(self, looks: int) -> float:
-        """Seconds to wait after so many looks."""
+        """Return the seconds to wait after this number of polls."""
         longest = math.log(self.max_interval / self.interval, self.backoff) if self.backoff > 1 else 0
         grown = self.interval * self.backoff ** min(looks - 1, max(longest, 0) + 1)
         return min(grown, self.max_interval) * (1 + random.uniform(0, self.jitter))  # noqa: S311 - no secret
@@ -103,17 +103,18 @@ class Polling:
 
 @dataclass
 class Watch:
-    """What a consumer waits for, and what came of it so far.
+    """The markers that a consumer waits for, and their state after the last poll.
 
     Attributes:
         node: The consumer's node.
-        paths: The markers' files, by dataset and key as ``daily_flights/2013-01-02``.
-        roots: Folders that their tables may lie in.
-        tables: Those that each must have.
-        arrived: Those that are ready and taken.
-        ignored: Those that failed or were skipped, and are not waited for; with their words.
-        waiting: What was found of the others at the last look.
-        looks: How many there were.
+        paths: The marker files, by dataset and key: ``daily_flights/2013-01-02``.
+        roots: Folders that may contain the tables.
+        tables: Tables that each marker must have.
+        policy: What to do about failed, skipped and partial data.
+        arrived: Markers that are ready and accepted.
+        ignored: Markers that failed or were skipped and are not waited for; with a description.
+        waiting: The others, with what the last poll found.
+        looks: The number of polls.
     """
 
     node: str
@@ -128,12 +129,12 @@ class Watch:
     _cut_off: dict[str, InvalidMarker] = field(default_factory=dict)
 
     def look(self) -> bool:
-        """Look at all that have not arrived; whether there is nothing more to wait for.
+        """Read all markers that have not arrived yet; return whether there is nothing left to wait for.
 
         Raises:
-            InvalidMarker: One cannot be trusted. One that is cut off may be in another tool's hands: that is said at
-                the second look.
-            UpstreamFailed, UpstreamPartial, UpstreamSkipped: As the policy says.
+            InvalidMarker: A marker cannot be trusted. A truncated one may still be being copied by another tool, so
+                it is an error only at the second poll.
+            UpstreamFailed, UpstreamPartial, UpstreamSkipped: According to the policy.
         """
         self.looks += 1
         left = [name for name in self.paths if name not in self.arrived]
@@ -147,31 +148,31 @@ class Watch:
             self.ignored.pop(name, None)
             if chosen == "ignore":
                 self.waiting.pop(name, None)
-                self.ignored[name] = str(marker)  # looked at again while others are waited for: it may be mended
+                self.ignored[name] = str(marker)  # read again while others are waited for: it may be fixed
             else:
                 self._take(name, marker)
         return not self.waiting
 
     def _take(self, name: str, marker: Marker) -> None:
-        """Take a marker that is ready, if what it names is there.
+        """Accept a ready marker if its tables can be read.
 
         Raises:
-            InvalidMarker: It lacks a table, or a table is gone or elsewhere.
+            InvalidMarker: A required table is not in the marker, is missing, or is outside the allowed folders.
         """
-        lacking = [table for table in self.tables if table not in marker.tables]
-        if lacking:
+        missing = [table for table in self.tables if table not in marker.tables]
+        if missing:
             found = f"tables {', '.join(marker.tables) or 'none'}"
-            raise InvalidMarker(self.paths[name], found, f"{', '.join(lacking)} among them")
+            raise InvalidMarker(self.paths[name], found, f"tables including {', '.join(missing)}")
         try:
             markers.check_tables(self.paths[name], marker, self.roots)
         except OSError as error:
-            self.waiting[name] = f"its tables cannot be looked at: {describe(error)}"
+            self.waiting[name] = f"cannot check its tables: {describe(error)}"
         else:
             self.waiting.pop(name, None)
             self.arrived[name] = marker
 
     def give_up(self) -> None:
-        """Raise what a last look leaves no doubt of."""
+        """Raise the error of a marker that is still truncated at the last poll."""
         for error in self._cut_off.values():
             raise error
 
@@ -181,38 +182,38 @@ class Watch:
             return markers.read(self.paths[name])
         except FileNotFoundError:
             self.waiting[name] = "no marker yet"
-        except OSError as error:  # storage that does not answer now may do so at the next look
-            self.waiting[name] = f"its marker cannot be looked at: {describe(error)}"
+        except OSError as error:  # the storage may respond at the next poll
+            self.waiting[name] = f"cannot read its marker: {describe(error)}"
         except InvalidMarker as error:
             if not error.cut_off or suspect is not None:
                 raise
             self._cut_off[name] = error
-            self.waiting[name] = f"its marker is not whole: {error.found}"
+            self.waiting[name] = f"its marker is incomplete: {error.found}"
         return None
 
     def _chosen(self, marker: Marker) -> str:
-        """What the policy says of a marker."""
+        """Return what the policy does with a marker."""
         if marker.state == "ready":
             return self.policy.on_partial if marker.is_approximate else "take"
         return self.policy.on_failed if marker.state == "failed" else self.policy.on_skipped
 
     def _refuse(self, found: Sequence[Marker]) -> None:
-        """Raise what the policy says of markers that are not ready, or not complete; all of a kind at once."""
+        """Raise the policy's error for failed, skipped or partial markers; one error for all of a kind."""
         chosen = [(str(marker), self._chosen(marker)) for marker in found]
         for choice, error in (("fail", UpstreamFailed), ("skip", UpstreamSkipped), ("refuse", UpstreamPartial)):
-            told = [words for words, one in chosen if one == choice]
-            if told:
-                raise error(self.node, told)
+            refused = [words for words, one in chosen if one == choice]
+            if refused:
+                raise error(self.node, refused)
 
 
 def poll(watch: Watch, polling: Polling, clock: Clock, tell: Callable[[str], None]) -> float:
-    """Look until there is nothing more to wait for, or the time is over; returns the seconds that it took.
+    """Poll until nothing is left to wait for or the timeout has passed; return the seconds that it took.
 
     Args:
-        watch: What is waited for.
-        polling: When to look again.
-        clock: What time it is.
-        tell: Told before each pause what is waited for.
+        watch: The markers to wait for.
+        polling: How often to poll, and the timeout.
+        clock: The clock.
+        tell: Called before each pause with what is still missing.
     """
     began = clock.monotonic()
 
@@ -220,7 +221,7 @@ def poll(watch: Watch, polling: Polling, clock: Clock, tell: Callable[[str], Non
         return clock.monotonic() - began
 
     def pause(_: RetryCallState) -> float:
-        return min(polling.pause(watch.looks), max(polling.timeout - waited(), 0.001))  # the last look is at the end
+        return min(polling.pause(watch.looks), max(polling.timeout - waited(), 0.001))  # last poll: at the timeout
 
     def before_sleep(_: RetryCallState) -> None:
         tell("; ".join(f"{name}: {words}" for name, words in list(watch.waiting.items())[:3]))

@@ -1,4 +1,4 @@
-"""The provider's side: a readiness marker after the data."""
+"""The provider's side: publish a readiness marker after the data."""
 
 from __future__ import annotations
 
@@ -47,44 +47,44 @@ def publish(
     success_file: bool = False,
     name: str = "",
 ) -> Outcome:
-    """Say that a dataset's key is ready: a marker that pins the tables which the run has written, after them.
+    """Publish that a dataset's key is ready: write a marker that pins the tables written by the run.
 
-    A retry publishes once; a rerun, or a late branch, publishes the next revision. The marker is a JSON file,
-    ``<markers>/<dataset>/<key>.json``; its format is ``spark_flow/schemas/marker.json``.
+    Call it after the writes. A retry publishes nothing new; a rerun, or a late branch, publishes the next revision. The
+    marker is a JSON file, ``<markers>/<dataset>/<key>.json``; its format is ``spark_flow/schemas/marker.json``.
 
     Args:
         run: The run.
-        dataset: What the tables are together; of the letters of a folder's name.
-        markers: The folder of markers, a path or URI, which provider and consumers share.
-        tables: The writes to publish, by node (``publish/lake``); by default all of the run so far.
-        completeness: How complete it is; by default what is recorded with the writes.
+        dataset: The name of the tables as a whole; must be a valid folder name.
+        markers: The folder of markers, a path or URI that provider and consumers share.
+        tables: Nodes of the writes to publish (``publish/lake``); defaults to all writes of the run so far.
+        completeness: The dataset's completeness; defaults to the one recorded with the writes.
         state: ``ready``, or ``failed`` or ``skipped``, which publish no tables.
         reason: Why it failed or was skipped.
-        success_file: Put an empty ``_SUCCESS`` into each table's folder of the key, too (Hadoop's convention).
-        name: The node's name; by default ``marker/<dataset>``.
+        success_file: Also write an empty ``_SUCCESS`` into the key's folder of each table (Hadoop's convention).
+        name: The node's name; defaults to ``marker/<dataset>``.
 
     Raises:
         DuplicateNode: Another node publishes the dataset.
-        InvalidName: The dataset's name holds other characters than a folder's name may.
-        InvalidArgument: Nothing was written that could be published, a table is none of the run's writes, or it cannot
-            tell the key's rows from others.
-        WriteNotProved: A newer marker is there.
+        InvalidName: The dataset's name cannot be a folder name.
+        InvalidArgument: There is no write to publish, a table was not written by the run, or the key's rows of a table
+            cannot be separated from those of other keys.
+        WriteNotProved: A newer marker exists.
     """
     node = run.node(name or f"marker/{dataset}")
     path = readiness.path_of(markers, dataset, run.key)
     check_choice(f"{node}: state", state, MarkerState)
     other = run.targets.setdefault(path, node)
     if other != node:
-        raise DuplicateNode(node, f"{other} publishes {dataset} too")
+        raise DuplicateNode(node, f"{other} also publishes {dataset}")
     run.graph.writes[node] = {path: ALL}
-    if state == "ready" and run.shortfall is not None:  # what a fallback gave is not what consumers wait for
+    if state == "ready" and run.shortfall is not None:  # consumers do not wait for the result of a fallback
         _announce(run, dataset, markers, run.shortfall, node)
         return run.outcome(node) or run.skip(node, "marker", f"not published: {describe(run.shortfall)}")
     written = _written(run, node, tables) if state == "ready" else []
     staged = [outcome.node for outcome in written if outcome.detail.get("staged")]
     if staged:
         return run.skip(node, "marker", f"not published: {', '.join(staged)} is kept in staging")
-    completeness = getattr(completeness, "completeness", completeness)  # of a fan-in's result as a whole
+    completeness = getattr(completeness, "completeness", completeness)  # accepts a FanIn as well
     parts = (completeness,) if isinstance(completeness, Completeness) else completeness
     parts = _recorded(written) if parts is None else tuple(parts)
     read = [reference for each in run.upstream.values() for reference in each]
@@ -95,7 +95,7 @@ def publish(
         generation=run.generation,
         tables=_tables(written),
         rows=sum(outcome.rows or 0 for outcome in written) if written else None,
-        completeness=_told(parts),
+        completeness=_summary(parts),
         made_of=read,
         pipeline=run.pipeline,
         run=run.run_id,
@@ -106,20 +106,20 @@ def publish(
 
 
 def _mark(run: Run, node: str, root: str, marker: Marker, success: Sequence[str]) -> Outcome:
-    """Write a marker once for each content, after the files that say the same in Hadoop's way."""
+    """Write the ``_SUCCESS`` files, then the marker; a marker with the same content is written once."""
     path = readiness.path_of(root, marker.dataset, marker.key)
 
     def write(intent: Intent) -> Written:
-        told = dataclasses.replace(marker, revision=intent.revision, at=now())
+        final = dataclasses.replace(marker, revision=intent.revision, at=now())
         intent.mark("before_commit")
-        for place in success:
-            files.write_bytes(place, b"")
-        readiness.write(root, told)
+        for success_path in success:
+            files.write_bytes(success_path, b"")
+        readiness.write(root, final)
         intent.mark("after_commit")
-        detail = {"marker": dataclasses.asdict(told.at_path(path))}
-        return Written(rows=marker.rows, reason=f"{told}; {len(told.tables)} table(s), in {path}", detail=detail)
+        detail = {"marker": dataclasses.asdict(final.at_path(path))}
+        return Written(rows=marker.rows, reason=f"{final}; {len(final.tables)} table(s), in {path}", detail=detail)
 
-    # The tables' versions and revisions are among it; the generation, which a later one may keep, tells nothing more.
+    # The content has the tables' versions and revisions. The generation adds nothing: a later one may reuse the tables.
     content = dataclasses.asdict(dataclasses.replace(marker, run="", generation=0))
     del content["checksum"]  # of the file
     published = Node(name=node, kind="marker", fingerprint=fingerprint.combine(path, content, success))
@@ -143,17 +143,17 @@ class _MarkerTarget(Target):
     def why_invalid(self, event: Event) -> str:
         known = self.last_revision()
         if known != event.revision:
-            return f"the marker there is of revision {known}, not {event.revision}"
+            return f"the marker has revision {known}, expected {event.revision}"
         missing = [path for path in self.success if not files.exists(path)]
         return f"{missing[0]} is missing" if missing else ""
 
 
 @contextlib.contextmanager
 def announcing(run: Run, *datasets: str, markers: str = MARKERS) -> Iterator[None]:
-    """Tell those who wait when what is done within fails, or is skipped: a marker ``failed`` or ``skipped``.
+    """Publish a ``failed`` or ``skipped`` marker if the block raises an error.
 
-    A key that is published already stays so: what its marker pins still stands. What only has to wait (exit code 75)
-    says nothing.
+    A key that is already published stays published: the tables that its marker pins are still valid. An error that only
+    means to retry later (exit code 75) publishes nothing.
 
     >>> with sf.Run.open("daily", key) as run, announcing(run, "daily_flights"):  # doctest: +SKIP
     ...     sf.write(run, "lake", daily, sf.delta("out/daily", partition_by="date"))
@@ -168,24 +168,24 @@ def announcing(run: Run, *datasets: str, markers: str = MARKERS) -> Iterator[Non
 
 
 def announce(run: Run, dataset: str, error: BaseException, *, markers: str = MARKERS) -> None:
-    """Tell those who wait for a dataset what the run ended with, as ``announcing`` does.
+    """Publish a ``failed`` or ``skipped`` marker for an error that ended the run, as ``announcing`` does.
 
-    The marker names the kind of error only: its text may hold what is not for other teams.
+    The marker has only the error's type: its message may contain details that other teams should not see.
     """
     if not run.plan and isinstance(error, Exception) and not isinstance(error, NotNow):
         _announce(run, dataset, markers, error, f"marker/{dataset}")
 
 
 def _announce(run: Run, dataset: str, root: str, error: BaseException, node: str) -> None:
-    if _stands(readiness.path_of(root, dataset, run.key)):
+    if _is_published(readiness.path_of(root, dataset, run.key)):
         return
     state: MarkerState = "skipped" if isinstance(error, NothingToDo) else "failed"
-    with contextlib.suppress(SparkFlowError):  # recorded and shown; the run's own error is the one to raise
+    with contextlib.suppress(SparkFlowError):  # recorded and shown; the caller raises the run's own error
         publish(run, dataset, markers=root, state=state, reason=_kind_of(error), name=node)
 
 
-def _stands(path: str) -> bool:
-    """Whether a key is published; where that cannot be seen, what went wrong is told all the same."""
+def _is_published(path: str) -> bool:
+    """Return whether a key is published; if its marker cannot be read, assume that it is not."""
     try:
         return readiness.read(path).state == "ready"
     except (OSError, InvalidMarker):
@@ -193,33 +193,33 @@ def _stands(path: str) -> bool:
 
 
 def _kind_of(error: BaseException) -> str:
-    """As ``NodeFailed (enrich: AnalysisException)``."""
+    """Return the error's type with node and cause: ``NodeFailed (enrich: AnalysisException)``."""
     node, cause = getattr(error, "node", ""), getattr(error, "cause", None)
     more = ": ".join(part for part in (str(node), type(cause).__name__ if cause is not None else "") if part)
     return type(error).__name__ + (f" ({more})" if more else "")
 
 
 def _written(run: Run, node: str, chosen: Sequence[str]) -> list[Outcome]:
-    """The run's writes that a marker can pin, by node."""
+    """Return the run's writes that a marker can pin, ordered by node."""
     sinks = {o.node: o for o in run.outcomes if o.kind == "sink" and ("format" in o.detail or run.plan)}
     unknown = [name for name in chosen if name not in sinks]
     if unknown or not sinks:
-        found = f"no write {unknown[0]!r} before it" if unknown else "no write before it"
+        found = f"no earlier write {unknown[0]!r}" if unknown else "no earlier write"
         raise InvalidArgument(node, found, f"one of: {', '.join(sinks)}" if sinks else "a write of a table")
     written = [sinks[name] for name in chosen or sorted(sinks)]
     for outcome in written:
         detail = outcome.detail
         if detail.get("format") == "delta" and not detail.get("column") and not detail.get("whole"):
-            found = f"{outcome.node}, whose table may hold other keys, too"
+            found = f"{outcome.node}, whose table may also contain other keys"
             expected = "partition_by with the key's column first, mode: overwrite, or other tables (tables=)"
             if "column" not in detail:
-                found, expected = f"{outcome.node}, recorded before markers were", "it written anew: --rerun"
+                found, expected = f"{outcome.node}, recorded by a version without markers", "a new write: --rerun"
             raise InvalidArgument(node, found, expected)
     return written
 
 
 def _tables(written: Sequence[Outcome]) -> dict[str, MarkedTable]:
-    """The tables as the marker has them: by the last part of their nodes' names, where that is one table's only."""
+    """Return the marker's tables, named by the last part of their node where that is unique, else by the whole node."""
     last = [outcome.node.rpartition("/")[2] for outcome in written]
     names = [short if last.count(short) == 1 else o.node for short, o in zip(last, written, strict=True)]
     known = ("path", "format", "version", "revision", "column", "value")
@@ -231,11 +231,11 @@ def _tables(written: Sequence[Outcome]) -> dict[str, MarkedTable]:
 
 
 def _recorded(written: Sequence[Outcome]) -> tuple[Completeness, ...]:
-    """The completeness of what was written."""
+    """Return the completeness recorded with the writes."""
     return together(Completeness.from_record(each) for o in written for each in o.detail.get("completeness", ()))
 
 
-def _told(parts: Sequence[Completeness]) -> Told:
+def _summary(parts: Sequence[Completeness]) -> Told:
     return Told(
         ratio=round(min((part.ratio for part in parts), default=1.0), 4),
         is_approximate=any(part.is_approximate for part in parts),

@@ -1,4 +1,4 @@
-"""Tight hand-over, by task: the provider starts its consumer, and takes over its outcome."""
+"""Tight coupling, by task: the provider starts its consumer and reports its outcome."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from spark_flow.engine.run import Run
 
 ALLOWED = ("succeeded", "reused", "skipped")
-PATIENCE = 10.0  # seconds that a consumer has to end in, when it is told to
+PATIENCE = 10.0  # seconds from SIGTERM until SIGKILL
 STATES = (*ALLOWED, "failed", "waiting", "fallback")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Consumer:
-    """A job that a provider starts; make one with ``consumer``, before the provider's work.
+    """A job that a provider starts; create one with ``consumer``, before the provider's work.
 
     Attributes:
-        job: Its file, absolute.
-        config: Its YAML file, absolute; empty for a job without one.
-        pipeline: Its pipeline's name, where it is known.
-        overrides: ``name=value``, besides the key.
+        job: Absolute path of the job's file.
+        config: Absolute path of its YAML file; empty for a job without one.
+        pipeline: The name of its pipeline, if known.
+        overrides: ``name=value`` arguments in addition to the key.
     """
 
     job: str
@@ -50,7 +50,7 @@ class Consumer:
 
     @property
     def name(self) -> str:
-        """Its pipeline's, else its file's."""
+        """The pipeline's name, else the file's name."""
         return self.pipeline or Path(self.job).stem
 
 
@@ -62,31 +62,29 @@ def consumer(
     overrides: Sequence[str] = (),
     beside: Path | None = None,
 ) -> Consumer:
-    """A job to trigger, looked up now: one that is missing or renamed is an error before any work is done.
+    """Look up a job to trigger, so that a missing or renamed job is an error before any work starts.
 
     Args:
-        job: Its file, from the current folder or from ``beside``.
-        config: Its YAML file; by default ``conf/<its name>.yaml`` beside its folder, if that is there.
-        pipeline: The name that its YAML file must have as ``pipeline``: notices that another job took its place.
-        overrides: ``name=value`` for its command line, besides the key.
-        beside: Where to look, too.
+        job: The job's file, relative to the current folder or to ``beside``.
+        config: Its YAML file; defaults to ``../conf/<job>.yaml`` relative to the job's folder, if that exists.
+        pipeline: The expected ``pipeline`` in its YAML file; detects that the file now belongs to another job.
+        overrides: ``name=value`` arguments for its command line, in addition to the key.
+        beside: A second folder to search.
 
     Raises:
-        InvalidArgument: An override is the key, an option, or none.
-        UnknownJob: It is not there, its YAML file is not, or that is of another pipeline.
+        InvalidArgument: An override is the key, an option, or not ``name=value``.
+        UnknownJob: The job or its YAML file is missing, or the YAML file belongs to another pipeline.
     """
-    places = [Path(job), *([beside / job] if beside else [])]
-    found = next((place.resolve() for place in places if place.is_file()), None)
+    candidates = [Path(job), *([beside / job] if beside else [])]
+    found = next((each.resolve() for each in candidates if each.is_file()), None)
     if found is None:
         raise UnknownJob(str(job), "no such file", "a job's file")
     default = found.parent.parent / "conf" / f"{found.stem}.yaml"
     for override in overrides:
         if override.startswith(("-", "key=")) or "=" not in override:
-            raise InvalidArgument(
-                f"{job}: overrides", repr(override), "name=value, and not the key, which is the run's"
-            )
+            raise InvalidArgument(f"{job}: overrides", repr(override), "name=value; the key is always the run's")
     given = [Path(config), *([beside / config] if beside else [])] if config else [default]
-    path = next((place.resolve() for place in given if place.is_file()), given[0])
+    path = next((each.resolve() for each in given if each.is_file()), given[0])
     if not path.is_file():
         if config or pipeline:
             raise UnknownJob(str(job), f"no {path}", "its YAML file")
@@ -101,7 +99,7 @@ def _pipeline_of(path: Path) -> str:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UnknownJob(str(path), f"what cannot be read ({error})", "a YAML file") from error
+        raise UnknownJob(str(path), f"an unreadable file ({error})", "a YAML file") from error
     return str(raw.get("pipeline", "")) if isinstance(raw, dict) else ""
 
 
@@ -114,10 +112,10 @@ def trigger(
     name: str = "",
     launcher: str = "",
 ) -> Outcome:
-    """Start a consumer by spark-submit for the run's key, once for what the run has written.
+    """Start a consumer with spark-submit for the run's key, once per set of writes of the run.
 
-    A retry does not start it again if it ended as allowed. When the run has written something new since (a rerun, a
-    late branch), the consumer does its key anew, too: the backfill reaches it at once.
+    A retry does not start it again if it ended in an allowed state. After new writes (a rerun, a late branch) the
+    consumer starts a new generation of its key, so a backfill propagates immediately.
 
     >>> report = consumer("jobs/isolated_consumer.py", pipeline="flights_by_carrier")  # doctest: +SKIP
     >>> with Run.open("hourly_flights", key) as run:  # doctest: +SKIP
@@ -127,17 +125,17 @@ def trigger(
     Args:
         run: The run.
         to_start: The consumer.
-        wait: Wait for its end and take over its outcome; else only start it.
-        allow: The states of its summary that are well: of ``succeeded``, ``reused``, ``skipped``, ``failed``,
-            ``waiting``, ``fallback``.
-        name: The node's name; by default ``trigger/<the job's name>``.
-        launcher: The command that its file is put after; by default ``spark-submit.sh`` beside the job's folder, else
-            spark-submit.
+        wait: Wait until it ends and report its outcome; else only start it.
+        allow: The states that count as success, from ``succeeded``, ``reused``, ``skipped``, ``failed``, ``waiting``,
+            ``fallback``.
+        name: The node's name; defaults to ``trigger/<consumer's name>``.
+        launcher: The command that starts the job's file; defaults to ``../spark-submit.sh`` relative to the job's
+            folder, else spark-submit.
 
     Raises:
-        InvalidArgument: A state is none.
+        InvalidArgument: A state is unknown.
         TriggeredFailed: It ended in another state, or did not start.
-        TriggeredWaits: It has to wait itself (exit code 75).
+        TriggeredWaits: It has to be retried later (exit code 75).
     """
     node = run.node(name or f"trigger/{to_start.name}")
     unknown = [state for state in allow if state not in STATES]
@@ -147,9 +145,9 @@ def trigger(
     if staged:
         return run.skip(node, "trigger", f"not started: {', '.join(staged)} is kept in staging")
     wrote = sorted([o.node, o.revision] for o in run.outcomes if o.kind in ("sink", "marker"))
-    cause = fingerprint.combine(run.generation, wrote)[:12]  # not how it is started: a folder that moved is no new data
-    told = [redact(override) for override in to_start.overrides]
-    made_of = fingerprint.combine(wrote, to_start.job, to_start.config, told, wait, list(allow))
+    cause = fingerprint.combine(run.generation, wrote)[:12]  # without paths: a moved folder is not new data
+    overrides = [redact(override) for override in to_start.overrides]
+    made_of = fingerprint.combine(wrote, to_start.job, to_start.config, overrides, wait, list(allow))
     child = _Child(run, node, to_start, tuple(allow))
 
     def start(intent: Intent) -> Written:
@@ -160,10 +158,10 @@ def trigger(
         if wait:
             return child.follow(words)
         process = child.start(words)
-        threading.Thread(target=process.wait, daemon=True).start()  # no zombie while this process lives
+        threading.Thread(target=process.wait, daemon=True).start()  # no zombie
         intent.mark("after_commit")
         detail = {"process": process.pid}
-        return Written(reason=f"started as process {process.pid}; its output goes to {child.log}", detail=detail)
+        return Written(reason=f"started as process {process.pid}; output in {child.log}", detail=detail)
 
     return run.once(Node(name=node, kind="trigger", fingerprint=made_of), start)
 
@@ -175,7 +173,7 @@ def _program(to_start: Consumer, key: str, cause: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Child:
-    """A consumer as a process of its own."""
+    """A consumer that runs as a child process."""
 
     run: Run
     node: str
@@ -184,7 +182,7 @@ class _Child:
 
     @property
     def log(self) -> Path:
-        """Where its output goes: into the state folder, where that is a local one."""
+        """The file for its output: in the state folder if that is local."""
         return (
             submit.logs(self.run.state)
             / "triggers"
@@ -194,7 +192,7 @@ class _Child:
         )
 
     def start(self, words: Sequence[str]) -> subprocess.Popen[bytes]:
-        """Start it in a group of its own, so that it can be ended with what it starts itself.
+        """Start it in its own process group, so that it can be ended together with its children.
 
         Raises:
             TriggeredFailed: The command cannot be started.
@@ -209,52 +207,52 @@ class _Child:
             raise self._failed("failed", f"not started: {describe(error)}") from error
 
     def follow(self, words: Sequence[str]) -> Written:
-        """Start it, wait for its end, and judge how it ended.
+        """Start it, wait until it ends, and check the state in which it ended.
 
         Raises:
-            TriggeredFailed, TriggeredWaits: As ``trigger`` does.
+            TriggeredFailed, TriggeredWaits: As for ``trigger``.
         """
         summary = self.log.with_suffix(".json")
         summary.unlink(missing_ok=True)
         began = time.monotonic()
         process = self.start([*words, "--summary-json", str(summary)])
         try:
-            with _told_to_end():
+            with _sigterm_as_interrupt():
                 while process.poll() is None:
-                    self.run.waiting(self.node, "trigger", f"{self.consumer.name} runs; its output goes to {self.log}")
+                    self.run.waiting(self.node, "trigger", f"{self.consumer.name} is running; output in {self.log}")
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         process.wait(timeout=1)
         except BaseException:
-            _end(process)  # what waits for it is gone
+            _end(process)  # nothing waits for it any more
             raise
-        told = submit.read_summary(summary)
-        state = str(told.get("state", "failed"))
+        found = submit.read_summary(summary)
+        state = str(found.get("state", "failed"))
         if (process.returncode == 0) != (state in ALLOWED):
-            state = "failed"  # what it said of itself is not how it ended
-        reason = self._reason(told, process.returncode)
+            state = "failed"  # its summary contradicts its exit code
+        reason = self._reason(found, process.returncode)
         if state not in self.allow:
             if state == "waiting":
                 raise TriggeredWaits(self.node, f"{self.consumer.name} {self.run.key}", reason)
             raise self._failed(state, reason)
-        detail = {"state": state, "exit_code": process.returncode, "generation": told.get("generation")}
+        detail = {"state": state, "exit_code": process.returncode, "generation": found.get("generation")}
         took = f"in {time.monotonic() - began:.1f} s"
         return Written(reason=f"{self.consumer.name} {self.run.key} {state} {took}", detail=detail)
 
     def _failed(self, state: str, reason: str) -> TriggeredFailed:
         return TriggeredFailed(self.node, f"{self.consumer.name} {self.run.key}", state, reason, self.allow)
 
-    def _reason(self, told: Mapping[str, Any], code: int) -> str:
-        """Why it ended so: the first error of its nodes, else its last line."""
-        nodes = [node for node in told.get("nodes", []) if isinstance(node, dict) and node.get("state") == "failed"]
+    def _reason(self, summary: Mapping[str, Any], code: int) -> str:
+        """Return why it ended: the first error of its nodes, else the last line of its output."""
+        nodes = [node for node in summary.get("nodes", []) if isinstance(node, dict) and node.get("state") == "failed"]
         wrong = [f"{node.get('node')}: {node.get('error') or node.get('reason')}" for node in nodes]
         lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return f"{how}; {(wrong or lines[-1:] or ['no output'])[0]}; its output is in {self.log}"
+        return f"{how}; {(wrong or lines[-1:] or ['no output'])[0]}; output in {self.log}"
 
 
 @contextlib.contextmanager
-def _told_to_end() -> Iterator[None]:
-    """SIGTERM as an exception, so that the consumer ends with us; only the main thread can take it."""
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGTERM, so that the consumer is ended too; works only in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
