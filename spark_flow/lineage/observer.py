@@ -126,7 +126,7 @@ class Lineage:
         if not file.exists() and error is not None:
             return  # there may have been no session
         if not file.exists():
-            raise LookupError("Spark's events are missing: the session was started before the run, without the listener")
+            raise LookupError("Spark's events are missing: the session started before the run, without the listener")
         for line in file.read_text(encoding="utf-8").splitlines():
             self._delivery.put(functools.partial(self._without_secrets, line))
 
