@@ -144,7 +144,7 @@ def test_the_trend_is_refused_side_by_side_and_its_table_named(loads):
         (["runner.pool=etl"], "pools: the file that declares it"),
         (["runner.pools=none.yaml", "runner.pool=etl"], "none.yaml"),
         (["runner.max_active_runs=0"], "1 or more"),
-        (["runner.max_active_runs=3"], "1 of the single runner"),
+        (["runner.max_active_runs=3"], "1 for the single runner"),
         (["runner.slots=-1"], "1 or more"),
         (["runner.on_busy=shout"], "one of: wait, queue, exit"),
         (["runner.start_date=2014-01-01"], "start_date before end_date"),

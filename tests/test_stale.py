@@ -268,7 +268,7 @@ def test_stale_lists_backfill_plans_and_does(commanded):
     assert [(one["pipeline"], one["key"], one["hops"]) for one in listed] == [("days", KEY, 1), ("months", KEY, 2)]
     planned = spark_flow("backfill", "--stale", "--plan", state, f"--launcher={sys.executable}")
     assert planned.exit_code == 0
-    assert "would make 2 key(s) anew" in planned.stdout
+    assert "would rerun 2 key(s)" in planned.stdout
     assert planned.stdout.count("--cause backfill@") == 2
     assert json.loads(spark_flow("stale", state, "--json").stdout) == listed
     done = spark_flow("backfill", "--stale", state, f"--launcher={sys.executable}")
