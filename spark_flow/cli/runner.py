@@ -86,17 +86,13 @@ def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callabl
         ] = "",
         start: Annotated[
             str | None,
-            typer.Option(
-                "--from", help="For each key, run this node and all downstream nodes again.", metavar="NODE"
-            ),
+            typer.Option("--from", help="For each key, run this node and all downstream nodes again.", metavar="NODE"),
         ] = None,
         only: Annotated[
             list[str] | None,
             typer.Option(help="For each key, run only this node again. May be repeated.", metavar="NODE"),
         ] = None,
-        show: Annotated[
-            int, typer.Option(min=0, help="Print this many rows of each table that was written.")
-        ] = 0,
+        show: Annotated[int, typer.Option(min=0, help="Print this many rows of each table that was written.")] = 0,
         cause: Annotated[str, typer.Option(help="Request id. A new id runs the keys again; the same id resumes.")] = "",
         summary_json: Annotated[Path | None, typer.Option(help="Write the result of each key to this file.")] = None,
         debug: Annotated[bool, typer.Option("--debug", help=DEBUG)] = False,
