@@ -91,7 +91,7 @@ def test_a_slip_in_a_file_is_told_with_its_place(run, text, words):
         (["key=a b"], "key 'a b'"),
         (["key=a", "key=b"], "key: found key=a and key=b"),
         (["key=k", "state="], "state: found ''"),
-        (["key=k", "--from", ""], "--from: found nothing"),
+        (["key=k", "--from", ""], "--from: found an empty value"),
         (["key=k", "--only", ""], "--only: found ''"),
         (["key=k", "--from", "out", "--only", "out"], "one of --from, --only and --rerun"),
         (["key=k", "--show", "-1"], "--show"),
@@ -107,9 +107,9 @@ def test_a_slip_on_a_jobs_command_line_is_told(run, words, said):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([""], "KEYS: found nothing"),  # "$KEYS" of a variable that is not set: not all keys
+        ([""], "KEYS: found an empty value"),  # "$KEYS" of a variable that is not set: not all keys
         (["2013-01-01.."], "a range without an end"),
-        (["2013-01-01", "--from", ""], "--from: found nothing"),
+        (["2013-01-01", "--from", ""], "--from: found an empty value"),
         (["2013-01-01", "--job", "none.py"], "--job: found no such file"),
         (["2013-01-01", "--summary-json", "."], "--summary-json: found a folder"),
     ],

@@ -229,7 +229,7 @@ def test_a_release_that_fails_is_told_and_hides_neither_success_nor_error(memory
             work()
     else:
         work()
-    assert "could not release pools/x" in told[-1]
+    assert "could not release its lease in pools/x" in told[-1]
 
 
 # --- who was taken over -----------------------------------------------------------------------------------------
@@ -298,7 +298,7 @@ def test_release_by_hand_takes_a_key_or_one_claim(memory, time_):
         foreign(memory, time_, name=name)
     assert [c.id for c in free(memory, "a")] == ["a"]
     assert free(memory, "nothing") == ()
-    assert [t.why for t in memory.read().taken] == ["released by hand"]
+    assert [t.why for t in memory.read().taken] == ["released manually"]
     assert [c.id for c in memory.read().held] == ["b"]
 
 
@@ -394,7 +394,7 @@ def test_a_killed_holder_of_this_machine_is_taken_over_at_once(holder):
     began = time.monotonic()
     with hold(place, "p", "k", limit=1, busy="exit") as lease:
         assert lease.claim.token > token
-        assert "has gone" in lease.took_over[0]
+        assert "has ended" in lease.took_over[0]
     assert time.monotonic() - began < 1
 
 

@@ -437,7 +437,7 @@ def test_a_slow_service_holds_up_neither_the_run_nor_its_end(memory_ledger, stat
     began = time.monotonic()
     assert sent(Target(transport="http", url=service.url), memory_ledger, state) < 2
     assert time.monotonic() - began < 4
-    assert "8 of 8 events were not delivered (transport http): no more than 0.3 s are waited" in caplog.text
+    assert "8 of 8 events were not delivered (transport http): gave up after 0.3 s" in caplog.text
 
 
 def test_a_key_that_is_not_set_is_told_by_the_variables_name(memory_ledger, state, service, caplog):
@@ -517,7 +517,7 @@ def test_missing_events_of_spark_are_told_of_a_run_that_was_done(opened, caplog,
     run, lineage = opened(target=Target(transport="console", spark_events=True))
     lineage.spark_settings()
     finished(run, lineage, lambda run: write(run, action))
-    assert ("Spark's own are missing" in caplog.text) is told_of
+    assert ("Spark's events are missing" in caplog.text) is told_of
 
 
 @pytest.mark.spark

@@ -136,7 +136,7 @@ def test_the_trend_is_refused_side_by_side_and_its_table_named(loads):
     ("words", "said"),
     [
         (["2013-01-03..2013-01-01"], "the earlier one first"),
-        (["2013-01-09"], "none after end_date"),
+        (["2013-01-09"], "a key not after end_date"),
         (["yesterday"], "a day as 2013-01-02"),
         (["key=2013-01-01"], "the keys by themselves"),
         (["--reprocess", "some"], "runner.reprocess: found 'some'"),
@@ -144,13 +144,13 @@ def test_the_trend_is_refused_side_by_side_and_its_table_named(loads):
         (["runner.pool=etl"], "pools: the file that declares it"),
         (["runner.pools=none.yaml", "runner.pool=etl"], "none.yaml"),
         (["runner.max_active_runs=0"], "1 or more"),
-        (["runner.max_active_runs=3"], "1 of the single runner"),
+        (["runner.max_active_runs=3"], "1 for the single runner"),
         (["runner.slots=-1"], "1 or more"),
         (["runner.on_busy=shout"], "one of: wait, queue, exit"),
-        (["runner.start_date=2014-01-01"], "the earlier one first"),
+        (["runner.start_date=2014-01-01"], "start_date before end_date"),
         (["runner.start_date=soon"], "a day as 2013-01-02"),
         (["runner.calendar=weekly"], "runner.calendar"),
-        (["runner.calendar=[a,a]", "runner.start_date=null", "runner.end_date=null"], "each once"),
+        (["runner.calendar=[a,a]", "runner.start_date=null", "runner.end_date=null"], "without duplicates"),
         (["runner.start_date=null", "runner.depends_on_past=true"], "the first key, which depends on none"),
         (["runner.depends_on_past=[laod]"], "Did you mean 'load'?"),
         (["runner.straggler.factor=1"], "straggler.factor"),
@@ -317,7 +317,7 @@ def test_a_holder_that_is_killed_is_followed_by_the_next_which_goes_on_at_the_bo
     assert "already written at version 0" in said
     assert (loads.table(), DeltaTable(f"{loads.root}/out/load").version()) == ([(DAYS[0], 1.0)], 0)
     begun = [e for e in loads.events(DAYS[0]) if e.kind == "run" and e.state == "started"]
-    assert "has gone" in begun[1].detail["lease"]["took_over"][0]
+    assert "has ended" in begun[1].detail["lease"]["took_over"][0]
 
 
 @pytest.mark.process

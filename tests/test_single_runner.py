@@ -148,7 +148,7 @@ def test_one_who_waits_goes_on_after_the_others_in_their_order(runner, work, tmp
                 place.change(lambda pool, name=name: pool.release(name, 0))
 
     assert states(runner(tell=tell).run("2013-01-01")) == ["succeeded"]
-    assert "held by p a (other:1), 1 wait before it" in told[0]
+    assert "held by p a (other:1), 1 ahead in the queue" in told[0]
 
 
 def test_what_somebody_else_did_meanwhile_is_not_done_again(runner, work, memory_ledger, tmp_path):

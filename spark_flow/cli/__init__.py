@@ -1,1 +1,1 @@
-"""Command lines: `spark-flow`, and those of jobs, runners and streams."""
+"""Command lines of `spark-flow`, jobs, runners and streams."""

@@ -1,4 +1,4 @@
-"""``spark-flow``: what happened, from the ledger alone. It starts no JVM."""
+"""``spark-flow``: inspect runs from the ledger, without starting a JVM; also backfills, and manages leases."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="What spark_flow's ledger knows: its runs, what became of their nodes, whether it still stands.",
+    help="Inspect spark_flow's ledger: its runs, the results of their nodes, and whether written data is intact.",
 )
 
 State = Annotated[str, typer.Option(help="The state folder, a path or URI.")]
@@ -47,7 +47,7 @@ def status(
     state: State = "state",
     as_json: Json = False,
 ) -> None:
-    """The runs in the ledger: the last generation and attempt of each key."""
+    """List the runs in the ledger: the last generation and attempt of each key."""
     views = runs(_events(state, pipeline))
     if as_json:
         _print_json(
@@ -61,7 +61,7 @@ def status(
 
 @app.command()
 def show(pipeline: Pipeline, key: Key, state: State = "state", as_json: Json = False) -> None:
-    """The nodes of a key's last generation."""
+    """Show the nodes of a key's last generation."""
     (view,) = runs(_known(state, pipeline, key))
     if as_json:
         _print_json(view.summary)
@@ -76,14 +76,14 @@ def verify(
     pipeline: Pipeline,
     key: Key,
     state: State = "state",
-    deep: Annotated[bool, typer.Option("--deep", help="Read all rows by Spark, and compare their hash.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Read all rows with Spark, and compare their hash.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Compare a key's tables with what was recorded; exit 1 unless all is as it was written.
+    """Compare a key's tables with the ledger; exit 1 unless all of them are as they were written.
 
-    Files that a node was made from and that are others by now are ``changed``, which is no difference of the tables.
+    Nodes whose input files have changed since are listed as ``changed``, which is not an error.
 
-    By default files, sizes and Parquet's footers are compared, without Spark; --deep reads the rows.
+    By default files, sizes and Parquet footers are compared, without Spark; --deep reads the rows.
     """
     findings = check(_known(state, pipeline, key), deep=session("spark_flow verify") if deep else None)
     if as_json:
@@ -98,13 +98,13 @@ def verify(
 
 
 States = Annotated[
-    list[str], typer.Option("--state", help="A state folder; may be repeated, for other teams' consumers.")
+    list[str], typer.Option("--state", help="A state folder. May be repeated, for other teams' consumers.")
 ]
 
 
 @app.command()
-def stale(state: States = ["state"], as_json: Json = False) -> None:  # noqa: B006 - Typer's way of a default
-    """The consumers' keys that were made from an older content of a readiness marker than there is now."""
+def stale(state: States = ["state"], as_json: Json = False) -> None:  # noqa: B006 - Typer needs a list as default
+    """List stale keys: consumers' keys that were computed from outdated content of a readiness marker."""
     found = _stale(state)
     if as_json:
         _print_json([{**dataclasses.asdict(one), "hops": one.hops, "reason": one.reason} for one in found])
@@ -116,22 +116,22 @@ def stale(state: States = ["state"], as_json: Json = False) -> None:  # noqa: B0
 
 @app.command()
 def backfill(
-    only_stale: Annotated[bool, typer.Option("--stale", help="The keys that `spark-flow stale` lists.")] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Print what would be run; run nothing.")] = False,
+    only_stale: Annotated[bool, typer.Option("--stale", help="Rerun the keys that `spark-flow stale` lists.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print the commands; run nothing.")] = False,
     launcher: Annotated[
-        str, typer.Option(help="The command to put each job after; by default spark-submit.sh beside the jobs.")
+        str, typer.Option(help="The command that starts a job; by default spark-submit.sh next to the jobs folder.")
     ] = "",
     state: States = ["state"],  # noqa: B006
 ) -> None:
-    """Make keys that are out of date anew, providers before their consumers; exit 1 when one was not."""
+    """Rerun stale keys, providers before their consumers; exit 1 unless all of them succeeded."""
     if not only_stale:
-        say("say which keys: --stale, those that `spark-flow stale` lists", err=True)
+        say("no keys given: use --stale for those that `spark-flow stale` lists", err=True)
         raise typer.Exit(2)
     found = _stale(state)
     if plan:
         for one in found:
             say(f"{one.pipeline} {one.key}: {one.reason}\n  {backfills.shown(one, launcher)}")
-        say(f"would make {len(found)} key(s) anew")
+        say(f"would rerun {len(found)} key(s)")
         return
     results = backfills.backfill(found, lambda: find_stale(_read(state)), launcher=launcher, tell=say)
     counts = Counter(results.values())
@@ -141,13 +141,13 @@ def backfill(
 
 
 Folder = Annotated[
-    str, typer.Option("--leases", help="The folder of leases, where it is not <state>/leases: of shared pools, say.")
+    str, typer.Option("--leases", help="The folder of leases, if it is not <state>/leases, e.g. for shared pools.")
 ]
 
 
 @app.command()
 def leases(state: State = "state", folder: Folder = "", as_json: Json = False) -> None:
-    """Who runs and who waits, in the order of service, and what was taken over."""
+    """List running and waiting claims in queue order, and leases that were taken over."""
     pools = _pools(_places(state, folder))
     if as_json:
         _print_json({name: pool.as_content() for name, pool in pools.items()})
@@ -159,21 +159,21 @@ def leases(state: State = "state", folder: Folder = "", as_json: Json = False) -
 
 @app.command()
 def release(
-    pool: Annotated[str, typer.Argument(help="As `leases` shows it: pipelines/daily_flights, or pools/etl.")],
-    claim: Annotated[str, typer.Argument(help="A key, or the id of one claim.")],
+    pool: Annotated[str, typer.Argument(help="The pool, as in `leases`: pipelines/daily_flights, or pools/etl.")],
+    claim: Annotated[str, typer.Argument(help="A key, or the id of a claim.")],
     state: State = "state",
     folder: Folder = "",
 ) -> None:
-    """Free a lease by hand: its holder, if it lives, can write and record nothing more. Exit 1 when there is none."""
+    """Release a lease manually: its holder, if still running, can no longer write. Exit 1 if there is no lease."""
     places = {place.name: place for place in _places(state, folder)}
     if pool not in places:
-        say(f"no {pool} there; found: {', '.join(places) or 'none'}", err=True)
+        say(f"no pool {pool}; found: {', '.join(places) or 'none'}", err=True)
         raise typer.Exit(2)
     freed = free(places[pool], claim)
     for each in freed:
         say(f"released {each}, {'held' if each.token else 'waiting'}")
     if not freed:
-        say(f"nobody holds or waits for {claim} in {pool}", err=True)
+        say(f"no claim of {claim} in {pool}", err=True)
         raise typer.Exit(1)
 
 
@@ -188,7 +188,7 @@ def _pools(places: Sequence[Place]) -> dict[str, Pool]:
 def _places(state: str, folder: str) -> list[Place]:
     try:
         return Leases(folder or files.join(state, "leases")).all()
-    except (SparkFlowError, OSError, ValueError) as error:  # a URI of no storage that is known is a ValueError
+    except (SparkFlowError, OSError, ValueError) as error:  # a URI of an unknown storage raises ValueError
         say(f"failed: {describe(error)}", err=True)
         raise typer.Exit(getattr(error, "exit_code", 1)) from error
 

@@ -1,4 +1,4 @@
-"""The command line of every job: a YAML file, a key, and a run of its flow."""
+"""The command line of jobs: runs the flow of a YAML file for one key."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ if TYPE_CHECKING:
     from spark_flow.engine.outcome import Observer
     from spark_flow.engine.run import Run
 
-DEBUG = "Print the whole traceback of an error, and all that Spark logs."
+DEBUG = "Print the full traceback of an error, and everything that Spark logs."
 EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 bad config or usage, 75 try again later, 130 interrupted (Ctrl-C)."
 
 
 def main(argv: Sequence[str] | None = None, *, job: str, observers: Sequence[Observer] = ()) -> int:
-    """Run a job's command line; returns its exit code.
+    """Run a job's command line, and return its exit code.
 
     Args:
         argv: The arguments after the program's name.
-        job: The job's own file: its folder is where ``module:function`` is looked up, and
-            ``conf/<its name>.yaml`` beside that folder is the default of ``--config``.
-        observers: Told of the run's progress (crash injection in tests).
+        job: The path of the job's script. ``module:function`` is looked up in its folder, and the default of
+            ``--config`` is ``conf/<name of the script>.yaml`` next to that folder.
+        observers: Called with the run's progress (crash injection in tests).
 
     Returns:
-        0 done (also when all was reused, or a provider skipped the key), 1 failed, 2 bad config or usage, 75 not now:
-        branches or a provider's marker have not arrived, 130 interrupted.
+        0 done (also if everything was reused, or a provider skipped the key), 1 failed, 2 bad config or usage, 75 try
+        again later (branches or a provider's marker have not arrived), 130 interrupted.
     """
     given = sys.argv[1:] if argv is None else argv
     path = Path(job).resolve()
@@ -70,20 +70,20 @@ def command_line(
     name: str,
     options: Sequence[str] = (),
 ) -> int:
-    """Run one command; returns its exit code: 2 for what the parser refuses, 130 when it is interrupted.
+    """Run one command, and return its exit code: that of the command, 2 for a parser error, 130 if interrupted.
 
     Args:
-        command: A function whose parameters are the command line's, in Typer's way.
-        help: What it does.
+        command: A function whose parameters define the command line, as in Typer.
+        help: The help text.
         argv: The arguments after the program's name.
-        name: The program's.
-        options: More of its options, those of the file's parameters: the nearest one is offered for an unknown one.
+        name: The program's name.
+        options: Further options, from the file's parameters, to suggest for an unknown one.
     """
     given = sys.argv[1:] if argv is None else argv
     debug = "--debug" in given
     logs.begin(debug=debug)
 
-    @functools.wraps(command)  # here, for the parser has its own ways with an interrupt
+    @functools.wraps(command)  # here, as the parser would handle an interrupt differently
     def ended(*words: Any, **values: Any) -> int:
         try:
             return command(*words, **values)
@@ -109,7 +109,7 @@ def command_line(
 
 
 def report(error: BaseException, *, debug: bool, secrets: Callable[[str], str] = redact) -> int:
-    """Print how a command ended, and with ``debug`` the whole traceback, without secrets; returns its exit code."""
+    """Print an error without secrets, and with ``debug`` the full traceback; return the exit code."""
     if debug:
         say(secrets("".join(traceback.format_exception(error))), err=True)
     if isinstance(error, KeyboardInterrupt):
@@ -117,7 +117,7 @@ def report(error: BaseException, *, debug: bool, secrets: Callable[[str], str] =
         return Interrupted.exit_code
     ours = isinstance(error, SparkFlowError)
     text = str(error) if ours else describe(error)
-    say(secrets(f"{said(error)}: {text}") + ("" if ours or debug else " (--debug prints where)"), err=True)
+    say(secrets(f"{said(error)}: {text}") + ("" if ours or debug else " (--debug prints the traceback)"), err=True)
     return error.exit_code if isinstance(error, SparkFlowError) else 1
 
 
@@ -126,15 +126,15 @@ def _default(job: Path) -> Path:
 
 
 def _dashed(option: str) -> str:
-    """``--output_type`` as ``--output-type``."""
+    """Return an option with dashes: ``--output-type`` for ``--output_type``."""
     return option.replace("_", "-")
 
 
 def with_parameters(argv: Sequence[str], config: Path) -> tuple[list[str], list[str]]:
-    """The arguments, with ``--output-type csv`` of a parameter of the file as the override that it is short for.
+    """Rewrite options of the file's parameters, such as ``--output-type csv``, as overrides.
 
     Returns:
-        They, and the options of all parameters of the file.
+        The rewritten arguments, and the options of all parameters of the file.
     """
     left = list(argv)
     for at, argument in enumerate(left):
@@ -155,8 +155,8 @@ def with_parameters(argv: Sequence[str], config: Path) -> tuple[list[str], list[
 def _help(job: str) -> str:
     names = files.parameter_names(_default(Path(job)))
     options = ", ".join(f"--{name.replace('_', '-')} VALUE" for name in names)
-    words = f"Run {Path(job).stem}. Give the key as key=2013-01-02; any value of the file can be set as name=value."
-    return f"{words} Its file takes {options}." if options else words
+    text = f"Run {Path(job).stem}. Give the key as key=2013-01-02; any value of the file can be set as name=value."
+    return f"{text} Options of the file's parameters: {options}." if options else text
 
 
 def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
@@ -165,27 +165,27 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
     def command(
         overrides: Annotated[
             list[str] | None,
-            typer.Argument(metavar="[NAME=VALUE]...", help="key, state, output, or any path into the file."),
+            typer.Argument(metavar="[NAME=VALUE]...", help="Override key, state, output, or any path in the file."),
         ] = None,
         config: Annotated[Path, typer.Option(help="The job's YAML file.")] = default,
         plan: Annotated[bool, typer.Option("--plan", help="Show what would run or be reused; run no action.")] = False,
-        rerun: Annotated[bool, typer.Option("--rerun", help="Do all of it anew and replace the key's rows.")] = False,
+        rerun: Annotated[bool, typer.Option("--rerun", help="Run all nodes again and replace the key's rows.")] = False,
         start: Annotated[
             str | None,
-            typer.Option("--from", help="Do this node and all after it anew; keep what is before it.", metavar="NODE"),
+            typer.Option("--from", help="Run this node and all downstream nodes again; reuse others.", metavar="NODE"),
         ] = None,
         only: Annotated[
             list[str] | None,
             typer.Option(
-                help="Of its fan-in run this branch alone, as hours/07; do another node anew, and keep all others. "
-                "May be repeated.",
+                help="Run only this branch of its fan-in, such as hours/07; or only this other node again, and "
+                "reuse the rest. May be repeated.",
                 metavar="NODE",
             ),
         ] = None,
-        show: Annotated[int, typer.Option(min=0, help="Print this many rows of each table written.")] = 0,
+        show: Annotated[int, typer.Option(min=0, help="Print this many rows of each table that was written.")] = 0,
         summary_json: Annotated[Path | None, typer.Option(help="Write the run's summary to this file.")] = None,
         cause: Annotated[
-            str, typer.Option(help="What asks for this run: a key that was done for another cause is done anew.")
+            str, typer.Option(help="Request id. A new id starts a new generation; the same id retries it.")
         ] = "",
         debug: Annotated[bool, typer.Option("--debug", help=DEBUG)] = False,
     ) -> int:
@@ -216,7 +216,7 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
 
 def _run(asked: Asked, *, plan: bool, cause: str, summary: Path | None) -> Run:
     config = asked.load()
-    files.redo(config, start=asked.start, only=asked.only, rerun=asked.rerun)  # refused before anything is claimed
+    files.redo(config, start=asked.start, only=asked.only, rerun=asked.rerun)  # validate before claiming anything
     if warning := other_file(asked, config):
         say(warning, err=True)
     application = Application(f"{config.pipeline} {config.key}")
@@ -229,16 +229,16 @@ def _run(asked: Asked, *, plan: bool, cause: str, summary: Path | None) -> Run:
 
 
 def check_given(option: str, node: str | None) -> None:
-    """Refuse an option that is given, and empty: all would be done, where a part was meant.
+    """Check that an option is not given with an empty value, which would run everything instead of a part.
 
     Raises:
-        InvalidArgument: See above.
+        InvalidArgument: The value is empty.
     """
     if node == "":
-        raise InvalidArgument(option, "nothing", "a node's name, or leave the option out")
+        raise InvalidArgument(option, "an empty value", "a node's name, or leave the option out")
 
 
 def said(error: BaseException) -> str:
-    """What kind of an end an error is, in a word."""
+    """Return a one-word category of an error."""
     words = {UsageError: "usage", NotNow: "waiting", NothingToDo: "skipped", Interrupted: "interrupted"}
     return next((word for kind, word in words.items() if isinstance(error, kind)), "failed")

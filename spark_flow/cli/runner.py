@@ -1,4 +1,4 @@
-"""The command lines of the single and the concurrent runner: any job's YAML file, and the keys to run it for."""
+"""The command lines of the single and the concurrent runner: run any job's YAML file for several keys."""
 
 from __future__ import annotations
 
@@ -37,29 +37,30 @@ if TYPE_CHECKING:
 
 Kind = Literal["single", "concurrent"]
 
-_STAND_IN = "2013-01-02"  # the file is read before its keys are known
+_STAND_IN = "2013-01-02"  # a placeholder, as the file is read before its keys are known
 
 
 def main(argv: Sequence[str] | None = None, *, job: str, kind: Kind, observers: Sequence[Observer] = ()) -> int:
-    """Run a runner's command line; returns its exit code.
+    """Run a runner's command line, and return its exit code.
 
     Args:
         argv: The arguments after the program's name.
-        job: The runner's own file: ``conf/<its name>.yaml`` beside its folder is the default of ``--config``.
+        job: The path of the runner's script; the default of ``--config`` is ``conf/<name of the script>.yaml`` next to
+            the script's folder.
         kind: Which runner.
-        observers: Told of each run's progress (crash injection in tests).
+        observers: Called with each run's progress (crash injection in tests).
 
     Returns:
-        0 all keys done, 1 a key failed, 2 bad config or usage, 75 a key has to wait, or others are at work,
+        0 all keys done, 1 a key failed, 2 bad config or usage, 75 a key has to wait or another process is running,
         130 interrupted.
     """
     path = Path(job).resolve()
-    way = "one after another, in order" if kind == "single" else "side by side"
-    words = f"Run the keys of a job's file {way}. KEYS are as 2013-01-01..2013-01-04, with commas between several; "
-    words += "by default all of runner.calendar. Any value of the file can be set as name=value."
+    way = "one after another, in order" if kind == "single" else "in parallel"
+    text = f"Run the keys of a job's file {way}. KEYS are comma-separated keys and ranges, as 2013-01-01..2013-01-04; "
+    text += "by default all of runner.calendar. Any value of the file can be set as name=value."
     given = sys.argv[1:] if argv is None else argv
     rewritten, options = with_parameters(given, _default(path))
-    return command_line(_command(path, kind, observers), words, rewritten, path.name, options)
+    return command_line(_command(path, kind, observers), text, rewritten, path.name, options)
 
 
 def _default(runner: Path) -> Path:
@@ -72,31 +73,28 @@ def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callabl
     def command(
         words: Annotated[
             list[str] | None,
-            typer.Argument(metavar="[KEYS] [NAME=VALUE]...", help="Keys; state, output, or any path into the file."),
+            typer.Argument(metavar="[KEYS] [NAME=VALUE]...", help="Keys; state, output, or any path in the file."),
         ] = None,
         config: Annotated[Path, typer.Option(help="The YAML file of a job.")] = default,
         job: Annotated[
-            Path | None, typer.Option(help="The job whose file it is; by default the one of the file's name.")
+            Path | None, typer.Option(help="The script of the file's job; by default the one with the file's name.")
         ] = None,
         plan: Annotated[bool, typer.Option("--plan", help="Show what would be done with each key.")] = False,
         reprocess: Annotated[
-            str, typer.Option(help="Of keys that were run before: none, failed, or all. Default: runner.reprocess.")
+            str,
+            typer.Option(help="Which keys to run again: none, failed, or all. Default: runner.reprocess."),
         ] = "",
         start: Annotated[
             str | None,
-            typer.Option(
-                "--from", help="Of each key do this node and all after it anew, keep the rest.", metavar="NODE"
-            ),
+            typer.Option("--from", help="For each key, run this node and all downstream nodes again.", metavar="NODE"),
         ] = None,
         only: Annotated[
             list[str] | None,
-            typer.Option(help="Of each key do this node alone anew. May be repeated.", metavar="NODE"),
+            typer.Option(help="For each key, run only this node again. May be repeated.", metavar="NODE"),
         ] = None,
-        show: Annotated[
-            int, typer.Option(min=0, help="Print this many rows of each table that a key's run has written.")
-        ] = 0,
-        cause: Annotated[str, typer.Option(help="What asks for it: keys that were done for it are reused.")] = "",
-        summary_json: Annotated[Path | None, typer.Option(help="Write what became of each key to this file.")] = None,
+        show: Annotated[int, typer.Option(min=0, help="Print this many rows of each table that was written.")] = 0,
+        cause: Annotated[str, typer.Option(help="Request id. A new id runs the keys again; the same id resumes.")] = "",
+        summary_json: Annotated[Path | None, typer.Option(help="Write the result of each key to this file.")] = None,
         debug: Annotated[bool, typer.Option("--debug", help=DEBUG)] = False,
     ) -> int:
         keys = ",".join(word for word in words or () if "=" not in word)
@@ -124,19 +122,19 @@ def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callabl
 
 
 def _check_words(words: Sequence[str], job: Path | None) -> None:
-    """Refuse what would run more, or other, than is meant.
+    """Check arguments that would otherwise run more, or something else, than intended.
 
     Raises:
-        InvalidArgument: KEYS are given, and empty, as of a variable that is not set; or there is no such job.
+        InvalidArgument: KEYS are empty, as from an unset variable, or the job does not exist.
     """
     if any(not word.strip() for word in words):
-        raise InvalidArgument("KEYS", "nothing", "keys, as 2013-01-01..2013-01-04, or leave them out for all")
+        raise InvalidArgument("KEYS", "an empty value", "keys, as 2013-01-01..2013-01-04, or leave them out for all")
     if job is not None and not job.is_file():
-        raise InvalidArgument("--job", f"no such file: {job}", "the job whose file it is")
+        raise InvalidArgument("--job", f"no such file: {job}", "the path of the file's job")
 
 
 def _job_of(runner: Path, config: Path) -> Path:
-    """The job that a file is of: the one of its name beside the runner, else the runner itself."""
+    """Return the job of a file: the script with the same name next to the runner, else the runner itself."""
     named = runner.with_name(f"{config.stem}.py")
     return named if named.exists() else runner
 
@@ -156,13 +154,13 @@ def _run(call: _Call, *, plan: bool) -> int:
     if any(word.startswith("key=") for word in asked.overrides):
         raise InvalidArgument("key", "key=…", "the keys by themselves, as 2013-01-01..2013-01-04")
     config = asked.of(re.split(r"\.\.|,", call.keys)[0].strip() or _STAND_IN).load(any_key=True)
-    redo = files.redo(config, start=asked.start, only=asked.only)  # what is wrong with it is told before anything runs
-    config.runner.keys_of.keys(call.keys)  # refused before a state folder is made
+    redo = files.redo(config, start=asked.start, only=asked.only)  # validates the options before anything runs
+    config.runner.keys_of.keys(call.keys)  # refuse bad keys before a state folder is created
     if warning := other_file(asked, config):
         say(warning, err=True)
     application = Application(config.pipeline, shared=True)
-    with _asked_for(call, config, anew=redo is not None, plan=plan) as wanted, contextlib.closing(application):
-        runner = _runner(call, config, application, wanted.cause, anew=redo is not None)
+    with _request(call, config, rerun=redo is not None, plan=plan) as wanted, contextlib.closing(application):
+        runner = _runner(call, config, application, wanted.cause, rerun=redo is not None)
         if plan:
             _print_plan(runner.plan(call.keys))
             return 0
@@ -171,7 +169,7 @@ def _run(call: _Call, *, plan: bool) -> int:
         except RunnerInterrupted as stopped:
             _finish(stopped.summary, call.summary, asked.secrets)
             raise
-        _finish(summary, call.summary, asked.secrets)  # before anything else that may fail: the keys are done
+        _finish(summary, call.summary, asked.secrets)  # first, as the keys are done, and the rest may fail
         wanted.done = summary.exit_code == 0
         if call.show:
             _show(runner.pipeline, summary, call.show)
@@ -179,7 +177,7 @@ def _run(call: _Call, *, plan: bool) -> int:
 
 
 def _show(pipeline: Pipeline, summary: Summary, limit: int) -> None:
-    """Rows of the tables that each key's run has written, or wrote before, as its job's ``--show`` prints them."""
+    """Print rows of the tables that each key's run has written, now or before, like ``--show`` of a job."""
     for result in summary.results:
         if result.state in ("succeeded", "reused"):
             typer.echo(f"{pipeline.name} {result.key}:")
@@ -187,35 +185,35 @@ def _show(pipeline: Pipeline, summary: Summary, limit: int) -> None:
                 print_rows(view.nodes, limit=limit)
 
 
-def _asked_for(
-    call: _Call, config: files.JobConfig, *, anew: bool, plan: bool
+def _request(
+    call: _Call, config: files.JobConfig, *, rerun: bool, plan: bool
 ) -> contextlib.AbstractContextManager[Request]:
-    """What asks for the runs: keys that are done anew are done once for it, however often it is repeated."""
-    if plan or call.cause or not (anew or config.runner.reprocess == "all"):
+    """Return the request of this call: repeated, it runs each key again only once."""
+    if plan or call.cause or not (rerun or config.runner.reprocess == "all"):
         return contextlib.nullcontext(Request(call.cause))
     asked = call.asked
     return request(config.state, config.pipeline, "reprocess", call.keys, asked.start, *asked.only)
 
 
 def _runner(
-    call: _Call, config: files.JobConfig, application: Application, cause: str, *, anew: bool
+    call: _Call, config: files.JobConfig, application: Application, cause: str, *, rerun: bool
 ) -> SingleRunner | ConcurrentRunner:
     model = config.runner
     how: dict[str, Any] = {"on_busy": model.on_busy, "queue": model.queue, "straggler": model.straggler.straggler}
-    how |= {"reprocess": "all" if anew else model.reprocess, "cause": cause}
+    how |= {"reprocess": "all" if rerun else model.reprocess, "cause": cause}
     how |= {"tell": lambda words: say(call.asked.secrets(words))}
     depends = model.depends_on_past
     if call.kind == "single":
         if not isinstance(depends, bool):
-            depends = True  # of nodes: one run at a time, in order, does more
+            depends = True  # names of nodes: running whole keys in order implies it
         if model.max_active_runs not in (None, 1):
-            raise InvalidArgument("runner.max_active_runs", str(model.max_active_runs), "1 of the single runner")
+            raise InvalidArgument("runner.max_active_runs", str(model.max_active_runs), "1 for the single runner")
         pipeline = _pipeline(call, config, application, Progress)
         how |= {"depends_on_past": depends, "after_marker": model.after_marker or "", "markers": config.markers}
         return SingleRunner(pipeline, model.keys_of, **how)
     if depends is True:
         raise InvalidArgument(
-            "runner.depends_on_past", "true", "names of nodes, or the single runner (jobs/single_runner.py)"
+            "runner.depends_on_past", "true", "names of nodes, or use the single runner (jobs/single_runner.py)"
         )
     pipeline = _pipeline(call, config, application, None)
     how |= {"depends_on_past": depends or (), "shared_state": model.shared_state, "first": model.first}
@@ -238,7 +236,7 @@ def _print_plan(planned: Sequence[Planned]) -> None:
 
 
 def _finish(summary: Summary, path: Path | None, secrets: Redactor) -> None:
-    """Write what became of all down, and say it."""
+    """Write the summary to its file, and print the results."""
     try:
         write_summary(path, secrets.facts(summary.facts))
     finally:

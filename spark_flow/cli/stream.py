@@ -1,4 +1,4 @@
-"""The command line of a stream: a YAML file, a checkpoint, and a split of each batch to several Delta tables."""
+"""The command line of streams: writes each batch of a YAML file's source to several Delta tables."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 
-WHERE = "state, output, or any path into the file."
+WHERE = "Overrides of values: state, output, or any path in the file."
 
 
 def main(argv: Sequence[str] | None = None, *, job: str) -> int:
-    """Run a stream's command line until its trigger is done, or it is stopped; returns its exit code.
+    """Run a stream's command line until its trigger is done or it is stopped, and return its exit code.
 
     Args:
         argv: The arguments after the program's name.
-        job: The job's own file: its folder is where ``module:function`` is looked up, and
-            ``conf/<its name>.yaml`` beside that folder is the default of ``--config``.
+        job: The path of the job's script. ``module:function`` is looked up in its folder, and the default of
+            ``--config`` is ``conf/<name of the script>.yaml`` next to that folder.
 
     Returns:
         0 done, 1 failed, 2 bad config or usage, 130 interrupted.
@@ -54,13 +54,13 @@ def main(argv: Sequence[str] | None = None, *, job: str) -> int:
             return report(error, debug=debug)
         return 0
 
-    help_text = f"Run {path.stem}: each batch to several tables, each row once in each."
+    help_text = f"Run {path.stem}: write each batch to several tables, each row exactly once per table."
     return command_line(command, help_text, argv, path.name)
 
 
 def _run(config: files.StreamConfig, beside: Path) -> None:
-    application = Application(config.app_id)  # a session that was there before is not stopped
-    raised: list[SparkFlowError] = []  # what a batch raises comes back through Java, as text
+    application = Application(config.app_id)  # a session that existed before is not stopped
+    raised: list[SparkFlowError] = []  # an error of a batch comes back through Java as text; this keeps the original
     with contextlib.closing(application), contextlib.ExitStack() as started:
         try:
             query = _start(application.session(delta=True, listener={}), config, beside, raised)
@@ -74,7 +74,7 @@ def _run(config: files.StreamConfig, beside: Path) -> None:
 
 def _start(spark: SparkSession, config: files.StreamConfig, beside: Path, raised: list[SparkFlowError]) -> Any:
     sinks = {name: (_transform(model.step, beside), _table(model)) for name, model in config.sinks.items()}
-    split = split_batch(sinks, config.app_id, on_written=_tell)
+    split = split_batch(sinks, config.app_id, on_written=_report)
 
     def write(batch: DataFrame, number: int) -> None:
         try:
@@ -111,9 +111,9 @@ def _transform(model: files.StepModel | None, beside: Path) -> Callable[[DataFra
 def _table(model: files.SplitSinkModel) -> DeltaSink:
     sink = model.sink()
     if not isinstance(sink, DeltaSink):
-        raise TypeError("a stream's sink is a Delta table; the config's checks refuse others")
+        raise TypeError("a stream's sink must be a Delta table; the validation of the file rejects others")
     return sink
 
 
-def _tell(name: str, batch: int) -> None:
-    say(f"batch {batch} in {name}")
+def _report(name: str, batch: int) -> None:
+    say(f"batch {batch} written to {name}")

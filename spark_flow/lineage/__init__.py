@@ -1,4 +1,4 @@
-"""Lineage by OpenLineage (https://openlineage.io): what each run and node read and wrote, told while it happens."""
+"""OpenLineage (https://openlineage.io) events: what each run and node reads and writes, emitted while it runs."""
 
 from spark_flow.lineage.observer import Lineage, emit_lineage, follow
 from spark_flow.lineage.transport import Target

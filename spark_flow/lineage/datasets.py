@@ -1,4 +1,4 @@
-"""What a run reads and writes, as OpenLineage names it: a namespace, a name, columns and figures. No Spark is asked."""
+"""The datasets that a run reads and writes, as OpenLineage describes them; determined without Spark."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _PARTITIONS = re.compile(r"(?<=[^/:])(/[^/=]+=[^/]*)+/?$")
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """A place that was read or written.
+    """A dataset that was read or written.
 
     Attributes:
-        path: Absolute, or a URI.
-        source: How its columns are found; none where a manifest has them.
+        path: An absolute path or a URI.
+        source: The source from which to determine the columns; ``None`` if there is a manifest or no columns are known.
         manifest: The folder whose manifest has the columns.
-        is_table: Whether it is a Delta table, whose place is its own whatever it is called.
-        version: Of a Delta table the version, of a folder the revision.
-        rows: Rows written.
-        completeness: As recorded with the write.
+        is_table: Whether this is a Delta table, whose path is the dataset even if it looks like a partition.
+        version: The version of a Delta table, or the revision of a folder.
+        rows: The number of rows written.
+        completeness: The completeness that was recorded with the write.
     """
 
     path: str
@@ -46,10 +46,10 @@ class Data:
 
     @property
     def name(self) -> tuple[str, str]:
-        """OpenLineage's namespace and name of a path.
+        """OpenLineage namespace and name.
 
-        A partition's folder has the name of what holds it, as Spark's listener has it: the days and hours of a
-        table are one dataset, in both kinds of events (decision 0018).
+        A partition's folder has the name of the folder that contains the partitions, as in Spark's listener: all days
+        and hours of a table are one dataset, in both kinds of events (decision 0018).
 
         >>> Data(path="s3://bucket/flights/date=2013-01-02/hour=07").name
         ('s3://bucket', 'flights')
@@ -61,28 +61,28 @@ class Data:
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", parts.path.strip("/") or "/"
 
     def columns(self) -> list[tuple[str, str]]:
-        """Names and types, from metadata."""
+        """Return column names and types, from metadata only."""
         if self.manifest:
             schema = key_folder.read_manifest(self.manifest).get("schema", {})
             return [_column(each) for each in schema.get("fields", [])]
         if self.source is None:
             return []
         if isinstance(self.source.schema, str):
-            return _of_ddl(self.source.schema)  # Spark's own parser needs a session, and there may be none
+            return _of_ddl(self.source.schema)  # Spark's parser needs a session, which may not exist
         known = schema_of(self.source)
-        return _of_struct(known) if known is not None else []  # only Spark could tell, by reading data
+        return _of_struct(known) if known is not None else []  # otherwise Spark would have to read data
 
 
 def inputs_of(run: Run, node: str) -> list[Data]:
-    """What a node is made from: each folder, file or table of its sources, a Delta table at its pinned version."""
+    """Return a node's inputs: each folder, file or table of its sources, with a Delta table's pinned version."""
     found = []
     for name in run.graph.reads(node):
         source = run.graph.sources[name]
         version = source.version if source.version is not None else _pinned(run, name, source)
         for path in source.paths:
             at = Source(source.format, path, source.schema, options=source.options, version=version)
-            told = "" if version is None else str(version)
-            found.append(Data(path=path, source=at, is_table=source.format == "delta", version=told))
+            text = "" if version is None else str(version)
+            found.append(Data(path=path, source=at, is_table=source.format == "delta", version=text))
     return found
 
 
@@ -95,18 +95,18 @@ def _pinned(run: Run, name: str, source: Source) -> int | None:
 
 
 def output_of(outcome: Outcome) -> Data | None:
-    """What a node wrote; none if it is no sink, or one that does not tell a place."""
+    """Return the dataset that a node wrote; ``None`` if it is not a sink, or a sink without a path."""
     detail = outcome.detail
     if outcome.kind != "sink" or outcome.state not in ("succeeded", "reused") or "path" not in detail:
         return None
     path, kind = str(detail["path"]), str(detail.get("format", ""))
-    told: dict[str, Any] = {"rows": outcome.rows, "completeness": detail.get("completeness", ())}
+    written: dict[str, Any] = {"rows": outcome.rows, "completeness": detail.get("completeness", ())}
     if "version" in detail:
         table = Source("delta", path, version=int(detail["version"]))
-        return Data(path=path, source=table, is_table=True, version=str(detail["version"]), **told)
+        return Data(path=path, source=table, is_table=True, version=str(detail["version"]), **written)
     if kind in _OF_FOLDERS:
-        return Data(path=path, manifest=path, version=str(detail["revision"]), **told)
-    return Data(path=path, **told)
+        return Data(path=path, manifest=path, version=str(detail["revision"]), **written)
+    return Data(path=path, **written)
 
 
 def _column(field: Mapping[str, Any]) -> tuple[str, str]:
@@ -119,7 +119,7 @@ def _of_struct(schema: StructType) -> list[tuple[str, str]]:
 
 
 def _of_ddl(text: str) -> list[tuple[str, str]]:
-    """The columns of DDL text.
+    """Return the columns of a DDL text.
 
     >>> _of_ddl("id INT NOT NULL, `a b`: ARRAY<STRUCT<x: INT, y: DECIMAL(3, 1)>> COMMENT 'z'")
     [('id', 'int'), ('a b', 'array<struct<x: int, y: decimal(3, 1)>>')]

@@ -1,4 +1,4 @@
-"""Events as OpenLineage has them. Imported when the first one is made: no run without lineage pays for the package."""
+"""Builds OpenLineage events. Imported with the first event, so that runs without lineage do not load the package."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 PRODUCER = f"urn:spark-flow:{importlib.metadata.version('spark-flow')}"
 COMPLETENESS = "spark_flow_completeness"
 SCHEMA = "urn:spark-flow:schema:completeness-facet:1-0-0"
-"""Names ``spark_flow/schemas/completeness-facet.json``, which ships in the package."""
+"""The URN of ``spark_flow/schemas/completeness-facet.json``, which ships with the package."""
 
 
 @attr.define
 class CompletenessDatasetFacet(DatasetFacet):
-    """How complete the fan-ins are that an output comes from."""
+    """Completeness of the fan-ins from which an output was computed."""
 
-    fanIns: list[dict[str, Any]]  # noqa: N815 - OpenLineage's way to name
+    fanIns: list[dict[str, Any]]  # noqa: N815 - OpenLineage's naming convention
     isApproximate: bool  # noqa: N815
 
     @staticmethod
@@ -49,7 +49,7 @@ class CompletenessDatasetFacet(DatasetFacet):
 
 @attr.define
 class CompletenessRunFacet(RunFacet):
-    """How complete the fan-ins of a run are."""
+    """Completeness of the fan-ins of a run."""
 
     fanIns: list[dict[str, Any]]  # noqa: N815
     isApproximate: bool  # noqa: N815
@@ -69,12 +69,12 @@ def event(
     error: str = "",
     completeness: Sequence[Completeness] = (),
 ) -> RunEvent:
-    """One event of a run or node; datasets that stand twice are told once."""
+    """Build an event of a run or node; duplicate datasets are listed once."""
     facets: dict[str, RunFacet] = {**_parent(place), **_nominal(place.key)}
     if error:
         facets["errorMessage"] = error_message_run.ErrorMessageRunFacet(error, "PYTHON", producer=PRODUCER)
     if completeness:
-        facets[COMPLETENESS] = CompletenessRunFacet(**_told(completeness), producer=PRODUCER)
+        facets[COMPLETENESS] = CompletenessRunFacet(**_completeness_fields(completeness), producer=PRODUCER)
     kind = job_type_job.JobTypeJobFacet("BATCH", "SPARK_FLOW", "TASK" if place.node else "DAG", producer=PRODUCER)
     return RunEvent(
         eventType=RunState[state],
@@ -95,7 +95,7 @@ def _output(data: Data) -> OutputDataset:
     facets = _facets(data)
     if data.completeness:
         parts = [Completeness.from_record(record) for record in data.completeness]
-        facets[COMPLETENESS] = CompletenessDatasetFacet(**_told(parts), producer=PRODUCER)
+        facets[COMPLETENESS] = CompletenessDatasetFacet(**_completeness_fields(parts), producer=PRODUCER)
     made = OutputDataset(*data.name, facets=facets)
     if data.rows is not None:
         rows = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(data.rows, producer=PRODUCER)
@@ -118,14 +118,14 @@ def _facets(data: Data) -> dict[str, DatasetFacet]:
 
 
 def _columns(data: Data) -> list[tuple[str, str]]:
-    """The columns, if they can be found: that a dataset was read or written is worth telling without them."""
+    """Return the columns, or none if they cannot be determined; the event is useful without them."""
     try:
         return data.columns()
     except Exception:
         return []
 
 
-def _told(parts: Sequence[Completeness]) -> dict[str, Any]:
+def _completeness_fields(parts: Sequence[Completeness]) -> dict[str, Any]:
     fan_ins = []
     for part in parts:
         facts = part.facts
@@ -149,14 +149,14 @@ def _parent(place: Place) -> dict[str, RunFacet]:
 
 
 def _nominal(key: str) -> Mapping[str, RunFacet]:
-    """The time that a key stands for, if it is a day (``2013-01-02``) or an hour of one (``2013-01-02T07``)."""
+    """Return the period of a key, if it is a day (``2013-01-02``) or an hour (``2013-01-02T07``)."""
     match = re.fullmatch(r"(\d{4}-\d{2}-\d{2})(?:[T_.-](\d{2}))?", key)
     if match is None:
         return {}
     try:
         begin = dt.datetime.fromisoformat(f"{match[1]}T{match[2] or '00'}:00:00+00:00")
     except ValueError:
-        return {}  # digits that are no date
+        return {}  # digits that are not a date
     end = begin + (dt.timedelta(hours=1) if match[2] else dt.timedelta(days=1))
     return {"nominalTime": nominal_time_run.NominalTimeRunFacet(_iso(begin), _iso(end), producer=PRODUCER)}
 

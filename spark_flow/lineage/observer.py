@@ -1,4 +1,4 @@
-"""A run's lineage: an observer of its nodes that tells OpenLineage of each."""
+"""The run observer that emits OpenLineage events for a run and its nodes."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _APART = "spark.jsonl"
 class Lineage:
     """An observer that emits START and COMPLETE, FAIL or ABORT for a run and each node that does work.
 
-    Nothing that goes wrong here fails a run: it is counted, and told by a warning when the run ends. Nodes that are
-    reused or skipped emit nothing.
+    An error here never fails a run: failed events are counted, and a warning is logged when the run ends. Nodes that
+    are reused or skipped emit nothing.
     """
 
     def __init__(self, run: Run, target: Target, delivery: Delivery | None = None) -> None:
@@ -49,14 +49,14 @@ class Lineage:
         self._emit(self._place, "START", now())
 
     def __call__(self, point: str, node: str, outcome: Outcome | None) -> None:
-        """Follow a node; see ``spark_flow.engine.run.Observer``."""
+        """Handle a node's event; see ``spark_flow.engine.run.Observer``."""
         self._safely(functools.partial(self._follow, point, node, outcome))
 
     def finish(self, error: BaseException | None = None) -> None:
-        """Tell how the run ended, and wait a little for all events to be delivered.
+        """Emit the end of the run, and wait a few seconds for all events to be delivered.
 
         Args:
-            error: What the run, which is closed, ended with.
+            error: The error with which the run, now closed, has ended.
         """
         for step in (self._abort, functools.partial(self._forward, error), functools.partial(self._end, error)):
             self._safely(step)
@@ -65,11 +65,11 @@ class Lineage:
             shutil.rmtree(self._apart, ignore_errors=True)
 
     def spark_settings(self) -> dict[str, str]:
-        """What OpenLineage's Spark listener is to be told, so that its events join those of the run.
+        """Return the settings of OpenLineage's Spark listener with which its events belong to this run.
 
-        It writes to a file of this run alone. From there its events go the way of ours when the run ends: a line of
-        it may be longer than one write, a slow service would keep the session from stopping, and Spark's settings
-        are no place for a key.
+        The listener writes to a separate file, and its events are sent with ours when the run ends: concurrent writes
+        to one file could mix long lines, a slow service would delay the stop of the session, and Spark settings must
+        not contain an API key.
         """
         if not self._target.spark_events:
             return {}
@@ -78,7 +78,7 @@ class Lineage:
             "transport.type": "file",
             "transport.location": str(self._apart / _APART),
             "namespace": self._place.namespace,
-            "appName": f"{self._place.job}_spark",  # by its own name, which has the key, each day would be another job
+            "appName": f"{self._place.job}_spark",  # Spark's own name has the key: each day would be another job
             **_names("parent", self._place),
             **_names("rootParent", self._place.root or self._place),
         }
@@ -96,7 +96,7 @@ class Lineage:
         if point != "ended" or outcome is None or node in self._ended:
             return
         if outcome.state in ("succeeded", "failed") or (outcome.state == "skipped" and node in self._begun):
-            if node not in self._begun:  # a lazy node: what it did was done within another one's action
+            if node not in self._begun:  # a lazy node: its work was done in another node's action
                 self._start(node, now() - dt.timedelta(milliseconds=outcome.duration_ms or 0))
             self._stop(node, outcome)
 
@@ -106,32 +106,32 @@ class Lineage:
 
     def _stop(self, node: str, outcome: Outcome) -> None:
         self._ended.add(node)
-        # Datasets stand at the nodes that read or write them: a step's frame is none.
+        # Datasets belong to the nodes that read or write them; a step's frame is not a dataset.
         inputs = inputs_of(self._run, node) if outcome.kind == "sink" or node in self._run.graph.sources else []
         output = output_of(outcome)
-        words = outcome.error or (outcome.reason if outcome.state == "skipped" else "")
-        how = {"inputs": inputs, "outputs": [output] if output else [], "error": words}
+        message = outcome.error or (outcome.reason if outcome.state == "skipped" else "")
+        how = {"inputs": inputs, "outputs": [output] if output else [], "error": message}
         self._emit(self._begun[node], _STATES[outcome.state], now(), **how)
 
     def _abort(self) -> None:
-        """End what was killed within its action."""
+        """Emit ABORT for nodes that were interrupted during their action."""
         for node in [node for node in self._begun if node not in self._ended]:
             self._emit(self._begun[node], "ABORT", now())
 
     def _forward(self, error: BaseException | None) -> None:
-        """Give Spark's events the way of ours."""
+        """Queue the events that Spark's listener has written."""
         if self._apart is None:
             return
         file = self._apart / _APART
         if not file.exists() and error is not None:
-            return  # there may have been no session at all
+            return  # there may have been no session
         if not file.exists():
-            raise LookupError("Spark's own are missing: the session was there before the run, without the listener")
+            raise LookupError("Spark's events are missing: the session started before the run, without the listener")
         for line in file.read_text(encoding="utf-8").splitlines():
             self._delivery.put(functools.partial(self._without_secrets, line))
 
     def _without_secrets(self, line: str) -> Any:
-        """An event of Spark's: its plans and settings may quote an address."""
+        """Parse an event of Spark's listener, and redact secrets, as its plans and settings may contain URLs."""
         return self._run.secrets.facts(json.loads(line))
 
     def _end(self, error: BaseException | None) -> None:
@@ -149,7 +149,7 @@ class Lineage:
 
 
 def follow(run: Run, target: Target) -> Lineage | None:
-    """Tell of a run from now on; a plan has no lineage."""
+    """Start to emit events for a run; returns ``None`` for a plan, which has no lineage."""
     if run.plan:
         return None
     lineage = Lineage(run, target)
@@ -158,7 +158,7 @@ def follow(run: Run, target: Target) -> Lineage | None:
 
 
 def _event(place: Place, state: str, at: dt.datetime, **how: Any) -> object:
-    events = importlib.import_module("spark_flow.lineage.events")  # here: in the thread that sends, not in the run's
+    events = importlib.import_module("spark_flow.lineage.events")  # here, so that the delivery thread imports it
     return events.event(place, state, at, **how)
 
 
@@ -186,26 +186,26 @@ def emit_lineage(
     api_key: str = "",
     namespace: str = "spark_flow",
 ) -> Iterator[Run]:
-    """A run whose lineage goes to OpenLineage; use it in place of the run itself.
+    """Run with OpenLineage events; use it as context manager in place of the run itself.
 
     >>> with emit_lineage(Run.open("carriers", key="2013-01-02"), path="lineage.jsonl") as run:  # doctest: +SKIP
     ...     write(run, "lake", frame, delta("out/carriers"))
 
     Args:
-        run: As ``Run.open`` gave it.
+        run: A run from ``Run.open``.
         transport: ``file``, ``http`` or ``console``.
-        path: The local file to append to.
-        url: Of the service; without a path of its own ``/api/v1/lineage`` is added.
-        api_key: The name of an environment variable that holds the service's key.
-        namespace: Of the jobs.
+        path: The local file to append to, for ``file``.
+        url: The URL of the service, for ``http``; ``/api/v1/lineage`` is added if it has no path.
+        api_key: The name of an environment variable with the service's API key.
+        namespace: The namespace of the jobs.
 
     Raises:
-        InvalidArgument: The transport is none, or lacks what it needs.
+        InvalidArgument: The transport is unknown, or its path or URL is missing.
     """
     lineage: Lineage | None = None
     error: BaseException | None = None
     try:
-        with run:  # before anything that may raise: a run that was opened is closed
+        with run:  # first, so that the run is closed if anything below raises
             lineage = follow(run, _target(transport, path, url, api_key, namespace))
             yield run
     except BaseException as raised:

@@ -1,4 +1,4 @@
-"""Events on their way to a file, a service or the console: in order, by one thread, and never in a run's way."""
+"""Delivers events to a file, a service or the console, in order, from a background thread that never blocks a run."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from spark_flow.storage import files
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE = 5.0  # seconds that the end of a run waits for what is still on its way
-TIMEOUT = 5.0  # seconds for one answer of a service
-TRIES = 2  # of one event
-GIVE_UP = 3  # events in a row that were not taken: then no more are sent
+PATIENCE = 5.0  # seconds that the end of a run waits for undelivered events
+TIMEOUT = 5.0  # seconds to wait for a response of the service
+TRIES = 2  # attempts to send one event
+GIVE_UP = 3  # after this many failures in a row, no more events are sent
 ENDPOINT = "api/v1/lineage"
 
 Transport = Literal["file", "http", "console"]
@@ -33,15 +33,15 @@ _log = logging.getLogger("spark_flow.lineage")
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where events go; the keys of ``lineage`` in a job's file.
+    """The destination of events; its attributes are the keys of ``lineage`` in a job's file.
 
     Attributes:
         transport: ``file``, ``http`` or ``console``.
-        path: The local file that events are appended to, one JSON document a line (``file``).
-        url: Of the service; without a path of its own ``/api/v1/lineage`` is added (``http``).
-        api_key: The name of an environment variable that holds the service's key (``http``).
-        namespace: Of the jobs.
-        spark_events: Whether Spark's own events join, by OpenLineage's listener.
+        path: The local file to append to, one JSON document per line (``file``).
+        url: The URL of the service; ``/api/v1/lineage`` is added if it has no path (``http``).
+        api_key: The name of an environment variable with the service's API key (``http``).
+        namespace: The namespace of the jobs.
+        spark_events: Whether to add the events of OpenLineage's Spark listener.
     """
 
     transport: Transport = "file"
@@ -53,9 +53,9 @@ class Target:
 
 
 class Delivery:
-    """Sends what it is given, one after another, from a thread of its own.
+    """Sends events one after another from its own thread.
 
-    An event is made in that thread as well. What cannot be made or sent is counted and told once, at the end.
+    Events are also built in that thread. Those that cannot be built or sent are counted, and reported once at the end.
     """
 
     def __init__(self, target: Target, opened: Callable[[Target], Send] | None = None) -> None:
@@ -71,26 +71,26 @@ class Delivery:
         self._thread.start()
 
     def put(self, make: Callable[[], Any]) -> None:
-        """Send what a function makes, when it is its turn; returns at once."""
+        """Queue an event, given as a function that builds it; returns at once."""
         self._count()
         self._queue.put(make)
 
     def lost(self, error: BaseException) -> None:
-        """Count an event that could not even be put."""
+        """Count an event that could not be queued."""
         self._count()
-        self._why = _words(error)
+        self._why = _reason(error)
 
     def _count(self) -> None:
         with self._lock:  # nodes end in several threads
             self._put += 1
 
     def close(self, within: float = PATIENCE) -> None:
-        """Wait for what is on its way, but not for ever, and say what was not delivered."""
+        """Wait up to ``within`` seconds for queued events, and log how many were not delivered."""
         self._queue.put(None)
         self._thread.join(within)
         missing = self._put - self._sent
         if missing:
-            slow = f"no more than {within:g} s are waited" if self._thread.is_alive() else ""
+            slow = f"gave up after {within:g} s" if self._thread.is_alive() else ""
             why = "; ".join(part for part in (self._why, slow) if part)
             where = f"transport {self._target.transport}"
             _log.warning("lineage: %d of %d events were not delivered (%s): %s", missing, self._put, where, why)
@@ -104,8 +104,8 @@ class Delivery:
                 event = make()
                 send = send or self._open(self._target)
                 _try(send, event)
-            except Exception as error:  # lineage never fails a run; ``close`` tells
-                self._why = _words(error)
+            except Exception as error:  # lineage never fails a run; ``close`` logs it
+                self._why = _reason(error)
                 self._in_row += 1
             else:
                 self._sent += 1
@@ -122,8 +122,8 @@ def _try(send: Send, event: Any, tries: int = TRIES) -> None:
         _try(send, event, tries - 1)
 
 
-def _words(error: BaseException) -> str:
-    """Why, without what may hold a secret: the text of an HTTP error shows addresses."""
+def _reason(error: BaseException) -> str:
+    """Return the reason of an error without secrets: the text of an HTTP error has the URL."""
     answer = getattr(error, "response", None)
     if answer is not None:
         return f"the service answered {answer.status_code}"
@@ -133,11 +133,11 @@ def _words(error: BaseException) -> str:
 
 
 def sender(target: Target) -> Send:
-    """OpenLineage's own transport to a target.
+    """Create a function that sends events through OpenLineage's transport.
 
     Raises:
-        LookupError: The environment variable of the service's key is not set.
-        OSError: The file's folder cannot be made.
+        LookupError: The environment variable with the API key is not set.
+        OSError: The file's folder cannot be created.
     """
     from openlineage.client.serde import Serde
     from openlineage.client.transport.file import FileConfig, FileTransport
@@ -160,14 +160,14 @@ def _http(target: Target) -> Send:
         if not key:
             raise LookupError(f"the environment variable {target.api_key} is not set")
         auth = ApiKeyTokenProvider({"apiKey": key})
-    place = urlsplit(target.url)
-    # Tried again by us: urllib3 would write each of its own tries, with the address, to the log.
+    parts = urlsplit(target.url)
+    # Retries are ours: urllib3 would log each of its own retries with the URL.
     how: dict[str, Any] = {"timeout": TIMEOUT, "retry": {"total": 0}, "auth": auth}
-    endpoint = place.path.strip("/") or ENDPOINT
-    transport = HttpTransport(HttpConfig(url=f"{place.scheme}://{place.netloc}/", endpoint=endpoint, **how))
+    endpoint = parts.path.strip("/") or ENDPOINT
+    transport = HttpTransport(HttpConfig(url=f"{parts.scheme}://{parts.netloc}/", endpoint=endpoint, **how))
 
     def send(event: Any) -> None:
         transport.emit(event)
-        transport.close()  # no connection is kept: the next event may be minutes away, or the last
+        transport.close()  # do not keep the connection: the next event may be minutes away
 
     return send

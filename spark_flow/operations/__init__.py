@@ -1,1 +1,1 @@
-"""What is done with a ledger afterwards: verify what was written, find stale keys, fill in past ones."""
+"""Operations on recorded runs: verify written data, find stale keys, backfill them."""

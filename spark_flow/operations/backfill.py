@@ -1,4 +1,4 @@
-"""Making anew the keys that are out of date, each by the command that it was last made by."""
+"""Backfill: rerun stale keys, each with the command of its last successful run."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from spark_flow.operations.stale import StaleKey
 
 Result = Literal["succeeded", "failed", "left alone"]
-NO_COMMAND = "its command is not known, as it was not run by a job: rerun it yourself"
+NO_COMMAND = "its command is unknown because it was not run by a job; rerun it yourself"
 
 
 def words(one: StaleKey, launcher: str = "") -> list[str]:
-    """The command that makes a key anew; empty when it was not run by a job.
+    """Return the command that reruns a key; empty if its command was not recorded.
 
-    It names as its cause what is newer: the same backfill again is a retry, and what has come meanwhile another cause.
+    The request id is derived from the newer inputs, so the same backfill again is a retry, and a backfill after
+    another change of the inputs is a new request.
     """
     command = one.command
     if _unknown(one):
@@ -33,18 +34,18 @@ def words(one: StaleKey, launcher: str = "") -> list[str]:
 
 
 def _unknown(one: StaleKey) -> str:
-    """Why a key's command cannot be repeated; empty when it can."""
+    """Return why a key's command cannot be repeated; empty if it can."""
     if not one.command:
         return NO_COMMAND
-    held = ", ".join(one.command.get("withheld", ()))
-    fix = "rerun it yourself; given as ${oc.env:NAME} it is recorded, and what the variable holds is not"
-    return f"its command is not recorded, as {held} holds a secret: {fix}" if held else ""
+    names = ", ".join(one.command.get("withheld", ()))
+    fix = "rerun it yourself; a value given as ${oc.env:NAME} is recorded by name, without the variable's content"
+    return f"its command is not recorded because {names} holds a secret: {fix}" if names else ""
 
 
 def shown(one: StaleKey, launcher: str = "") -> str:
-    """The command as it may be typed."""
-    given = words(one, launcher)
-    return f"cd {shlex.quote(one.command['cwd'])} && {shlex.join(given)}" if given else _unknown(one)
+    """Return the command as a shell line, or why there is none."""
+    command = words(one, launcher)
+    return f"cd {shlex.quote(one.command['cwd'])} && {shlex.join(command)}" if command else _unknown(one)
 
 
 def backfill(
@@ -54,20 +55,20 @@ def backfill(
     launcher: str = "",
     tell: Callable[[str], None],
 ) -> Mapping[tuple[str, str, str], Result]:
-    """Make keys anew in order, one after another; a key whose provider could not be made anew is left alone.
+    """Rerun stale keys in order, one after another; a key whose provider could not be rerun is left alone.
 
-    What goes wrong with one key, storage that does not answer as well, is reported and stops no other.
+    An error of one key, such as unavailable storage, is reported and does not stop the others.
 
-    Killed and repeated it goes on: what was made anew is not stale any more, and what was begun is gone on with.
+    After a kill, the same call resumes: keys that were rerun are not stale any more, and unfinished runs are resumed.
 
     Args:
-        keys: What is stale, those with the fewest hops first.
-        again: Looks again what is stale: asked before and after each key.
+        keys: The stale keys, those with the fewest hops first.
+        again: Returns the current stale keys; called before and after each key.
         launcher: See ``spark_flow.spark.submit.launcher``.
-        tell: Told what goes on.
+        tell: Called with progress messages.
 
     Returns:
-        What became of each, by its ``place``.
+        The result of each key, by its ``place``.
     """
     results: dict[tuple[str, str, str], Result] = {}
     for one in keys:
@@ -79,23 +80,25 @@ def _guarded(
     one: StaleKey, again: Callable[[], Sequence[StaleKey]], launcher: str, tell: Callable[[str], None]
 ) -> Result:
     try:
-        return _anew(one, again, launcher, tell)
+        return _rerun(one, again, launcher, tell)
     except Exception as error:
         tell(f"{one.pipeline} {one.key}: failed: {describe(error)}")
         return "failed"
 
 
-def _anew(one: StaleKey, again: Callable[[], Sequence[StaleKey]], launcher: str, tell: Callable[[str], None]) -> Result:
+def _rerun(
+    one: StaleKey, again: Callable[[], Sequence[StaleKey]], launcher: str, tell: Callable[[str], None]
+) -> Result:
     name = f"{one.pipeline} {one.key}"
     now = _find(one, again())
     if now is None:
-        return "succeeded"  # by another's backfill meanwhile
+        return "succeeded"  # by another backfill meanwhile
     if now.hops > 1 or _unknown(now):
-        tell(f"{name}: left alone, {_unknown(now) or 'its provider was not made anew'}")
+        tell(f"{name}: left alone, {_unknown(now) or 'its provider was not rerun'}")
         return "left alone"
     tell(f"{name}: {now.reason}")
-    wrong = _run(now, launcher) or ("it is stale still" if _find(one, again()) else "")
-    tell(f"{name}: {wrong or 'made anew'}")
+    wrong = _run(now, launcher) or ("it is still stale" if _find(one, again()) else "")
+    tell(f"{name}: {wrong or 'rerun'}")
     return "failed" if wrong else "succeeded"
 
 
@@ -104,7 +107,7 @@ def _find(one: StaleKey, among: Sequence[StaleKey]) -> StaleKey | None:
 
 
 def _run(one: StaleKey, launcher: str) -> str:
-    """Run a key's command; returns what went wrong, in words."""
+    """Run a key's command, and return the error as a message; empty if it succeeded."""
     try:
         done = subprocess.run(  # noqa: S603 - the user's own job
             words(one, launcher), env=submit.environment(), cwd=one.command["cwd"], check=False

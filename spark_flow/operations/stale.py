@@ -1,7 +1,7 @@
-"""Consumers that were made from what is out of date: a provider's backfill reaches them through any number of hops.
+"""Finds stale keys: consumers whose upstream data was published again, across any number of hops.
 
-Every consumer records which content of which marker it has read, and a marker tells what its own provider has read: so
-markers alone lead from a consumer to what its providers' providers have published since.
+Each run records the content of the markers that it has read, and each marker records the markers that its own provider
+has read. So markers alone show whether any upstream dataset was published again since.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class StaleRead:
-    """A marker that was read and is out of date.
+    """A marker that is out of date since it was read.
 
     Attributes:
-        read: As it was read; of revision 0 if it was missing.
-        hops: 1 if the marker itself is newer now; 2 if one that its provider has read is, and so on.
-        reason: In words.
+        read: The marker as it was read; revision 0 if it was missing.
+        hops: 1 if the marker itself is newer now; 2 if a marker that its provider has read is newer, and so on.
+        reason: The reason as a message; part of a backfill's request id.
     """
 
     read: Reference
@@ -38,13 +38,16 @@ class StaleRead:
 
 @dataclass(frozen=True, kw_only=True)
 class StaleKey:
-    """A consumer's key whose last success was made from what is out of date.
+    """A consumer's key whose last success was computed from outdated inputs.
 
     Attributes:
-        state: The state folder of its ledger.
-        generation: Of that success.
-        reads: What is out of date, of all that it has read.
-        command: How that success was run (``job``, ``config``, ``overrides``, ``cwd``); empty if not by a job.
+        state: The state folder of the key's ledger.
+        pipeline: The consumer's pipeline.
+        key: The key.
+        generation: The generation of the last success.
+        reads: The outdated markers among those that it has read.
+        command: The command of the last success (``job``, ``config``, ``overrides``, ``cwd``); empty if it was not run
+            by a job.
     """
 
     state: str
@@ -56,25 +59,25 @@ class StaleKey:
 
     @property
     def place(self) -> tuple[str, str, str]:
-        """What tells it from others: state folder, pipeline and key."""
+        """Identity: state folder, pipeline and key."""
         return (self.state, self.pipeline, self.key)
 
     @property
     def hops(self) -> int:
-        """The most of its reads: those with fewer must be made anew before it."""
+        """Largest number of hops of its reads; keys with fewer hops must be rerun first."""
         return max(read.hops for read in self.reads)
 
     @property
     def reason(self) -> str:
-        """In words."""
+        """Reasons of all reads as one message."""
         return "; ".join(read.reason for read in self.reads)
 
 
 def stale(ledgers: Mapping[str, Iterable[Event]]) -> list[StaleKey]:
-    """The keys that were made from an older content of a marker than there is now, in the order to make them anew.
+    """Return the keys that were computed from an older content of a marker than the current one, in rerun order.
 
     Args:
-        ledgers: The events of each state folder, by pipeline and key, each key's oldest first.
+        ledgers: The events by state folder, sorted by pipeline and key, oldest first within a key.
     """
     now = _Now()
     keys = [
@@ -87,7 +90,7 @@ def stale(ledgers: Mapping[str, Iterable[Event]]) -> list[StaleKey]:
 
 
 def _stale(state: str, events: Sequence[Event], now: _Now) -> StaleKey | None:
-    """What is out of date of a key; a later attempt that did not end has published nothing, and does not count."""
+    """Return a key if it is stale; an unfinished later attempt has published nothing and is ignored."""
     last = next((e for e in reversed(events) if e.kind == "run" and e.state == "succeeded"), None)
     if last is None:
         return None
@@ -95,12 +98,12 @@ def _stale(state: str, events: Sequence[Event], now: _Now) -> StaleKey | None:
     reads = tuple(one for read in _read_by(attempt) if (one := now.newer_than(read)) is not None)
     if not reads:
         return None
-    place = {"state": state, "pipeline": last.pipeline, "key": last.key}
-    return StaleKey(generation=last.generation, reads=reads, command=_command(attempt), **place)
+    identity = {"state": state, "pipeline": last.pipeline, "key": last.key}
+    return StaleKey(generation=last.generation, reads=reads, command=_command(attempt), **identity)
 
 
 def _read_by(attempt: Sequence[Event]) -> Iterator[Reference]:
-    """The markers that an attempt has read, or has found missing and went on without."""
+    """Yield the markers that an attempt has read, or found missing and continued without."""
     for event in attempt:
         if event.kind == "marker" and event.state in ("succeeded", "reused") and "paths" in event.detail:
             for name, path in event.detail["paths"].items():
@@ -115,26 +118,26 @@ def _command(attempt: Sequence[Event]) -> Mapping[str, Any]:
 
 
 class _Now:
-    """The markers as they are now, each read once."""
+    """The current markers, each read once."""
 
     def __init__(self) -> None:
         self._markers: dict[str, Marker | None] = {}
         self._behind: dict[str, tuple[int, str] | None] = {}
 
     def newer_than(self, read: Reference) -> StaleRead | None:
-        """What is newer than a marker as it was read; ``None`` when nothing is."""
+        """Return how a marker is out of date since it was read; ``None`` if it is not."""
         now = self._marker(read.path)
         if now is None or now.state != "ready":
-            return None  # nothing to be made from it
+            return None  # there is nothing newer to compute from
         self._follow(read.path)
         where, behind = f"{read.dataset} {read.key}", self._behind[read.path]
-        if behind is not None:  # also where it is newer itself: it will be once more, when its provider is made anew
+        if behind is not None:  # even if the marker itself is newer: it changes again when its provider is rerun
             return StaleRead(read=read, hops=behind[0] + 1, reason=f"{where} is itself made from {behind[1]}")
-        told = _newer(read, now)
-        return StaleRead(read=read, hops=1, reason=f"{where}: {told}") if told else None
+        newer = _newer(read, now)
+        return StaleRead(read=read, hops=1, reason=f"{where}: {newer}") if newer else None
 
     def _follow(self, path: str) -> None:
-        """Find for a marker, and for all that it was made from, how far behind it is; a circle ends where it began."""
+        """Compute how far a marker and all its upstream markers are behind; a cycle is cut where it started."""
         todo, begun = [path], set[str]()
         while todo:
             at = todo[-1]
@@ -149,7 +152,7 @@ class _Now:
             begun.add(at)
 
     def _worst(self, before: Iterable[Reference]) -> tuple[int, str] | None:
-        """The most hops among what a marker was made from, and the words of that one."""
+        """Return the largest number of hops among a marker's inputs, with the reason."""
         found = []
         for one in before:
             now, where = self._marker(one.path), f"{one.dataset} {one.key}"
@@ -157,13 +160,13 @@ class _Now:
             if now is None or now.state != "ready":
                 continue
             if behind is not None:
-                found.append((behind[0] + 1, behind[1]))  # the words of where it began: a chain may be long
-            elif told := _newer(one, now):
-                found.append((1, f"{where}: {told}"))
+                found.append((behind[0] + 1, behind[1]))  # the first reason only: a chain may be long
+            elif newer := _newer(one, now):
+                found.append((1, f"{where}: {newer}"))
         return max(found, default=None)
 
     def _marker(self, path: str) -> Marker | None:
-        """``None`` where there is none that can be read: its reader's own next wait says what is wrong with it."""
+        """Return a marker, or ``None`` if it cannot be read; the consumer's next wait reports why."""
         if path not in self._markers:
             try:
                 self._markers[path] = markers.read(path)
@@ -173,7 +176,7 @@ class _Now:
 
 
 def _newer(read: Reference, now: Marker) -> str:
-    """How a marker differs from how it was read; empty when it does not."""
+    """Return how a marker differs from the one that was read; empty if it does not."""
     if not read.revision:
         return "it was missing, and has come since"
     if now.revision == read.revision and read.content in ("", now.content):

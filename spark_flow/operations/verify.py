@@ -1,4 +1,4 @@
-"""Whether what was recorded is still there: the ledger against the tables, without Spark unless asked for."""
+"""Verifies that tables and folders still hold what the ledger recorded; needs Spark only for a deep check."""
 
 from __future__ import annotations
 
@@ -22,14 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What a target holds of a recorded write.
+    """The result of checking one recorded write.
 
     Attributes:
-        state: ``ok``, ``differs``, ``missing``, ``changed`` (not the write: files that it was made from are others by
-            now), or ``unknown`` where that cannot be told without Spark, or at all.
-        recorded: Rows that the ledger says were written.
-        found: Rows that are there.
-        reason: In words, with what to do.
+        pipeline: The pipeline.
+        key: The key.
+        node: The node that wrote.
+        path: The target's path; for ``changed``, the input paths.
+        state: ``ok``, ``differs``, ``missing``, ``changed`` (the write is intact, but its input files have changed), or
+            ``unknown`` where this cannot be determined, or only with Spark.
+        recorded: The number of rows according to the ledger.
+        found: The number of rows in the target.
+        reason: The reason as a message, with what to do.
     """
 
     pipeline: str
@@ -43,14 +47,14 @@ class Finding:
 
 
 def verify(events: Iterable[Event], *, deep: SparkSession | None = None) -> list[Finding]:
-    """Compare each node's last recorded write with what its target holds now.
+    """Compare each node's last recorded write with the current content of its target.
 
-    By default the files of the write are looked at, with their sizes and Parquet's footers, and what changed the table
-    since; what they cannot tell is ``unknown``. OPTIMIZE changes no rows, so it is no difference.
+    By default this checks the files of the write, their sizes and Parquet footers, and later changes of the table;
+    what they do not show is ``unknown``. OPTIMIZE changes no rows and is not a difference.
 
     Args:
         events: The events of one pipeline and key, oldest first.
-        deep: A session by which all rows are read and compared by their hash as well.
+        deep: A session with which to read all rows and compare their hash as well.
     """
     events = list(events)
     last = {e.node: e for e in events if e.state == "succeeded" and e.revision and "format" in e.detail}
@@ -58,24 +62,24 @@ def verify(events: Iterable[Event], *, deep: SparkSession | None = None) -> list
 
 
 def changed_inputs(events: Iterable[Event]) -> list[Finding]:
-    """The nodes whose latest success was made from files that are others by now."""
+    """Return the nodes whose latest success was computed from files that have changed since."""
     last = {e.node: e for e in events if e.state == "succeeded" and "input" in e.detail}
-    told = [(event, arrivals.changed(event.detail["input"])) for event in last.values()]
-    return [_changed(event, words) for event, words in told if words]
+    found = [(event, arrivals.changed(event.detail["input"])) for event in last.values()]
+    return [_changed(event, change) for event, change in found if change]
 
 
-def _changed(event: Event, words: str) -> Finding:
-    place = {"pipeline": event.pipeline, "key": event.key, "node": event.node}
+def _changed(event: Event, change: str) -> Finding:
+    identity = {"pipeline": event.pipeline, "key": event.key, "node": event.node}
     path = ", ".join(event.detail["input"]["paths"])
-    reason = f"{words}; --rerun the key to read it"
-    return Finding(state="changed", path=path, recorded=event.rows, found=None, reason=reason, **place)
+    reason = f"{change}; --rerun the key to read it"
+    return Finding(state="changed", path=path, recorded=event.rows, found=None, reason=reason, **identity)
 
 
 def _check(event: Event, deep: SparkSession | None) -> Finding:
     of = delta if event.detail["format"] == "delta" else key_folder
     recorded = event.detail.get("quarantined", event.rows)
-    place = {"pipeline": event.pipeline, "key": event.key, "node": event.node, "path": event.detail["path"]}
-    finding = functools.partial(Finding, recorded=recorded, **place)
+    identity = {"pipeline": event.pipeline, "key": event.key, "node": event.node, "path": event.detail["path"]}
+    finding = functools.partial(Finding, recorded=recorded, **identity)
     try:
         held = of.held(event.detail, app_id(event.pipeline, event.node, event.key))
         wrong = _wrong(held, event.revision, recorded)
@@ -92,31 +96,31 @@ def _check(event: Event, deep: SparkSession | None) -> Finding:
         return finding(state="differs", found=held.rows, reason=wrong)
     doubt = held.unknown
     if recorded is not None and held.rows != recorded:
-        doubt = f"{held.by} counts {held.rows} rows by a predicate of Spark's" if held.by else doubt or "not counted"
+        doubt = f"{held.by} counts {held.rows} rows with a Spark predicate" if held.by else doubt or "not counted"
     if doubt:
-        return finding(state="unknown", found=held.rows, reason=f"{doubt}; --deep reads the rows by Spark")
+        return finding(state="unknown", found=held.rows, reason=f"{doubt}; --deep reads the rows with Spark")
     return finding(state="ok", found=held.rows)
 
 
 def _wrong(held: Held, revision: int, recorded: int | None) -> str:
-    """Why a target cannot hold what was written; empty when nothing says so."""
+    """Return why a target does not hold what was written; empty if no difference is known."""
     if held.revision != revision:
         return f"the target remembers revision {held.revision}, the ledger {revision}; run the job again"
     if held.differs:
         return f"{held.differs}; --rerun the key to fix it"
     if not held.by and None not in (recorded, held.rows) and held.rows != recorded:
-        return f"{recorded} rows were written, {held.rows} are there; --rerun the key to fix it"
+        return f"{recorded} rows were written, {held.rows} were found; --rerun the key to fix it"
     return ""
 
 
 def _compare(finding: Callable[..., Finding], hash_: str, content: Content, recorded: int | None) -> Finding:
-    """What the rows themselves say."""
+    """Compare the number of rows and their hash with the recorded ones."""
     if recorded is not None and content.rows != recorded:
-        reason = f"{recorded} rows were written, {content.rows} are there; --rerun the key to fix it"
+        reason = f"{recorded} rows were written, {content.rows} were found; --rerun the key to fix it"
         return finding(state="differs", found=content.rows, reason=reason)
     if not hash_:
         return finding(state="unknown", found=content.rows, reason="no hash was recorded when it was written")
     if content.hash != hash_:
-        reason = "the same number of rows, of other values; --rerun the key to fix it"
+        reason = "the number of rows is the same, but values differ; --rerun the key to fix it"
         return finding(state="differs", found=content.rows, reason=reason)
     return finding(state="ok", found=content.rows)

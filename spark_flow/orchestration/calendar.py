@@ -1,4 +1,4 @@
-"""The keys of a pipeline, in order: days, hours, or a list."""
+"""Calendars: the ordered keys of a pipeline, as days, hours or a list."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 Every = Literal["day", "hour"]
 
-MOST = 10_000  # a range is written in a few characters; a slip of them should not fill the memory
+MOST = 10_000  # keys in one range: a typing error must not fill the memory
 _FORMATS = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H"}
 _STEPS = {"day": dt.timedelta(days=1), "hour": dt.timedelta(hours=1)}
-_ORIGIN = dt.datetime(1000, 1, 1)  # noqa: DTZ001 - of places among keys, of no zone
+_ORIGIN = dt.datetime(1000, 1, 1)  # noqa: DTZ001 - the zero point for positions of keys, without a time zone
 _EXAMPLES = {"day": "a day as 2013-01-02", "hour": "an hour as 2013-01-02T05"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calendar:
-    """The keys that a pipeline has; made by ``daily``, ``hourly`` or ``listed``.
+    """The keys of a pipeline; create one with ``daily``, ``hourly`` or ``listed``.
 
     Attributes:
-        every: What a key stands for; ``None`` for a list.
-        start: The first key; ``None``: there is no first.
-        end: The last key; ``None``: the last one whose time is over.
+        every: The period that one key covers; ``None`` for a list.
+        start: The first key; ``None`` means that there is no first key.
+        end: The last key; ``None`` means the last period that is over.
         list: The keys of a list, in order.
     """
 
@@ -39,37 +39,37 @@ class Calendar:
     list: tuple[str, ...] = ()
 
     def keys(self, wanted: str = "", *, now: dt.datetime | None = None) -> tuple[str, ...]:
-        """The keys that are asked for, in the calendar's order.
+        """Return the requested keys in the calendar's order.
 
         >>> daily("2013-01-01", "2013-01-31").keys("2013-01-02..2013-01-03,2013-01-09")
         ('2013-01-02', '2013-01-03', '2013-01-09')
 
         Args:
-            wanted: Keys and ranges ``from..to``, both ends among them, with commas between; by default all.
-            now: The time of day, UTC: where there is no ``end``, "all" goes up to the last key whose time is over.
+            wanted: Comma-separated keys and ranges ``from..to``, both ends included; all keys by default.
+            now: The current time in UTC. Without an ``end``, "all" stops at the last period that is over.
 
         Raises:
-            InvalidArgument: A key is none of the calendar's, or a range begins after its end.
+            InvalidArgument: A key is not in the calendar, or a range starts after its end.
         """
         if not wanted.strip():
             return self._between("the calendar", self._first(), self._last(now))
         found = [key for part in wanted.split(",") for key in self._part(part.strip())]
-        return tuple(sorted(dict.fromkeys(found), key=self._place))
+        return tuple(sorted(dict.fromkeys(found), key=self._position))
 
     def check_form(self, key: str) -> None:
-        """Refuse a key that is written otherwise than the calendar's, whether or not it is among them.
+        """Check that a key is written in the calendar's format, without checking that the calendar contains it.
 
         Raises:
-            InvalidArgument: It is no day, or no hour.
+            InvalidArgument: The key is not a valid day or hour.
         """
         if self.every is not None:
             _moment(self.every, key)
 
     def previous(self, key: str) -> str | None:
-        """The key before one; ``None`` if it is the first."""
+        """Return the key before ``key``, or ``None`` if it is the first."""
         if self.every is None:
-            place = self._place(key)
-            return self.list[place - 1] if place else None
+            position = self._position(key)
+            return self.list[position - 1] if position else None
         at = self._moment(key)
         if self.start is not None and at <= self._moment(self.start):
             return None
@@ -84,7 +84,7 @@ class Calendar:
         return self._between(part, first, last)
 
     def _between(self, what: str, first: str, last: str) -> tuple[str, ...]:
-        begin, end = self._place(first), self._place(last)
+        begin, end = self._position(first), self._position(last)
         if begin > end:
             raise InvalidArgument(f"keys {what}", f"{first} after {last}", f"the earlier one first: {last}..{first}")
         if self.every is None:
@@ -99,7 +99,7 @@ class Calendar:
         if self.every is None:
             return self.list[0]
         if self.start is None:
-            raise InvalidArgument("keys", "no keys, and no start_date", "one of them, as 2013-01-01..2013-01-31")
+            raise InvalidArgument("keys", "no keys and no start_date", "keys such as 2013-01-01..2013-01-31")
         return self.start
 
     def _last(self, now: dt.datetime | None) -> str:
@@ -108,11 +108,11 @@ class Calendar:
         over = (now or dt.datetime.now(dt.timezone.utc)) - _STEPS[self.every]
         return self.end or over.strftime(_FORMATS[self.every])
 
-    def _place(self, key: str) -> int:
-        """Where a key stands among the others.
+    def _position(self, key: str) -> int:
+        """Return the position of a key in the calendar.
 
         Raises:
-            InvalidArgument: It is none of the calendar's.
+            InvalidArgument: The key is not in the calendar.
         """
         if self.every is None:
             if key not in self.list:
@@ -120,9 +120,9 @@ class Calendar:
             return self.list.index(key)
         at = self._moment(key)
         if self.start is not None and at < self._moment(self.start):
-            raise InvalidArgument("key", key, f"none before start_date {self.start}")
+            raise InvalidArgument("key", key, f"a key not before start_date {self.start}")
         if self.end is not None and at > self._moment(self.end):
-            raise InvalidArgument("key", key, f"none after end_date {self.end}")
+            raise InvalidArgument("key", key, f"a key not after end_date {self.end}")
         return (at - _ORIGIN) // _STEPS[self.every]
 
     def _moment(self, key: str) -> dt.datetime:
@@ -130,32 +130,32 @@ class Calendar:
 
 
 def daily(start: str | None = None, end: str | None = None) -> Calendar:
-    """A key for each day, as ``2013-01-02``.
+    """Return a calendar with one key per day, such as ``2013-01-02``.
 
     Args:
-        start: The first one: it has no key before it.
-        end: The last one; by default yesterday (UTC), the last day that is over.
+        start: The first key; no key comes before it.
+        end: The last key; by default yesterday (UTC), the last day that is over.
 
     Raises:
-        InvalidArgument: One is no day, or the start is after the end.
+        InvalidArgument: A value is not a day, or the start is after the end.
     """
     return _ranging("day", start, end)
 
 
 def hourly(start: str | None = None, end: str | None = None) -> Calendar:
-    """A key for each hour, as ``2013-01-02T05``; as ``daily`` otherwise."""
+    """Return a calendar with one key per hour, such as ``2013-01-02T05``; arguments as for ``daily``."""
     return _ranging("hour", start, end)
 
 
 def listed(keys: Sequence[str]) -> Calendar:
-    """The keys of a list, in its order.
+    """Return a calendar of the given keys, in the given order.
 
     Raises:
-        InvalidArgument: There is none, or one twice.
-        InvalidName: One cannot be a folder name.
+        InvalidArgument: The list is empty or has a duplicate.
+        InvalidName: A key cannot be used as a folder name.
     """
     if isinstance(keys, str) or not keys or len(set(keys)) < len(keys):
-        raise InvalidArgument("calendar", repr(keys), "a list of keys, each once")
+        raise InvalidArgument("calendar", repr(keys), "a list of keys without duplicates")
     return Calendar(every=None, list=tuple(check_name("key", key) for key in keys))
 
 
@@ -166,10 +166,10 @@ _LIKE: dict[Every, re.Pattern[str]] = {
 
 
 def check_date(key: str) -> None:
-    """Refuse a key that looks like a day or an hour and is none, as ``2024-02-30`` or ``2024-3-1``.
+    """Check that a key which looks like a day or an hour is a valid one, unlike ``2024-02-30`` or ``2024-3-1``.
 
     Raises:
-        InvalidArgument: See above.
+        InvalidArgument: The key looks like a day or an hour, but is not valid.
     """
     for every, form in _LIKE.items():
         if form.fullmatch(key):
@@ -181,18 +181,18 @@ def _ranging(every: Every, start: str | None, end: str | None) -> Calendar:
         if key is not None:
             _moment(every, key)
     if start is not None and end is not None and _moment(every, start) > _moment(every, end):
-        raise InvalidArgument("calendar", f"start_date {start} after end_date {end}", "the earlier one first")
+        raise InvalidArgument("calendar", f"start_date {start} after end_date {end}", "start_date before end_date")
     return Calendar(every=every, start=start, end=end)
 
 
 def _moment(every: Every, key: str) -> dt.datetime:
     try:
-        at = dt.datetime.strptime(key, _FORMATS[every])  # noqa: DTZ007 - a key is a name, of no zone
+        at = dt.datetime.strptime(key, _FORMATS[every])  # noqa: DTZ007 - a key is a name, without a time zone
     except (ValueError, TypeError) as error:
         raise InvalidArgument("key", repr(key), _EXAMPLES[every]) from error
     if at < _ORIGIN:
-        raise InvalidArgument("key", repr(key), f"{_EXAMPLES[every]}, of the year 1000 or later")
+        raise InvalidArgument("key", repr(key), f"{_EXAMPLES[every]}, in the year 1000 or later")
     written = at.strftime(_FORMATS[every])
-    if written != key:  # 2013-1-2 is the same day by another name
+    if written != key:  # 2013-1-2 is the same day, written differently
         raise InvalidArgument("key", repr(key), f"{_EXAMPLES[every]}: {written}")
     return at

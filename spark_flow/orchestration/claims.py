@@ -1,7 +1,7 @@
-"""Who may run now, as values: claims in the order of their arrival, and the rules by which they are served.
+"""Claims, pools and the rules that decide which process may run, as pure values.
 
-Nothing here waits, looks at a clock or writes. ``leases.py`` puts these values into a register, where each change is
-one compare-and-swap: whatever rule holds of one change holds over all processes.
+Nothing here waits, reads a clock or writes. ``leases.py`` stores these values in a register, where each change is one
+compare-and-swap, so a rule that holds for one change holds across all processes.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from spark_flow.errors import Busy, InvalidArgument, OtherLimit, QueueFull, Unkn
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-KEPT = 20  # takeovers that a pool remembers
+KEPT = 20  # the number of takeovers that a pool remembers
 
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """A process.
+    """The process that made a claim.
 
     Attributes:
-        host: Its machine's name, for people.
-        pid: Its number there.
-        place: What tells its machine, and its numbering of processes, from others; empty where that is not known.
-        started: When it was started, as the machine counts: a number that is given again is another process.
+        host: The host name, for display.
+        pid: The process id on that host.
+        place: The identity of the machine's boot and its PID namespace; empty where it is unknown.
+        started: The start time in the machine's ticks; distinguishes processes that had the same process id.
     """
 
     host: str
@@ -35,27 +35,29 @@ class Holder:
     started: str = ""
 
     def __str__(self) -> str:
-        """For people."""
+        """Return ``host:pid``."""
         return f"{self.host}:{self.pid}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """The wish to run, and once ``token`` is set the right to: then it is a lease.
+    """A request to run. Once ``token`` is set it has been granted, and is a lease.
+
+    All times are in seconds since 1970 by the holder's clock.
 
     Attributes:
-        id: Of this claim alone.
-        pipeline: What wants to run.
-        key: The unit of work. Two claims of one pipeline and key are never held at once.
-        holder: The process that asked.
-        slots: How many of the pool it takes.
-        limit: The slots of the pool as this claim's process has them; ``None``: as many as others say.
-        ttl: Seconds after which it may be taken over if it was not renewed.
-        token: The fencing token, higher for each lease of the pool; 0 while it waits.
-        beat: Renewals so far.
-        asked: When it was asked for, in seconds since 1970, as all times here by its holder's clock.
+        id: The unique id of this claim.
+        pipeline: The pipeline to run.
+        key: The unit of work. Two claims of the same pipeline and key are never held at once.
+        holder: The process that made the claim.
+        slots: The number of slots that it takes from the pool.
+        limit: The pool's number of slots as configured in this process; ``None`` accepts the limit of other claims.
+        ttl: Seconds without a renewal after which the claim may be taken over.
+        token: The fencing token, higher for each lease of the pool; 0 while the claim waits.
+        beat: The number of renewals so far.
+        asked: When the claim was made.
         held: When it became a lease; 0 while it waits.
-        expires: When it may be taken over if it is not renewed.
+        expires: When it may be taken over unless it is renewed.
     """
 
     id: str
@@ -72,18 +74,18 @@ class Claim:
     expires: float = 0.0
 
     def __str__(self) -> str:
-        """For people."""
+        """Return ``pipeline key (host:pid)``."""
         return f"{self.pipeline} {self.key} ({self.holder})"
 
     @property
     def unit(self) -> tuple[str, str]:
-        """What no two may hold at once."""
+        """Pipeline and key; no two leases have the same."""
         return self.pipeline, self.key
 
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """A claim that ended otherwise than by its holder: its process has gone, it expired, or it was released by hand."""
+    """A claim that another process ended: its process had ended, it expired, or it was released manually."""
 
     claim: Claim
     why: str
@@ -93,12 +95,12 @@ class Taken:
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """All claims of one pool, in the order of their arrival; each change of it is a new one.
+    """All claims of one pool in order of arrival; immutable, so each change returns a new pool.
 
     Attributes:
-        token: The last fencing token that was given.
-        claims: Held and waiting.
-        taken: The last takeovers, the newest last.
+        token: The last fencing token that was issued.
+        claims: Held and waiting claims.
+        taken: The most recent takeovers, newest last.
     """
 
     token: int = 0
@@ -107,44 +109,44 @@ class Pool:
 
     @property
     def held(self) -> tuple[Claim, ...]:
-        """The leases."""
+        """Claims that are held, which are the leases."""
         return tuple(claim for claim in self.claims if claim.token)
 
     @property
     def waiting(self) -> tuple[Claim, ...]:
-        """Those that are not served yet."""
+        """Claims that still wait."""
         return tuple(claim for claim in self.claims if not claim.token)
 
     @property
     def used(self) -> int:
-        """Slots that are taken."""
+        """Number of slots in use."""
         return sum(claim.slots for claim in self.held)
 
     @property
     def limit(self) -> int | None:
-        """How many slots there are, as those say who run or wait; ``None`` if nobody says."""
+        """Number of slots of the pool, according to its claims; ``None`` if no claim sets a limit."""
         return next((claim.limit for claim in self.claims if claim.limit is not None), None)
 
     def find(self, id_: str) -> Claim | None:
-        """A claim by its id."""
+        """Return the claim with this id, or ``None``."""
         return next((claim for claim in self.claims if claim.id == id_), None)
 
     def ask(self, name: str, claim: Claim, *, now: float, busy: str = "wait", queue: int = 100) -> Pool:
-        """Add a claim at the end, and serve it if it can be.
+        """Append a claim to the queue and grant it if possible.
 
         Args:
-            name: The pool's, for errors.
-            claim: A new one.
-            now: Seconds since 1970.
-            busy: What to do when it cannot be served at once: ``wait``, ``queue`` (wait, but only if fewer than
-                ``queue`` do) or ``exit``.
-            queue: See there.
+            name: The pool's name, for errors.
+            claim: The new claim.
+            now: The current time in seconds since 1970.
+            busy: What to do when the claim cannot be granted at once: ``wait``, ``queue`` (wait, but only if fewer
+                than ``queue`` claims wait) or ``exit``.
+            queue: The largest number of waiting claims for ``busy="queue"``.
 
         Raises:
-            Busy: It cannot be served at once, and shall not wait.
-            OtherLimit: Those who run or wait have another limit.
-            QueueFull: Too many wait.
-            UnknownPool: It wants more slots than there are.
+            Busy: The claim cannot be granted at once, and ``busy`` is ``exit``.
+            OtherLimit: The other claims have a different limit.
+            QueueFull: Too many claims wait.
+            UnknownPool: The claim needs more slots than the pool has.
         """
         limit = self.limit
         if None not in (limit, claim.limit) and limit != claim.limit:
@@ -152,7 +154,7 @@ class Pool:
             raise OtherLimit(name, int(other.limit or 0), int(claim.limit or 0), str(other))
         limit = claim.limit if limit is None else limit
         if limit is not None and claim.slots > limit:
-            raise UnknownPool(name, f"a run that wants {claim.slots} slots", f"at most its {limit}")
+            raise UnknownPool(name, f"a run that needs {claim.slots} slots", f"at most its {limit}")
         asked = dataclasses.replace(claim, asked=now, expires=now + claim.ttl)
         after = dataclasses.replace(self, claims=(*self.claims, asked)).serve(now)
         served = after.find(claim.id)
@@ -165,10 +167,10 @@ class Pool:
         return after
 
     def serve(self, now: float) -> Pool:
-        """Make leases of those who wait, in order, as far as there are slots.
+        """Grant waiting claims in order of arrival, as long as slots are free.
 
-        Nobody overtakes one who waits for slots: a run that wants many would never get them. One that waits for its
-        own key is passed by.
+        A claim that waits for slots blocks the claims behind it; otherwise a run that needs many slots would never
+        get them. A claim that waits for its own key does not block the others.
         """
         pool, limit = self, self.limit
         for claim in self.waiting:
@@ -176,25 +178,25 @@ class Pool:
                 continue
             if limit is not None and pool.used + claim.slots > limit:
                 break
-            # The first token of a pool is the time in ms: one that was lost and made anew gives no old tokens again.
+            # Tokens start at the time in ms, so that a pool that was lost and recreated does not issue old ones again.
             token = pool.token + 1 if pool.token else round(now * 1000)
             lease = dataclasses.replace(claim, token=token, held=now, expires=now + claim.ttl)
             pool = _changed(dataclasses.replace(pool, token=token), lease)
         return pool
 
     def renew(self, id_: str, now: float) -> Pool:
-        """One more beat of a claim, if it is there."""
+        """Renew a claim, if it still exists."""
         claim = self.find(id_)
         if claim is None:
             return self
         return _changed(self, dataclasses.replace(claim, beat=claim.beat + 1, expires=now + claim.ttl))
 
     def lift(self, id_: str, above: int) -> Pool:
-        """A lease under a token above one that was given before, by a pool that was lost or by a clock that was ahead.
+        """Raise a lease's token above one that was issued by a lost pool, or by a process whose clock was ahead.
 
         Args:
-            id_: The claim's.
-            above: The other token.
+            id_: The claim's id.
+            above: The token to exceed.
         """
         claim = self.find(id_)
         if claim is None or not 0 < claim.token <= above:
@@ -203,14 +205,14 @@ class Pool:
         return _changed(dataclasses.replace(self, token=token), dataclasses.replace(claim, token=token))
 
     def release(self, id_: str, now: float) -> Pool:
-        """A claim's end by its holder; who waits for it is served."""
+        """Remove a claim on behalf of its holder, and grant the next ones."""
         left = tuple(claim for claim in self.claims if claim.id != id_)
         return dataclasses.replace(self, claims=left).serve(now) if len(left) < len(self.claims) else self
 
     def take(self, why: Mapping[Claim, str], by: Holder, now: float) -> Pool:
-        """End claims otherwise than by their holders, with the reason; who waits is served.
+        """Remove claims without their holders, note the reason, and grant the next ones.
 
-        One that was renewed since it was looked at is another value, and stays.
+        A claim that was renewed since it was read is no longer equal to the given one, and stays.
         """
         gone = [claim for claim in self.claims if claim in why]
         if not gone:
@@ -220,15 +222,15 @@ class Pool:
         return dataclasses.replace(self, claims=left, taken=(*self.taken, *noted)[-KEPT:]).serve(now)
 
     def as_content(self) -> dict[str, Any]:
-        """The document for a register."""
+        """Return the document to store in a register."""
         return dataclasses.asdict(self)
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Pool:
-        """A register's document as a pool.
+        """Create a pool from a register's document.
 
         Raises:
-            KeyError, TypeError: It is none.
+            KeyError, TypeError: The document does not describe a pool.
         """
         return cls(
             token=int(content.get("token", 0)),
@@ -250,11 +252,11 @@ def _claim(content: Mapping[str, Any]) -> Claim:
 
 
 def check_slots(pools: Mapping[str, int], pool: str, slots: int) -> int:
-    """The slots of a declared pool, if a run may take so many.
+    """Return the number of slots of a declared pool, after checking that one run may take ``slots`` of them.
 
     Raises:
-        InvalidArgument: A pool has none, or the run wants none.
-        UnknownPool: It is not declared, or has fewer.
+        InvalidArgument: A pool is declared with less than one slot, or the run needs less than one.
+        UnknownPool: The pool is not declared, or has fewer slots.
     """
     for name, size in pools.items():
         if size < 1:
@@ -262,7 +264,7 @@ def check_slots(pools: Mapping[str, int], pool: str, slots: int) -> int:
     if slots < 1:
         raise InvalidArgument("slots", str(slots), "1 or more")
     if pool not in pools:
-        raise UnknownPool(pool, "no such pool", f"one of: {', '.join(pools) or 'none is declared'}")
+        raise UnknownPool(pool, "no such pool", f"one of: {', '.join(pools) or '(no pool is declared)'}")
     if slots > pools[pool]:
-        raise UnknownPool(pool, f"a run that wants {slots} slots", f"at most its {pools[pool]}")
+        raise UnknownPool(pool, f"a run that needs {slots} slots", f"at most its {pools[pool]}")
     return pools[pool]

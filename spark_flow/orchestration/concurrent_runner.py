@@ -1,4 +1,4 @@
-"""Concurrent runner (the book's section 5.2): runs of independent keys side by side."""
+"""Concurrent runner (the book's section 5.2): runs of independent keys in parallel."""
 
 from __future__ import annotations
 
@@ -42,29 +42,31 @@ if TYPE_CHECKING:
 First = Literal["oldest", "newest"]
 
 MAX_ACTIVE_RUNS = 5
-_AGAIN = 0.5  # seconds between two requests to end
-COMPARED = 16  # keys, of which each file is read, or each plan is walked
+_POLL = 0.5  # seconds between two checks for an interrupt, and between two requests to end
+COMPARED = 16  # the largest number of keys whose reads and writes are compared before the first one starts
 
 
 @dataclass(frozen=True)
 class ConcurrentRunner:
-    """Runs keys of a pipeline side by side, as many as may be at work at once over all processes.
+    """Runs keys of a pipeline in parallel, with a limit on active runs that holds across all processes.
 
     >>> runner = ConcurrentRunner(loads, daily("2013-01-01"), max_active_runs=3)  # doctest: +SKIP
     >>> runner.run("2013-01-01..2013-01-14").counts  # doctest: +SKIP
     Counter({'succeeded': 14})
 
-    Each run is a thread with a pool of its own in Spark's FAIR scheduler, or a process (``Pipeline.claims``).
+    Each run is a thread with its own pool in Spark's FAIR scheduler, or a process (``Pipeline.claims``).
 
     Attributes:
-        pipeline: What is run.
-        calendar: Its keys.
-        max_active_runs: How many may be at work at once, those of other processes among them.
-        depends_on_past: Nodes that a key starts only when the key before has done all of them; the rest goes on.
-        shared_state: Tables and folders that no two runs may write side by side.
-        first: ``oldest`` key first, or ``newest``.
-        on_busy: See ``SingleRunner``, as ``queue``, ``reprocess``, ``cause``, ``straggler`` and ``tell``.
-        patience: Seconds that a node waits for a key before that is not at work.
+        pipeline: The pipeline to run.
+        calendar: The pipeline's keys.
+        max_active_runs: The largest number of runs that are active at once, including those of other processes.
+        depends_on_past: Nodes that a key starts only when the previous key has finished all of them. Other nodes do
+            not wait.
+        shared_state: Tables and folders that no two parallel runs may write.
+        first: Start with the ``oldest`` or the ``newest`` key.
+        on_busy: See ``SingleRunner``, which also describes ``queue``, ``reprocess``, ``cause``, ``straggler``,
+            ``tell`` and ``clock``.
+        patience: Seconds that a node waits for a previous key that is not running.
     """
 
     pipeline: Pipeline
@@ -84,11 +86,11 @@ class ConcurrentRunner:
     clock: Clock = field(default_factory=Clock)
 
     def plan(self, keys: str = "") -> list[Planned]:
-        """What would be done with each key, in the calendar's order; see ``SingleRunner.plan``.
+        """Return what ``run`` would do with each key, in the calendar's order; see ``SingleRunner.plan``.
 
         Raises:
-            InvalidArgument: A key is none of the calendar's.
-            SharedState: The runs would disturb each other.
+            InvalidArgument: A key is not in the calendar.
+            SharedState: The runs would conflict.
         """
         self._check()
         past = plans.pasts(self.pipeline.ledger, self.pipeline.name)
@@ -99,36 +101,36 @@ class ConcurrentRunner:
         return planned
 
     def run(self, keys: str = "") -> Summary:
-        """Run the keys side by side; what became of each is reported, not raised, and stops no other.
+        """Run the keys in parallel and return the result of each; a failed key does not raise and does not stop others.
 
-        A key that others are at work on is reported as waiting, and one whose ledger or lease cannot be read or written
-        as failed; the next one is judged by itself.
+        A key that another process is running is reported as waiting. A key whose ledger or lease cannot be read or
+        written is reported as failed. Both do not affect the other keys.
 
         Raises:
-            InvalidArgument: A key is none of the calendar's.
-            OtherLimit: Another runner of the pipeline has another ``max_active_runs``.
-            SharedState: The runs would disturb each other.
-            RunnerInterrupted: By Ctrl-C; the runs were ended first.
-            UnknownPool: A run wants more slots than the pool has.
+            InvalidArgument: A key is not in the calendar.
+            OtherLimit: Another runner of the pipeline has a different ``max_active_runs``.
+            SharedState: The runs would conflict.
+            RunnerInterrupted: The runner was interrupted with Ctrl-C; its runs have ended.
+            UnknownPool: A run needs more slots than the pool has.
         """
         try:
             planned = self.plan(keys)
             side = _Side(self, [each.key for each in planned if each.what == "run"])
         except UsageError:
             raise
-        except Exception as error:  # what became of the keys before is not known of any
+        except Exception as error:  # without the ledger, the past of the keys is unknown
             wanted = self.calendar.keys(keys, now=self.clock.now())
             return Summary(pipeline=self.pipeline.name, results=tuple(ended_with(key, error) for key in wanted))
         results = {each.key: settled(each) for each in planned if each.what != "run"}
         for result in results.values():
-            self._say(result)
+            self._report(result)
         results |= side.run()
         summary = Summary(pipeline=self.pipeline.name, results=in_order([each.key for each in planned], results))
         if side.interrupted:
             raise RunnerInterrupted(summary)
         return summary
 
-    def _say(self, result: KeyResult) -> None:
+    def _report(self, result: KeyResult) -> None:
         self.tell(f"{result.key} {result.state}: {result.reason}")
 
     def _check(self) -> None:
@@ -139,32 +141,32 @@ class ConcurrentRunner:
         if self.on_busy not in ("wait", "queue", "exit"):
             raise InvalidArgument("on_busy", repr(self.on_busy), "wait, queue or exit")
         if isinstance(self.depends_on_past, str | bool):
-            raise InvalidArgument("depends_on_past", repr(self.depends_on_past), "names of nodes; SingleRunner for all")
+            raise InvalidArgument("depends_on_past", repr(self.depends_on_past), "names of nodes, or SingleRunner")
         if self.depends_on_past and self.first == "newest":
-            raise InvalidArgument("first", "newest with depends_on_past", "oldest: each key waits for the one before")
+            raise InvalidArgument("first", "newest with depends_on_past", "oldest: each key waits for the previous one")
 
     def _refuse_shared_state(self, keys: Sequence[str]) -> None:
-        """Compare what the runs write and read; one alone disturbs nobody."""
+        """Refuse keys whose runs would conflict in what they write and read."""
         if self.pipeline.footprint is None or self.max_active_runs == 1 or len(keys) <= 1:
             return
-        # Keys are alike but for their names: the first ones, which lie side by side, and the last tell of all.
+        # Keys differ only in their names, so the first ones, which are neighbours, and the last stand for all.
         some = [*keys[: COMPARED - 1], keys[-1]] if len(keys) > COMPARED else keys
         prints = [found for key in some if (found := self._footprint(key)) is not None]
         shared_state.check(prints, shared_state=self.shared_state, in_order=self.depends_on_past)
 
     def _footprint(self, key: str) -> Footprint | None:
-        """What a key's run would write and read; ``None`` of one that cannot even be planned: it fails when it runs."""
+        """Return what a key's run would write and read; ``None`` if it cannot be planned, as it fails when it runs."""
         try:
             return self.pipeline.footprint(key) if self.pipeline.footprint is not None else None
         except UsageError:
             raise
         except Exception as error:
-            self.tell(f"{key} is not compared with the others: {describe(error)}")
+            self.tell(f"{key} cannot be checked for conflicts with other keys: {describe(error)}")
             return None
 
 
 class _Side:
-    """The keys of one call on their way; made anew for each."""
+    """One call of ``ConcurrentRunner.run``: its threads, leases and results."""
 
     def __init__(self, runner: ConcurrentRunner, keys: Sequence[str]) -> None:
         self._runner = runner
@@ -186,22 +188,22 @@ class _Side:
         with ThreadPoolExecutor(runner.max_active_runs, thread_name_prefix=f"spark_flow/{self._pipeline.name}") as pool:
             try:
                 for key in order:
-                    while not free.acquire(timeout=_AGAIN):  # a signal just before a wait would not end it
+                    while not free.acquire(timeout=_POLL):  # a signal just before an endless wait would be missed
                         pass
                     self._behind -= 1
-                    # Claimed here, one after another: the order of the keys is that of the queue.
+                    # Claim in this thread, one after another, so that the queue has the order of the keys.
                     stack = claimed[key] = contextlib.ExitStack()
                     try:
                         lease = stack.enter_context(self._claimed(key))
-                    except Exception as error:  # of this key; the next one is judged by itself
+                    except Exception as error:  # concerns this key only
                         free.release()
                         if isinstance(error, UsageError) and not futures and not results:
                             raise
                         results[key] = ended_with(key, error)
-                        runner._say(results[key])  # noqa: SLF001 - of this module
+                        runner._report(results[key])  # noqa: SLF001 - of this module
                         continue
                     futures[key] = pool.submit(self._work, key, lease, stack, free)
-                while wait(futures.values(), timeout=_AGAIN).not_done:
+                while wait(futures.values(), timeout=_POLL).not_done:
                     pass
             except KeyboardInterrupt:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -211,20 +213,20 @@ class _Side:
                 raise
         if not self.interrupted:
             return results | {key: future.result() for key, future in futures.items()}
-        for key in claimed.keys() - self._done.keys():  # interrupted before its thread had it
+        for key in claimed.keys() - self._done.keys():  # interrupted before its thread took it over
             claimed[key].close()
         return {key: results.get(key) or self._done.get(key) or not_begun(key) for key in order}
 
     @property
     def interrupted(self) -> bool:
-        """Whether Ctrl-C has ended it."""
+        """Whether Ctrl-C was pressed."""
         return self._stop.wanted
 
     def _end(self) -> None:
-        """End the runs that are on their way. Of them the threads know: an interrupt comes between any two steps."""
+        """End active runs. The threads record which ones are, as an interrupt may come between any two steps here."""
         self._stop.end()
         while self._begun - self._done.keys():
-            time.sleep(_AGAIN)
+            time.sleep(_POLL)
             self._stop.end()
 
     def _claimed(self, key: str) -> contextlib.AbstractContextManager[object]:
@@ -242,16 +244,16 @@ class _Side:
             result = self._done[key] = attempted(key, under_lease)
         finally:
             free.release()
-        self._runner._say(result)  # noqa: SLF001 - of this module
+        self._runner._report(result)  # noqa: SLF001 - of this module
         return result
 
     def _one(self, key: str, lease: object) -> KeyResult:
         runner = self._runner
-        # Another process may have done it while this one waited.
+        # Plan again: another process may have run the key while this one waited.
         (now,) = plans.plan((key,), self._pipeline.past, runner.calendar.previous, reprocess=runner.reprocess)
         if now.what != "run":
             return settled(now)
-        runner.tell(f"{key} begins: {now.reason}")
+        runner.tell(f"{key} starts: {now.reason}")
         name = f"{self._pipeline.name} {key}"
         with watched(runner.straggler, name, self._usually, lambda: self._behind, runner.tell):
             return one(self._pipeline, self._order(key, lease))

@@ -1,7 +1,7 @@
-"""``depends_on_past`` of single nodes: of a key's run only these wait for the key before, the rest goes on.
+"""``depends_on_past`` for single nodes: they wait for the previous key, while the rest of the run continues.
 
-A key before that was skipped counts as done, as it does for ``depends_on_past: true``; so does, of one that succeeded,
-a node that its run did not come to, as on a route that was not taken.
+A previous key that was skipped counts as done, as with ``depends_on_past: true``. If the previous key succeeded, a node
+that its run did not reach, such as one on a route that was not taken, counts as done too.
 """
 
 from __future__ import annotations
@@ -20,24 +20,27 @@ if TYPE_CHECKING:
     from spark_flow.ledger import Event, Ledger
     from spark_flow.orchestration.claims import Claim
 
-_LOOK = 0.3  # seconds between two looks at the ledger
+_POLL = 0.3  # seconds between two reads of the ledger
 PATIENCE = 60.0
 
 
 @dataclass(kw_only=True)
 class Gate:
-    """Lets a key's nodes begin when the key before has done all of them: as one, in the order of the keys.
+    """A before_node hook that lets a key's nodes start once the previous key has finished all of them.
 
     Attributes:
         pipeline: The pipeline's name.
-        previous: The key before.
-        nodes: Those that wait; a name stands for the nodes under it as well (``hours`` for ``hours/07``).
-        ledger: What tells of the key before.
-        leases: Where its run claims its key: one that is at work is waited for.
-        cause: What both runs were asked for by; an older success of the key before does not count then.
-        expected: Whether one that nobody has claimed yet is about to be.
-        patience: Seconds to wait for one that is not at work yet. Not for ever: it may itself wait for a slot that
-            this run takes.
+        previous: The previous key.
+        nodes: The nodes that wait; a name includes the nodes under it (``hours`` includes ``hours/07``).
+        ledger: The ledger with the events of the previous key.
+        leases: The folder of leases; a previous key that is running is waited for.
+        cause: The request id of both runs. If it is set, a success of the previous key for another request does not
+            count.
+        expected: Whether the previous key, if no run has claimed it yet, is expected to run.
+        patience: Seconds to wait for a previous key that is not running yet. The wait is limited, as the previous key
+            may itself wait for a slot that this run takes.
+        tell: Called with a message whenever the reason for waiting changes.
+        clock: The source of time; by default the machine's clocks.
     """
 
     pipeline: str
@@ -53,49 +56,49 @@ class Gate:
     _open: bool = False
 
     def __call__(self, node: str) -> None:
-        """Wait until a node may begin.
+        """Wait until a node may start.
 
         Raises:
-            PreviousNotDone: The key before has ended, or was not begun, without them.
+            PreviousNotDone: The previous key has ended without finishing the nodes, or did not start in time.
         """
         if self._open or not any(node == name or node.startswith(f"{name}/") for name in self.nodes):
             return
-        since, told = self.clock.monotonic(), ""
+        since, reported = self.clock.monotonic(), ""
         while True:
             events = self.ledger.read(self.pipeline, self.previous)
-            lacking = self._lacking(events)
-            if not lacking:
+            missing = self._missing(events)
+            if not missing:
                 self._open = True
                 return
             claims = self._claims()
             if any(claim.token == _begun_by(events) for claim in claims):
                 since = self.clock.monotonic()
             elif self.clock.monotonic() - since >= self.patience or not (claims or self._may_come(events)):
-                raise PreviousNotDone(node, self.previous, lacking)
-            if lacking != told:
-                told = lacking
-                self.tell(f"{node} waits for {self.previous}: {lacking}")
-            self.clock.sleep(_LOOK)
+                raise PreviousNotDone(node, self.previous, missing)
+            if missing != reported:
+                reported = missing
+                self.tell(f"{node} waits for {self.previous}: {missing}")
+            self.clock.sleep(_POLL)
 
     def _claims(self) -> list[Claim]:
-        """Who holds the key before, or waits for it."""
+        """Return the claims of the previous key, held or waiting."""
         claims = Leases(self.leases).of_pipeline(self.pipeline).read().claims
         return [claim for claim in claims if claim.unit == (self.pipeline, self.previous)]
 
     def _may_come(self, events: Sequence[Event]) -> bool:
-        """Whether one that nobody has claimed is expected, and has not told that it ended without them."""
+        """Return whether a previous key without a claim can still run: it is expected, and has not ended yet."""
         past = past_of(self.previous, self._of_cause(events))
         return self.expected and past.state not in ("failed", "waiting", "skipped")
 
     def _of_cause(self, events: Sequence[Event]) -> list[Event]:
-        """Those of its last generation, if that was asked for by the same cause."""
+        """Return the events of the last generation, if it was started by the same request id."""
         last = max((event.generation for event in events), default=0)
         mine = [event for event in events if event.generation == last]
         causes = [event.detail.get("cause", "") for event in mine if event.kind == "run"]
         return mine if not self.cause or self.cause in causes else []
 
-    def _lacking(self, events: Sequence[Event]) -> str:
-        """What the key before has not done yet, in words; empty when it has done all."""
+    def _missing(self, events: Sequence[Event]) -> str:
+        """Return a message with the nodes that the previous key has not finished; empty if it has finished all."""
         mine = self._of_cause(events)
         past = past_of(self.previous, mine)
         if past.state == "skipped":
@@ -105,13 +108,13 @@ class Gate:
 
 
 def _is_done(node: str, events: Sequence[Event], *, whole: bool) -> bool:
-    """Whether nothing is left to do of a node.
+    """Return whether nothing is left to do for a node.
 
     Args:
-        node: Its name.
-        events: Those of the key's generation.
-        whole: Whether its run has succeeded: what this did not come to, as on a route that was not taken, is then none
-            that is still to come. A marker or a trigger is, of which it says that data is kept in staging.
+        node: The node's name.
+        events: The events of the key's generation.
+        whole: Whether the run has succeeded. A node that it did not reach, such as one on a route that was not taken,
+            is then done. The exception is a marker or trigger that is recorded as held back, with its data in staging.
     """
     mine = [event for event in events if event.node == node]
     real = [event for event in mine if event.state in ("started", "succeeded", "failed")]
@@ -121,6 +124,6 @@ def _is_done(node: str, events: Sequence[Event], *, whole: bool) -> bool:
 
 
 def _begun_by(events: Sequence[Event]) -> int | None:
-    """The token of the lease by which a key's last run began."""
+    """Return the fencing token of the lease under which a key's last run started."""
     begun = [event for event in events if event.kind == "run" and event.state == "started"]
     return begun[-1].detail.get("lease", {}).get("token") if begun else None

@@ -1,4 +1,4 @@
-"""What a runner does with each key, by what the ledger knows of it; nothing here runs or waits."""
+"""Plans what a runner does with each key from the key's history in the ledger; nothing here runs or waits."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ REPROCESS = ("none", "failed", "all")
 
 @dataclass(frozen=True, kw_only=True)
 class Past:
-    """What became of a key so far.
+    """The history of a key.
 
     Attributes:
-        state: Of its last attempt. ``incomplete`` succeeded, with branches missing; ``begun`` did not say how it
-            ended: it runs, or was killed.
-        reason: In words.
+        key: The key.
+        state: The state of its last attempt. ``incomplete`` means that it succeeded with missing branches; ``begun``
+            means that no end is recorded, so it is running or was killed.
+        reason: The state as a message.
     """
 
     key: str
@@ -36,17 +37,18 @@ class Past:
 
     @property
     def done(self) -> bool:
-        """Whether keys that depend on it may start."""
+        """Whether keys that depend on this one may start."""
         return self.state in ("succeeded", "incomplete", "skipped")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """What will be done with a key.
+    """The action planned for a key.
 
     Attributes:
-        what: ``run`` it, ``reuse`` what there is, ``leave`` it as it failed, or ``wait`` for the key before it.
-        reason: In words.
+        key: The key.
+        what: ``run`` the key, ``reuse`` its result, ``leave`` it failed, or ``wait`` for the previous key.
+        reason: The reason as a message.
     """
 
     key: str
@@ -55,33 +57,33 @@ class Planned:
 
 
 def past_of(key: str, events: Iterable[Event]) -> Past:
-    """What became of a key.
+    """Return the history of a key.
 
     Args:
         key: The key.
-        events: Its events, oldest first.
+        events: The key's events, oldest first.
     """
     runs = [event for event in events if event.kind == "run"]
     if not runs:
         return Past(key=key, state="never", reason="never run")
     last = runs[-1]
-    place = f"generation {last.generation}, attempt {last.attempt}"
+    attempt = f"generation {last.generation}, attempt {last.attempt}"
     if last.state == "started":
-        return Past(key=key, state="begun", reason=f"{place} did not say how it ended")
+        return Past(key=key, state="begun", reason=f"{attempt} has no recorded end")
     if last.state == "failed":
-        return Past(key=key, state="failed", reason=f"failed in {place}: {last.error}")
+        return Past(key=key, state="failed", reason=f"failed in {attempt}: {last.error}")
     if last.state == "skipped":
         state: PastState = "waiting" if last.reason == "waiting" else "skipped"
-        return Past(key=key, state=state, reason=f"{state} in {place}: {last.error}")
+        return Past(key=key, state=state, reason=f"{state} in {attempt}: {last.error}")
     parts = last.detail.get("completeness", ())
     missing = [f"{p['node']} {p['arrived']} of {p['expected']}" for p in parts if p["is_approximate"]]
     if missing:
-        return Past(key=key, state="incomplete", reason=f"incomplete in {place}: {'; '.join(missing)}")
-    return Past(key=key, state="succeeded", reason=f"succeeded in {place}")
+        return Past(key=key, state="incomplete", reason=f"incomplete in {attempt}: {'; '.join(missing)}")
+    return Past(key=key, state="succeeded", reason=f"succeeded in {attempt}")
 
 
 def pasts(ledger: Ledger, pipeline: str) -> Callable[[str], Past]:
-    """What the ledger knows of each key of a pipeline, read once."""
+    """Read a pipeline's ledger once, and return a function from a key to its history."""
     by_key: dict[str, list[Event]] = defaultdict(list)
     for event in ledger.read(pipeline):
         by_key[event.key].append(event)
@@ -96,18 +98,18 @@ def plan(
     reprocess: Reprocess = "failed",
     depends_on_past: bool = False,
 ) -> list[Planned]:
-    """What to do with each key, in the given order.
+    """Plan what to do with each key, in the given order.
 
     Args:
-        keys: What is asked for.
-        past: What became of a key so far.
-        previous: The key before one; ``None`` for the first.
-        reprocess: Of keys that were run before do ``none`` again, those that ``failed`` or were incomplete, or ``all``.
-            What has begun and did not end is always gone on with.
-        depends_on_past: A key starts only when the one before it has succeeded, before or in this plan.
+        keys: The requested keys.
+        past: Returns the history of a key.
+        previous: Returns the key before another one; ``None`` for the first.
+        reprocess: Which keys that were run before are run again: ``none``, those that ``failed`` or were incomplete,
+            or ``all``. A run without a recorded end is always resumed.
+        depends_on_past: Run a key only if the previous one has succeeded or is run by this plan.
 
     Raises:
-        InvalidArgument: ``reprocess`` is none.
+        InvalidArgument: ``reprocess`` is not one of these values.
     """
     if reprocess not in REPROCESS:
         raise InvalidArgument("reprocess", repr(reprocess), " or ".join(REPROCESS))
@@ -134,5 +136,5 @@ def _after(before: str, planned: Planned | None, past: Past, reason: str) -> tup
     if planned is not None and planned.what == "run":
         return "run", f"{reason}; after {before}"
     if planned is not None and planned.what in ("wait", "leave"):
-        return "wait", f"for {before}, which {'waits' if planned.what == 'wait' else 'is left as it failed'}"
+        return "wait", f"for {before}, which {'waits' if planned.what == 'wait' else 'failed and is not run again'}"
     return ("run", reason) if past.done else ("wait", f"for {before}: {past.reason}")

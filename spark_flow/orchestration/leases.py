@@ -1,15 +1,16 @@
-"""Leases: the right to run, over processes and hosts, with no server but the storage.
+"""Leases: permission to run, coordinated across processes and hosts through shared storage only.
 
-A claim stands in the register of its pool (``claims.py`` has the rules). Its process renews it; one that does not is
-taken over by those who wait. A claim is dead if
+Each pool has a register of claims (``claims.py`` has the rules). A process renews its claim; a waiting process takes
+over a claim that is dead. A claim is dead if
 
-- its process was on this machine and has gone: told at once; or
-- it was not renewed for as long as its ``ttl``, by the monotonic clock of one who has watched it; or
-- by the time of day it has expired, and one who watches sees no renewal although one was due. A claim that expires
-  later than any of this clock would was written by one that was ahead: it is watched for its whole ``ttl``.
+- its process ran on this machine and has ended, which is detected at once; or
+- a waiting process has seen no renewal for the claim's ``ttl`` by its own monotonic clock; or
+- it has expired by the wall clock, and a waiting process sees no renewal although one is due. An expiry further ahead
+  than this clock would produce was written by a clock that was ahead: the claim is watched for its whole ``ttl``.
 
-No two clocks are compared alone: they differ and jump. Who is taken over by mistake, or was only stopped and wakes up,
-is kept out by its fencing token (``spark_flow.ledger.Fence``), and cannot write a revision that was written.
+Clocks of different machines differ and jump, so no decision rests on comparing two of them. A process that was taken
+over by mistake, or that was suspended and wakes up, is rejected by its fencing token (``spark_flow.ledger.Fence``) and
+cannot write a revision that was already written.
 """
 
 from __future__ import annotations
@@ -39,61 +40,61 @@ OnBusy = Literal["wait", "queue", "exit"]
 
 TTL = 60.0
 QUEUE = 100
-RENEWALS = 3  # in each ttl
-_AHEAD = 2  # ttls from now: what expires later was written by a clock that is, or was, ahead of this one
-_LOOKS = (0.02, 0.3)  # seconds between two looks at a pool: the first pause, and the longest of who is next
-_LOOKS_LATER = (5, 5.0)  # as many before one make its longest pause twice as long, up to so many seconds
-_AGAIN = (0.01, 2.0)  # seconds before a change that was overtaken is made again: the first pause, and the longest
+RENEWALS = 3  # renewals in each ttl
+_AHEAD = 2  # an expiry more than this many ttls from now was written by a clock ahead of this one
+_POLL = (0.02, 0.3)  # seconds between two reads of a pool: the first pause, and the longest for the next in the queue
+_POLL_BEHIND = (5, 5.0)  # this many claims ahead double the longest pause, up to this many seconds
+_RETRY = (0.01, 2.0)  # seconds before a conflicting change is retried: the first pause, and the longest
 
 
 @dataclass(frozen=True)
 class Place:
-    """A pool's register, and its name for people.
+    """A pool's register and its display name.
 
     Attributes:
         name: ``pipelines/<name>`` or ``pools/<name>``.
-        register: Where its claims stand.
+        register: Stores the pool's claims.
     """
 
     name: str
     register: Register
 
     def read(self) -> Pool:
-        """Its claims now.
+        """Return the pool as it is now.
 
         Raises:
-            StateDamaged: They cannot be read.
+            StateDamaged: The register cannot be read.
         """
         return self._pool(self.register.read()[1])
 
     def change(self, how: Callable[[Pool], Pool]) -> Pool:
-        """Change it as if nobody else did: what others changed meanwhile is read, and the change made on top.
+        """Apply a change atomically: after a conflicting change, read the pool again and retry.
 
         Raises:
-            StateDamaged: See ``read``.
+            StateDamaged: The register cannot be read.
         """
-        pause = _AGAIN[0]
+        pause = _RETRY[0]
         while True:
             version, content = self.register.read()
             before = self._pool(content)
             after = how(before)
             if after == before or self.register.swap(version, after.as_content()):
                 return after
-            # Many who try again at once would overtake each other for ever, and nobody's lease be renewed in time.
+            # Many processes that retry at once would conflict again and again, and no lease would be renewed in time.
             time.sleep(random.uniform(0, pause))  # noqa: S311
-            pause = min(pause * 2, _AGAIN[1])
+            pause = min(pause * 2, _RETRY[1])
 
     def _pool(self, content: Mapping[str, Any]) -> Pool:
         try:
             return Pool.of(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            fix = "When nothing runs that uses it, remove the folder: it is made anew."
+            fix = "Remove the folder when no run uses it: it is created again."
             raise StateDamaged(f"leases of {self.name}", describe(error), "claims", fix) from error
 
 
 @dataclass(frozen=True)
 class Leases:
-    """A folder of registers, which all processes share that shall not disturb each other.
+    """A folder of registers, shared by all processes that must coordinate.
 
     Attributes:
         root: A path or URI.
@@ -102,15 +103,15 @@ class Leases:
     root: str
 
     def of_pipeline(self, pipeline: str) -> Place:
-        """Where the runs of a pipeline claim their keys."""
+        """Return the pool in which runs of a pipeline claim their keys."""
         return self._place(f"pipelines/{pipeline}", create=True)
 
     def of_pool(self, pool: str) -> Place:
-        """Where runs of many pipelines claim slots."""
+        """Return a workload pool, in which runs of several pipelines claim slots."""
         return self._place(f"pools/{pool}", create=True)
 
     def all(self) -> list[Place]:
-        """All that are there."""
+        """Return all existing pools."""
         kinds = ("pipelines", "pools")
         names = [f"{kind}/{i.base_name}" for kind in kinds for i in files.listing(files.join(self.root, kind))]
         return [self._place(name, create=False) for name in names]
@@ -123,19 +124,19 @@ class Leases:
 
 
 def this_process() -> Holder:
-    """This process as a holder."""
+    """Return the current process as a holder."""
     pid = os.getpid()
     return Holder(host=socket.gethostname(), pid=pid, place=_machine(), started=_start_of(pid))
 
 
 def has_gone(holder: Holder) -> bool:
-    """Whether a holder's process was on this machine and has ended; false where it cannot be known."""
+    """Return whether a holder's process ran on this machine and has ended; false where that is unknown."""
     return bool(holder.place) and holder.place == _machine() and _start_of(holder.pid) != holder.started
 
 
 @functools.cache
 def _machine() -> str:
-    """This start of this machine, and the space that its process numbers are of (Linux); empty elsewhere."""
+    """Return the machine's boot id and PID namespace (Linux); empty on other systems."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -144,19 +145,19 @@ def _machine() -> str:
 
 
 def _start_of(pid: int) -> str:
-    """When a process was started, in ticks of its machine; empty when it has ended."""
+    """Return when a process was started, in ticks of its machine; empty if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
-    return "" if fields[0] in "ZX" else fields[19]  # ended, and its parent has not asked how
+    return "" if fields[0] in "ZX" else fields[19]  # a zombie: ended, but not yet reaped by its parent
 
 
-# --- one claim, from its wish to its end -------------------------------------------------------------------------
+# --- the life of one claim ---------------------------------------------------------------------------------------
 
 
 class Lease:
-    """The right to run, for as long as it is renewed; made by ``hold``."""
+    """Permission to run for as long as it is renewed; obtained from ``hold``."""
 
     def __init__(
         self, place: Place, claim: Claim, took: Sequence[str], clock: Clock, seen: tuple[float, float]
@@ -166,47 +167,47 @@ class Lease:
         self._place = place
         self._clock = clock
         self._lost = ""
-        self._told = seen
+        self._renewed = seen
         self._stop = threading.Event()
 
     @property
     def fence(self) -> Fence:
-        """What the ledger refuses an older holder by."""
+        """Fencing token: the ledger rejects events of a holder with a lower one."""
         return Fence(f"{self.claim.pipeline}/{self.claim.key}", self.claim.token)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is recorded of it where the run begins."""
-        told = {"pool": self._place.name, "token": self.claim.token, "holder": str(self.claim.holder)}
-        return {**told, "took_over": list(self.took_over)} if self.took_over else told
+        """Details of the lease, recorded when the run starts."""
+        facts = {"pool": self._place.name, "token": self.claim.token, "holder": str(self.claim.holder)}
+        return {**facts, "took_over": list(self.took_over)} if self.took_over else facts
 
     def check(self) -> None:
-        """Whether it is held still. Storage is asked only if it may have expired, as after a pause of the process.
+        """Check that the lease is still held; storage is read only if it may have expired.
 
         Raises:
-            LeaseLost: Others may run now.
+            LeaseLost: The lease was lost, and other processes may run.
         """
         if (
             not self._lost
-            and max(now - then for now, then in zip(_times(self._clock), self._told, strict=True)) >= self.claim.ttl
+            and max(now - then for now, then in zip(_times(self._clock), self._renewed, strict=True)) >= self.claim.ttl
         ):
             self.renew()
         if self._lost:
             raise LeaseLost(self._place.name, self.claim.key, self._lost)
 
     def renew(self) -> None:
-        """One more beat; what is gone from the register is lost for good."""
+        """Renew the lease; if its claim is missing from the register, it is lost for good."""
         times = _times(self._clock)
         pool = self._place.change(lambda pool: pool.renew(self.claim.id, _seconds(self._clock)))
         if pool.find(self.claim.id) is not None:
-            self._told = times
+            self._renewed = times
             return
         taken = next((each for each in reversed(pool.taken) if each.claim.id == self.claim.id), None)
-        self._lost = f"{taken.why}; taken by {taken.by}" if taken else "it is not in the register any more"
+        self._lost = f"{taken.why}; taken by {taken.by}" if taken else "its claim is missing from the register"
 
     @contextlib.contextmanager
     def renewed(self) -> Iterator[None]:
-        """Renew it beside the work."""
+        """Renew the lease in a thread while the block runs."""
         thread = threading.Thread(target=self._keep, name=f"spark_flow-lease-{self.claim.key}", daemon=True)
         thread.start()
         try:
@@ -217,33 +218,33 @@ class Lease:
 
     def _keep(self) -> None:
         while not self._lost and not self._stop.wait(self.claim.ttl / RENEWALS):
-            # Storage that does not answer now may do so next time; after the ttl, ``check`` asks it and raises.
+            # Storage that is unavailable now may answer next time; after the ttl, ``check`` reads it and raises.
             with contextlib.suppress(Exception):
                 self.renew()
 
 
 @dataclass(frozen=True)
 class Rights:
-    """Several leases as one: the first is the run's own, the others are slots of pools."""
+    """The leases of one run: the first is for its key, the others are for slots of workload pools."""
 
     leases: tuple[Lease, ...]
 
     @property
     def fence(self) -> Fence:
-        """The first one's."""
+        """Fencing token of the first lease."""
         return self.leases[0].fence
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Those of the first; of the others the pool and the slots."""
+        """Details of the first lease, and pool and slots of the others."""
         slots = {lease.facts["pool"]: lease.claim.slots for lease in self.leases[1:]}
         return {**self.leases[0].facts, **({"slots": slots} if slots else {})}
 
     def check(self) -> None:
-        """Whether all are held still.
+        """Check that all leases are still held.
 
         Raises:
-            LeaseLost: One is not.
+            LeaseLost: One was lost.
         """
         for lease in self.leases:
             lease.check()
@@ -265,27 +266,28 @@ def hold(
     clock: Clock | None = None,
     holder: Holder | None = None,
 ) -> Iterator[Lease]:
-    """Hold a lease while the block runs: wait for it in the order of arrival, renew it, release it.
+    """Hold a lease while the block runs: wait for it in order of arrival, renew it, and release it.
 
     Args:
         place: The pool.
-        pipeline: What wants to run.
-        key: The unit of work; two of one pipeline and key never run at once.
-        slots: How many of the pool it takes.
-        limit: How many slots the pool has; ``None``: as many as others say who run or wait, or no limit.
-        busy: ``wait``; ``queue``: wait, but only if fewer than ``queue`` do; ``exit``: do not wait.
-        queue: See there.
-        ttl: Seconds after which a process that was stopped or cut off may be taken over.
-        above: The highest token that the ledger knows of the unit: the lease's is higher, whatever became of the pool.
-        tell: Told what it waits for, whenever that changes.
-        clock: Time; by default the machine's.
-        holder: The process; by default this one.
+        pipeline: The pipeline to run.
+        key: The unit of work; two runs of the same pipeline and key never hold a lease at once.
+        slots: The number of slots that the run takes from the pool.
+        limit: The pool's number of slots; ``None`` accepts the limit of other claims, or no limit.
+        busy: ``wait``; ``queue``: wait, but only if fewer than ``queue`` claims wait; ``exit``: do not wait.
+        queue: The largest number of waiting claims for ``busy="queue"``.
+        ttl: Seconds without a renewal after which another process may take the lease over.
+        above: The highest token that the ledger has recorded for this unit; the lease's token will be higher, even
+            if the pool was lost.
+        tell: Called with a message whenever the reason for waiting changes.
+        clock: The source of time; by default the machine's clocks.
+        holder: The process; by default the current one.
 
     Raises:
-        Busy: It is held by others, and ``busy`` is ``exit``.
-        OtherLimit: Those who run or wait have another limit.
-        QueueFull: Too many wait.
-        UnknownPool: It wants more slots than there are.
+        Busy: The lease is held by others, and ``busy`` is ``exit``.
+        OtherLimit: Other claims have a different limit.
+        QueueFull: Too many claims wait.
+        UnknownPool: The run needs more slots than the pool has.
         StateError: The register cannot be read or written.
     """
     claim = Claim(
@@ -305,13 +307,13 @@ def hold(
     finally:
         try:
             place.change(lambda pool: pool.release(claim.id, _seconds(waiter.clock)))
-        except Exception as error:  # what was done is done, and what went wrong before matters more
-            tell(f"{key} could not release {place.name}, which others get after {ttl:.0f} s: {describe(error)}")
+        except Exception as error:  # the work is done, or its own error matters more
+            tell(f"{key} could not release its lease in {place.name}, which expires in {ttl:.0f} s: {describe(error)}")
 
 
 @dataclass
 class _Waiter:
-    """One claim on its way to the head of the queue, with an eye on those before it."""
+    """Waits with one claim until it is granted, and takes over dead claims meanwhile."""
 
     place: Place
     claim: Claim
@@ -320,16 +322,16 @@ class _Waiter:
     above: int = 0
     took: list[str] = field(default_factory=list)
     _seen: dict[str, tuple[int, float]] = field(default_factory=dict)
-    _told: str = ""
+    _last_message: str = ""
 
     def wait(self, busy: OnBusy, queue: int) -> Lease:
-        """Until it is a lease."""
-        seen = _times(self.clock)  # before each look: a process may be stopped right after it, and taken for dead
+        """Wait until the claim is granted."""
+        seen = _times(self.clock)  # before each read: the process may be suspended right after it, and taken over
         pool = self._ask(busy, queue)
-        beaten, pause, before = self.clock.monotonic(), _LOOKS[0], -1
+        renewed, pause, before = self.clock.monotonic(), _POLL[0], -1
         while True:
             mine = pool.find(self.claim.id)
-            if mine is None:  # taken for dead while this process was stopped: from the end again
+            if mine is None:  # taken over while this process was suspended: join the end of the queue
                 seen = _times(self.clock)
                 pool = self._ask(busy, queue)
                 continue
@@ -338,23 +340,23 @@ class _Waiter:
                 continue
             if mine.token:
                 return Lease(self.place, mine, self.took, self.clock, seen)
-            self._tell(pool)
+            self._report(pool)
             self._take(self._silent(pool))
-            if self.clock.monotonic() - beaten >= self.claim.ttl / RENEWALS:
+            if self.clock.monotonic() - renewed >= self.claim.ttl / RENEWALS:
                 self.place.change(lambda pool: pool.renew(self.claim.id, _seconds(self.clock)))
-                beaten = self.clock.monotonic()
+                renewed = self.clock.monotonic()
             ahead = [claim.id for claim in pool.waiting].index(self.claim.id)
-            if ahead != before:  # it moves: who is next looks often, for it may be served at once
-                before, pause = ahead, _LOOKS[0] * (1 + ahead)
-            self.clock.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - so that many do not look at once
+            if ahead != before:  # the queue moves: poll often near its head, where the claim may be granted soon
+                before, pause = ahead, _POLL[0] * (1 + ahead)
+            self.clock.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - so that processes do not poll in step
             pause = min(pause * 1.5, self._longest(ahead))
             seen = _times(self.clock)
             pool = self.place.read()
 
     def _longest(self, ahead: int) -> float:
-        """The longest pause between two looks: who is far behind looks seldom, or many would only read."""
-        every, most = _LOOKS_LATER
-        return min(_LOOKS[1] * (1 + ahead / every), most, self.claim.ttl / RENEWALS)
+        """Return the longest pause between two reads; claims far behind poll rarely, to keep the load low."""
+        every, most = _POLL_BEHIND
+        return min(_POLL[1] * (1 + ahead / every), most, self.claim.ttl / RENEWALS)
 
     def _ask(self, busy: OnBusy, queue: int) -> Pool:
         def ask(pool: Pool) -> Pool:
@@ -369,10 +371,10 @@ class _Waiter:
         return self.place.change(ask)
 
     def _gone(self, pool: Pool) -> dict[Claim, str]:
-        return {claim: f"its process {claim.holder} has gone" for claim in pool.claims if has_gone(claim.holder)}
+        return {claim: f"its process {claim.holder} has ended" for claim in pool.claims if has_gone(claim.holder)}
 
     def _silent(self, pool: Pool) -> dict[Claim, str]:
-        """Claims without a renewal for as long as their ttl, as seen from here."""
+        """Return claims for which this process has seen no renewal during their whole ttl."""
         now, silent = self.clock.monotonic(), self._gone(pool)
         for claim in pool.claims:
             beat, since = self._seen.get(claim.id, (-1, now))
@@ -383,23 +385,23 @@ class _Waiter:
         return silent
 
     def _overdue(self) -> dict[Claim, str]:
-        """Claims that look dead by the time of day, and of which no renewal is seen while one is due."""
+        """Return claims that have expired by the wall clock and are not renewed while one watches."""
         left = self._suspects()
         if not left:
             return {}
-        self._tell_once(f"waits to see whether {', '.join(map(str, left))} is renewed")
+        self._report_change(f"waits to see whether {', '.join(map(str, left))} is renewed")
         waited, longest = 0.0, max(left.values())
         while left and waited < longest:
             pause = min(longest - waited, *(claim.ttl / RENEWALS for claim in left))
             self.clock.sleep(pause)
             waited += pause
-            there = set(self.place.read().claims)  # one that was renewed is another value
+            there = set(self.place.read().claims)  # a claim that was renewed is not equal any more
             left = {claim: span for claim, span in left.items() if claim in there}
             longest = max(left.values(), default=0.0)
         return dict.fromkeys(left, f"not renewed for {waited:.0f} s")
 
     def _suspects(self) -> dict[Claim, float]:
-        """Claims whose expiry is past, or further ahead than clocks differ; and how long each is to be watched."""
+        """Return claims that have expired, or expire implausibly late, with the seconds to watch each of them."""
         now, found = _seconds(self.clock), {}
         for claim in self.place.read().claims:
             if now > claim.expires:
@@ -409,7 +411,7 @@ class _Waiter:
         return found
 
     def _take(self, why: Mapping[Claim, str]) -> bool:
-        """End dead claims, if they are still as they were seen; whether one was ended by this."""
+        """Take over dead claims that have not changed since they were read; return whether any was taken over."""
         if not why:
             return False
         ids, now = {claim.id for claim in why}, _seconds(self.clock)
@@ -418,27 +420,27 @@ class _Waiter:
         self.took += [f"{each.claim} was taken over: {each.why}" for each in mine]
         return bool(mine)
 
-    def _tell(self, pool: Pool) -> None:
+    def _report(self, pool: Pool) -> None:
         ahead = [claim.id for claim in pool.waiting].index(self.claim.id)
-        others = f", {ahead} wait before it" if ahead else ""
-        held = ", ".join(map(str, pool.held)) or "nobody"
-        self._tell_once(f"{self.claim.key} waits for {self.place.name}: held by {held}{others}")
+        others = f", {ahead} ahead in the queue" if ahead else ""
+        held = ", ".join(map(str, pool.held)) or "no run"
+        self._report_change(f"{self.claim.key} waits for {self.place.name}: held by {held}{others}")
 
-    def _tell_once(self, words: str) -> None:
-        if words != self._told:
-            self._told = words
-            self.tell(words)
+    def _report_change(self, message: str) -> None:
+        if message != self._last_message:
+            self._last_message = message
+            self.tell(message)
 
 
 def free(place: Place, wanted: str, *, clock: Clock | None = None) -> tuple[Claim, ...]:
-    """Release by hand the claims of a key, or one by its id: whoever holds it is kept out from now; returns them."""
+    """Release the claims of a key, or the claim with an id, and return them; their holders can no longer write."""
     seconds = _seconds(clock or Clock())
     found: tuple[Claim, ...] = ()
 
     def take(pool: Pool) -> Pool:
         nonlocal found
         found = tuple(claim for claim in pool.claims if wanted in (claim.key, claim.id))
-        return pool.take(dict.fromkeys(found, "released by hand"), this_process(), seconds)
+        return pool.take(dict.fromkeys(found, "released manually"), this_process(), seconds)
 
     place.change(take)
     return found

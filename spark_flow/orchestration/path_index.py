@@ -1,4 +1,4 @@
-"""Paths and URIs as places that can be compared: which lie at, around or within one another."""
+"""Compares paths and URIs: which of them are the same, contain another one, or are contained in it."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 Place: TypeAlias = "tuple[str, ...]"
-"""Its storage, then folder by folder: ``out/trend2`` does not lie within ``out/trend``."""
+"""The storage, then one element per folder, so that ``out/trend2`` is not inside ``out/trend``."""
 
-_ALIKE = {"s3a": "s3", "s3n": "s3", "abfss": "abfs", "gcs": "gs"}  # one storage by the names of several clients
+_ALIKE = {"s3a": "s3", "s3n": "s3", "abfss": "abfs", "gcs": "gs"}  # URI schemes of the same storage
 
 
 class Finder:
-    """Where paths lead, links followed; the disk is asked once for each folder."""
+    """Resolves paths, following symbolic links; each folder is looked up once."""
 
     def __init__(self) -> None:
         self._real: dict[str, str] = {"/": "/", "": ""}
 
     def place(self, path: str) -> Place:
-        """The place of a path or URI, whether or not it is there."""
-        place = files.absolute(path)
-        if files.is_uri(place):
-            scheme, _, rest = place.partition("://")
+        """Return the elements of a path or URI, which need not exist."""
+        full = files.absolute(path)
+        if files.is_uri(full):
+            scheme, _, rest = full.partition("://")
             return (_ALIKE.get(scheme, scheme), *filter(None, rest.split("/")))
-        return ("", *filter(None, self._follow(place).split("/")))
+        return ("", *filter(None, self._follow(full).split("/")))
 
     def _follow(self, path: str) -> str:
         if path not in self._real:
             above, name = os.path.split(path)
-            there = os.path.join(self._follow(above), name)  # noqa: PTH118 - thousands of paths: text is faster
+            there = os.path.join(self._follow(above), name)  # noqa: PTH118 - strings are faster for thousands of paths
             self._real[path] = os.path.realpath(there) if os.path.islink(there) else there  # noqa: PTH114 - as above
         return self._real[path]
 
 
 class Index:
-    """Places in order, so that those within another one stand together."""
+    """Sorted paths, in which the paths inside a folder are adjacent."""
 
     def __init__(self, places: Collection[Place]) -> None:
         self._known = frozenset(places)
         self._order = sorted(self._known)
 
     def around(self, place: Place) -> Iterator[Place]:
-        """The places that a place lies within, itself not among them."""
+        """Return the indexed paths that contain ``place``, without itself."""
         return (place[:n] for n in range(1, len(place)) if place[:n] in self._known)
 
     def touched_by(self, place: Place) -> Iterator[Place]:
-        """The places that reading a place may read of: at it, around it, within it; it may be a pattern of Hadoop's."""
+        """Yield the indexed paths that equal, contain or are inside ``place``, which may be a Hadoop glob pattern."""
         plain = next((n for n, name in enumerate(place) if any(c in name for c in "*?[{")), len(place))
         fixed, pattern = place[:plain], place[plain:]
         yield from self.around(fixed)
@@ -65,10 +65,10 @@ class Index:
 
 
 def _fits(names: Place, pattern: Place) -> bool:
-    """Whether folders may be of a pattern, as far as both go."""
+    """Return whether folder names may match a pattern, up to the shorter of the two."""
     for name, wanted in zip(names, pattern, strict=False):
         if "{" in wanted:
-            return True  # its alternatives may hold folders of their own: better one too many than one too few
+            return True  # alternatives may contain slashes: a false match is safer than a missed one
         if name != wanted and not fnmatch.fnmatchcase(name, wanted.replace("[^", "[!")):
             return False
     return True

@@ -1,4 +1,4 @@
-"""What both runners share: a pipeline's work on one key under its lease, and what became of the keys."""
+"""Code shared by both runners: pipelines, the run of one key under its lease, and the results of keys."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ State = Literal["succeeded", "reused", "failed", "waiting", "skipped", "fallback
 
 @dataclass(frozen=True, kw_only=True)
 class Slots:
-    """A part of a workload pool that many pipelines share.
+    """Slots of a workload pool that several pipelines share.
 
     Attributes:
-        pool: Its name.
-        pools: All pools that are declared, with their slots.
-        leases: Where they are claimed: one folder for all who share them, a path or URI.
-        slots: How many one run takes.
+        pool: The pool's name.
+        pools: All declared pools, with their numbers of slots.
+        leases: The folder in which slots are claimed, a path or URI; the same for all pipelines that share the pool.
+        slots: The number of slots that one run takes.
     """
 
     pool: str
@@ -53,17 +53,17 @@ class Slots:
 
     @property
     def limit(self) -> int:
-        """The pool's slots.
+        """Number of slots of the pool.
 
         Raises:
-            InvalidArgument: A pool has none, or the run wants none.
-            UnknownPool: It is not declared, or has fewer.
+            InvalidArgument: A pool is declared with less than one slot, or a run takes less than one.
+            UnknownPool: The pool is not declared, or has fewer slots than a run takes.
         """
         return check_slots(self.pools, self.pool, self.slots)
 
 
 class Stop:
-    """Ends runs that are in other threads: they begin nothing more, and their Spark jobs are cancelled."""
+    """Ends runs in other threads: they start no further node, and their Spark jobs are cancelled."""
 
     def __init__(self) -> None:
         self._wanted = threading.Event()
@@ -71,16 +71,16 @@ class Stop:
 
     @property
     def wanted(self) -> bool:
-        """Whether the runs are to end."""
+        """Whether the runs should end."""
         return self._wanted.is_set()
 
     def follow(self, session: SparkSession, tag: str) -> None:
-        """Mark the jobs that this thread will start."""
+        """Tag the Spark jobs that this thread will start, so that ``end`` can cancel them."""
         tag_jobs(session, tag)
         self._followed[tag] = session
 
     def end(self) -> None:
-        """Ask for the end; again and again, for a run may be between two of its jobs."""
+        """Request the end and cancel active Spark jobs; call it repeatedly, as a run may be between two jobs."""
         self._wanted.set()
         for tag, session in list(self._followed.items()):
             interrupt_jobs(session, tag)
@@ -88,15 +88,15 @@ class Stop:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What is asked of one run.
+    """A request to run one key.
 
     Attributes:
         key: The unit of work.
-        lease: The right to do it; ``None`` if whoever does it claims it by itself.
-        cause: What asks for it (see ``Run.open``).
-        fair_pool: The pool of Spark's FAIR scheduler that its jobs belong in; empty for the default one.
-        gate: Called with a node before it is done: waits, or raises, until the node may be done.
-        stop: How who runs it ends it from another thread; none where that is the main thread, which is interrupted.
+        lease: The lease of the key; ``None`` if the process that runs it claims it itself.
+        cause: Request id (see ``Run.open``). A new id starts a new generation; the same id retries it.
+        fair_pool: The pool of Spark's FAIR scheduler for the run's jobs; empty for the default pool.
+        gate: The before_node hook: called with each node before it runs. It waits until the node may run, or raises.
+        stop: Ends the run from another thread; ``None`` for a run in the main thread, which is interrupted directly.
     """
 
     key: str
@@ -107,18 +107,18 @@ class Order:
     stop: Stop | None = None
 
     def interrupted(self) -> bool:
-        """Whether who runs it wants it to end."""
+        """Return whether the runner has requested the end of the run."""
         return self.stop is not None and self.stop.wanted
 
     @property
     def permission(self) -> Permission:
-        """What the run asks before it does any work."""
+        """Return what the run asks before it does any work."""
         return Permission(lease=self.lease, before_node=self.gate, interrupted=self.interrupted)
 
     def in_pool(self, session: SparkSession) -> SparkSession:
-        """A session, once the jobs that this thread starts in it belong in the fair pool.
+        """Assign the Spark jobs of this thread to the fair pool, and return the session.
 
-        So do those of threads that it starts by ``inheritable_thread_target``
+        Threads started through ``inheritable_thread_target`` inherit the pool
         (https://spark.apache.org/docs/latest/job-scheduling.html#fair-scheduler-pools). Spark Connect has no pools.
         """
         context = getattr(session, "sparkContext", None)
@@ -131,19 +131,19 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """What is run for each key; made by ``pipeline`` from a function.
+    """The work that a runner does for each key; created from a function by ``pipeline``.
 
     Attributes:
-        name: As in ``Run.open``.
-        perform: Does one key and returns its run's summary, or raises; of a process that did not end well the
-            summary has a ``reason``.
+        name: The pipeline's name, as in ``Run.open``.
+        perform: Runs one key and returns the run's summary, or raises. The summary of a process that failed has a
+            ``reason``.
         state: The state folder.
-        ledger: Where its events are.
-        leases: Where its keys are claimed, a path or URI; every process that shall not disturb the others, the same.
-        slots: The part of a workload pool that each run takes.
-        ttl: Seconds after which a run whose process was stopped or cut off may be taken over.
-        footprint: What a key's run writes and reads; ``None``: it is not known, and not compared.
-        claims: Whether the runner claims the keys; false where ``perform`` starts processes that do.
+        ledger: The ledger with the pipeline's events.
+        leases: The folder in which keys are claimed, a path or URI; the same for all processes that must coordinate.
+        slots: The slots of a workload pool that each run takes.
+        ttl: Seconds without a renewal after which another process may take over a run's lease.
+        footprint: Returns what a key's run writes and reads; ``None`` means unknown, and runs are not compared.
+        claims: Whether the runner claims the keys; false where ``perform`` starts processes that claim them.
     """
 
     name: str
@@ -157,7 +157,7 @@ class Pipeline:
     claims: bool = True
 
     def past(self, key: str) -> Past:
-        """What the ledger knows of a key now."""
+        """Read the history of a key from the ledger."""
         return past_of(key, self.ledger.read(self.name, key))
 
     @contextlib.contextmanager
@@ -170,17 +170,17 @@ class Pipeline:
         queue: int = QUEUE,
         tell: Callable[[str], None] = lambda _: None,
     ) -> Iterator[Rights | None]:
-        """Hold the lease of a key, and its slots of the pool, while the block runs.
+        """Hold the lease of a key, and its slots of the workload pool, while the block runs.
 
         Args:
             key: The unit of work.
-            limit: How many runs of the pipeline may be at work at once; ``None``: as many as others say.
-            busy: See ``leases.hold``, as ``queue`` and ``tell``.
-            queue: See there.
-            tell: See there.
+            limit: The largest number of active runs of the pipeline; ``None`` accepts the limit of other claims.
+            busy: As for ``leases.hold``.
+            queue: As for ``leases.hold``.
+            tell: As for ``leases.hold``.
 
         Raises:
-            SparkFlowError: As ``leases.hold`` does.
+            SparkFlowError: The errors of ``leases.hold``.
         """
         if not self.claims:
             yield None
@@ -188,7 +188,7 @@ class Pipeline:
         how: dict[str, Any] = {"busy": busy, "queue": queue, "tell": tell, "ttl": self.ttl}
         with contextlib.ExitStack() as stack:
             place = Leases(self.leases).of_pipeline(self.name)
-            # Always the pipeline's first: in one order, so that no two wait for each other.
+            # Always claim the pipeline's lease first: one order for all runs, so that there is no deadlock.
             above = self.ledger.token(f"{self.name}/{key}")
             leases = [stack.enter_context(hold(place, self.name, key, limit=limit, above=above, **how))]
             if self.slots is not None:
@@ -211,7 +211,7 @@ def pipeline(
     observers: Sequence[Observer] = (),
     retention: dt.timedelta = RETENTION,
 ) -> Pipeline:
-    """A function of a run as a pipeline.
+    """Create a pipeline from a function of a run.
 
     >>> def load(run):
     ...     day = sf.source("json", f"data/date={run.key}")
@@ -219,20 +219,20 @@ def pipeline(
     >>> flights = pipeline("flights", load)  # doctest: +SKIP
 
     Args:
-        name: As in ``Run.open``.
-        body: Does the work of ``run.key``.
+        name: The pipeline's name, as in ``Run.open``.
+        body: Does the work for ``run.key``.
         state: The state folder.
-        spark: A session, or a function that makes one; by default the active one.
-        ledger: By default the Delta table in the state folder.
-        leases: Where keys are claimed; by default ``<state>/leases``.
-        slots: The part of a workload pool that each run takes.
-        ttl: Seconds after which a run whose process was stopped or cut off may be taken over.
-        observers: As in ``Run.open``.
+        spark: A session, or a function that creates one; by default the active session.
+        ledger: The ledger; by default the Delta table in the state folder.
+        leases: The folder in which keys are claimed; by default ``<state>/leases``.
+        slots: The slots of a workload pool that each run takes.
+        ttl: Seconds without a renewal after which another process may take over a run's lease.
+        observers: Called as nodes proceed.
         retention: How long the checkpoints of a succeeded run are kept.
 
     Raises:
-        InvalidArgument, UnknownPool: The slots cannot be had.
-        InvalidName: The name cannot be a folder name.
+        InvalidArgument, UnknownPool: The slots are invalid for their pool.
+        InvalidName: The name cannot be used as a folder name.
     """
     check_name("pipeline", name)
     if slots is not None:
@@ -272,20 +272,21 @@ def pipeline(
             body(run)
         return run
 
-    place = leases or files.join(state, "leases")
-    how: dict[str, Any] = {"leases": place, "slots": slots, "ttl": ttl, "footprint": walked}
+    folder = leases or files.join(state, "leases")
+    how: dict[str, Any] = {"leases": folder, "slots": slots, "ttl": ttl, "footprint": walked}
     return Pipeline(name=name, perform=perform, state=state, ledger=where, **how)
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeyResult:
-    """What became of a key.
+    """The result of a key.
 
     Attributes:
-        state: As in a run's summary; ``left``: not run, by ``reprocess``.
-        reason: In words.
-        seconds: How long it took, waiting for its lease left out.
-        error: The exception that it ended with.
+        key: The key.
+        state: The state, as in a run's summary; ``left`` means that ``reprocess`` excluded a failed key.
+        reason: The reason as a message.
+        seconds: The duration in seconds, without the wait for the lease.
+        error: The exception that ended the run, if any.
     """
 
     key: str
@@ -297,14 +298,14 @@ class KeyResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a runner did, a result for each key that was asked for, in the calendar's order."""
+    """The result of each requested key, in the calendar's order."""
 
     pipeline: str
     results: tuple[KeyResult, ...]
 
     @property
     def exit_code(self) -> int:
-        """130 interrupted; 1 a key failed, or was left as it had failed; 75 none did, and some have to wait; else 0."""
+        """130 if interrupted; 1 if a key failed, now or before; 75 if keys have to wait and none failed; else 0."""
         states = {result.state for result in self.results}
         if "interrupted" in states:
             return Interrupted.exit_code
@@ -314,19 +315,19 @@ class Summary:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many keys are in which state."""
+        """Number of keys by state."""
         return Counter(result.state for result in self.results)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The summary as JSON-compatible values."""
         names = ("key", "state", "reason", "seconds")
         keys = [{name: getattr(result, name) for name in names} for result in self.results]
         return {"pipeline": self.pipeline, "keys": keys}
 
 
 class RunnerInterrupted(KeyboardInterrupt):
-    """Ctrl-C while a runner was at work; ``summary`` says what became of each key."""
+    """Raised when a runner is interrupted with Ctrl-C; ``summary`` has the result of each key."""
 
     def __init__(self, summary: Summary) -> None:
         self.summary = summary
@@ -334,45 +335,45 @@ class RunnerInterrupted(KeyboardInterrupt):
 
 
 def not_begun(key: str) -> KeyResult:
-    """The result of a key that a runner did not come to before it was interrupted."""
-    return KeyResult(key=key, state="interrupted", reason="not started: the runner was interrupted before")
+    """Return the result of a key that had not started when the runner was interrupted."""
+    return KeyResult(key=key, state="interrupted", reason="not started: the runner was interrupted")
 
 
 def one(pipeline: Pipeline, order: Order) -> KeyResult:
-    """Do one key; what goes wrong with it is reported, not raised."""
+    """Run one key; an error is returned in the result, not raised."""
     began = time.monotonic()
 
     def perform() -> KeyResult:
-        told = pipeline.perform(order)
-        place = f"generation {told.get('generation')}, attempt {told.get('attempt')}"
-        took, reason = _since(began), str(told.get("reason") or place)
-        return KeyResult(key=order.key, state=told.get("state", "failed"), reason=reason, seconds=took)
+        summary = pipeline.perform(order)
+        attempt = f"generation {summary.get('generation')}, attempt {summary.get('attempt')}"
+        took, reason = _since(began), str(summary.get("reason") or attempt)
+        return KeyResult(key=order.key, state=summary.get("state", "failed"), reason=reason, seconds=took)
 
     return attempted(order.key, perform)
 
 
 def attempted(key: str, do: Callable[[], KeyResult], *, refuse: bool = False) -> KeyResult:
-    """A key's result, also where doing it raises: the other keys are none the worse for it.
+    """Return a key's result, also if running it raises, so that the other keys continue.
 
     Args:
         key: The key.
-        do: Claims it, looks at what became of it before, runs it.
-        refuse: Raise what is wrong with the usage, as it is of no single key.
+        do: Claims the key, reads its history and runs it.
+        refuse: Raise usage errors, which concern all keys.
 
     Raises:
-        UsageError: See ``refuse``.
+        UsageError: ``refuse`` is set, and the usage is wrong.
     """
     began = time.monotonic()
     try:
         return do()
-    except (Exception, SystemExit) as error:  # of the user's own function as well, which may call sys.exit
+    except (Exception, SystemExit) as error:  # the user's function may call sys.exit
         if refuse and isinstance(error, UsageError):
             raise
         return ended_with(key, error, _since(began))
 
 
 def ended_with(key: str, error: BaseException, seconds: float = 0.0) -> KeyResult:
-    """The result of a key that ended with an error."""
+    """Return the result of a key that ended with an error."""
     kinds: dict[type[BaseException], State] = {NotNow: "waiting", NothingToDo: "skipped"}
     kinds |= {KeyboardInterrupt: "interrupted", Interrupted: "interrupted"}
     state: State = next((state for kind, state in kinds.items() if isinstance(error, kind)), "failed")
@@ -384,11 +385,11 @@ def _since(began: float) -> float:
 
 
 def settled(planned: Planned) -> KeyResult:
-    """The result of a key that is not run."""
+    """Return the result of a key that is not run."""
     states: Mapping[str, State] = {"reuse": "reused", "leave": "left", "wait": "waiting"}
     return KeyResult(key=planned.key, state=states[planned.what], reason=planned.reason)
 
 
 def in_order(keys: Sequence[str], results: Mapping[str, KeyResult]) -> tuple[KeyResult, ...]:
-    """The results of keys, in the keys' order."""
+    """Return the results in the order of ``keys``."""
     return tuple(results[key] for key in keys)

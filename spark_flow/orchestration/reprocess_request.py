@@ -1,4 +1,4 @@
-"""Requests to do keys anew that reach over many runs: one that was killed is gone on with, not begun again."""
+"""Requests to reprocess many keys: a request that was killed is resumed by the same command, not started over."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Request:
-    """What asks for the runs.
+    """A request to reprocess keys.
 
     Attributes:
-        cause: The same for as long as the request is not done (see ``Run.open``).
-        done: Set it when nothing is left to do.
+        cause: Request id (see ``Run.open``); it stays the same until the request is done.
+        done: Set this when all keys are done.
     """
 
     cause: str
@@ -30,31 +30,31 @@ class Request:
 
 @contextlib.contextmanager
 def request(state: str, pipeline: str, *words: str) -> Iterator[Request]:
-    """A request in the state folder, told from others by its words; forgotten once it is done.
+    """Open the request identified by ``words`` in the state folder; it is removed once it is done.
 
-    The same words again, after a kill or a failure, are the same request: keys that it has done are reused. After it
-    was done to its end they are a new one.
+    The same words after a kill or a failure resume the request, and keys that it has done are reused. The same words
+    after it was done start a new request.
 
     Raises:
         StateNotWritable: The state folder cannot be read or written.
     """
-    made_of = fingerprint.combine(*words)[:12]
-    path = files.join(files.absolute(state), "requests", pipeline, f"{made_of}.json")
+    identity = fingerprint.combine(*words)[:12]
+    path = files.join(files.absolute(state), "requests", pipeline, f"{identity}.json")
     try:
         cause = _cause(path, words)
-    except (OSError, ValueError) as error:  # a URI of no storage that is known is a ValueError
+    except (OSError, ValueError) as error:  # a URI of an unknown storage raises ValueError
         raise StateNotWritable(state, describe(error)) from error
-    asked = Request(cause)
-    yield asked
-    if asked.done:
+    opened = Request(cause)
+    yield opened
+    if opened.done:
         files.remove(path)
 
 
 def _cause(path: str, words: tuple[str, ...]) -> str:
-    """The cause of a request that was begun and not done, or of a new one."""
+    """Return the id of an unfinished request, or of a new one."""
     try:
         return str(files.read_json(path)["cause"])
-    except (FileNotFoundError, DamagedFile, KeyError):  # a damaged one is a new request: it does more, never less
+    except (FileNotFoundError, DamagedFile, KeyError):  # damaged: a new request does more, never less
         cause = f"{' '.join(word for word in words if word)}@{dt.datetime.now(dt.timezone.utc):%Y-%m-%dT%H:%M:%S.%f}"
         files.write_json(path, {"cause": cause})
         return cause

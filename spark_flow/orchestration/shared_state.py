@@ -1,7 +1,7 @@
-"""Shared state refused: whether runs of several keys may go on side by side (the book's section 5.2).
+"""Detects shared state that runs of several keys would conflict on if they ran in parallel (the book's section 5.2).
 
-Run one after another, a key may read what the key before has written. Side by side it would read it now half, now
-whole, now not at all, and nobody would notice: so what the runs read and write is compared before the first one starts.
+In sequential runs a key may read what the previous key has written. In parallel runs it may silently see all of it,
+a part, or nothing. So what the runs read and write is compared before the first one starts.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Write:
-    """A place that a run writes to.
+    """A write of a run.
 
     Attributes:
-        node: Who writes.
-        path: Where, a path or URI.
-        rows: What is replaced there: ``""`` (nothing, it appends), ``"all"``, or words that name the rows, as the SQL
-            predicate of a key's rows. Of a sink that does not tell (``storage.port.TellsRows``) it may be all.
+        node: The node that writes.
+        path: The path or URI that is written.
+        rows: The rows that are replaced: ``""`` (none, it appends), ``"all"``, or text that identifies the rows, such
+            as the SQL predicate of a key. A sink that does not declare its rows may replace all of them.
     """
 
     node: str
@@ -41,11 +41,11 @@ class Write:
 
 @dataclass(frozen=True)
 class Read:
-    """A place that a run reads.
+    """A read of a run.
 
     Attributes:
-        node: Who reads; a branch of a fan-in has the fan-in's name.
-        path: Where, a path, a pattern of paths, or a URI.
+        node: The node that reads; for a branch, the name of its fan-in.
+        path: The path, glob pattern or URI that is read.
     """
 
     node: str
@@ -54,7 +54,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a key's run writes, and what it reads."""
+    """All writes and reads of a key's run."""
 
     key: str
     writes: tuple[Write, ...] = ()
@@ -62,14 +62,14 @@ class Footprint:
 
 
 def footprint(run: Run) -> Footprint:
-    """What a run has declared so far, so of a plan that was walked to its end: all that it would read and write.
+    """Return the reads and writes that a run has declared so far; for a finished plan these are all of them.
 
-    Only what goes through the run is known: not what a function of one's own reads, nor the schema that a choice asks
-    of a source, nor what a fallback would read or write that this walk did not take. A Delta source whose version is
-    given is no read: whatever is written meanwhile, it stays as it is.
+    Only reads and writes through the run are known: not those inside a user's function, the schema that a choice
+    requests from a source, or those of a fallback that was not taken. A Delta source with a fixed version is not a
+    read, as later writes do not change it.
     """
     wholes = (*run.graph.fan_ins, *run.graph.waits)
-    writes = [Write(n, files.absolute(p), rows) for n, told in run.graph.writes.items() for p, rows in told.items()]
+    writes = [Write(n, files.absolute(p), rows) for n, paths in run.graph.writes.items() for p, rows in paths.items()]
     reads = [
         Read(next((whole for whole in wholes if node.startswith(f"{whole}/")), node), path)
         for node, source in run.graph.sources.items()
@@ -81,44 +81,44 @@ def footprint(run: Run) -> Footprint:
 
 
 def check(footprints: Sequence[Footprint], *, shared_state: Sequence[str] = (), in_order: Collection[str] = ()) -> None:
-    """Refuse keys whose runs would meet: two replace the same rows, or one reads what another one writes.
+    """Check that runs of different keys do not replace the same rows and that none reads what another one writes.
 
     Args:
-        footprints: Of each key.
-        shared_state: Tables and folders that the author declares shared: no two keys may write there.
-        in_order: Nodes that a key starts only when the key before has done all of them: what they write and read among
-            themselves is in order. Of a fan-in its name, which stands for its branches as well.
+        footprints: The footprint of each key.
+        shared_state: Tables and folders that are declared as shared; no two keys may write them.
+        in_order: Nodes that a key starts only when the previous key has finished all of them. Conflicts among these
+            are allowed. The name of a fan-in includes its branches.
 
     Raises:
-        SharedState: With all that was found.
+        SharedState: There are conflicts; the error lists all of them.
     """
-    finder, meetings = Finder(), _Meetings(frozenset(in_order))
+    finder, overlaps = Finder(), _Overlaps(frozenset(in_order))
     written = _written(footprints, finder)
     index = Index(written)
-    _same_rows(written, meetings)
-    _within(written, index, meetings)
-    _reads(footprints, finder, written, index, meetings)
-    _declared(shared_state, finder, written, index, meetings)
-    conflicts = meetings.conflicts()
+    _same_rows(written, overlaps)
+    _within(written, index, overlaps)
+    _reads(footprints, finder, written, index, overlaps)
+    _declared(shared_state, finder, written, index, overlaps)
+    conflicts = overlaps.conflicts()
     if conflicts:
         raise SharedState(conflicts)
 
 
 Kind: TypeAlias = Literal["read", "rows", "within", "declared"]
 Nodes: TypeAlias = "dict[str, set[str]]"
-"""Keys by node."""
+"""The keys of each node."""
 
 
 @dataclass
 class _Written:
-    """What all keys write at one place: who replaces which rows."""
+    """All writes to one path: the rows that each node replaces, and for which keys."""
 
     path: str = ""
     rows: dict[str, Nodes] = field(default_factory=lambda: defaultdict(lambda: defaultdict(set)))
 
     @functools.cached_property
     def nodes(self) -> Nodes:
-        """Who writes there, whatever it replaces."""
+        """Nodes that write to the path, with their keys, whichever rows they replace."""
         return _merged(self.rows.values())
 
 
@@ -131,42 +131,42 @@ def _merged(several: Iterable[Nodes]) -> Nodes:
 
 
 @dataclass
-class _Meeting:
-    """One way in which two nodes of different keys meet."""
+class _Overlap:
+    """One kind of conflict between two nodes, for different keys."""
 
     kind: Kind
     ones: str
     others: str
-    pairs: list[tuple[str, str, str, str, str]] = field(default_factory=list)  # two keys, the paths of both, the rows
+    pairs: list[tuple[str, str, str, str, str]] = field(default_factory=list)  # two keys, their paths, the rows
     keys: set[str] = field(default_factory=set)
 
 
-class _Meetings:
-    """What was found, one meeting for each kind and pair of nodes, however many keys and places it has."""
+class _Overlaps:
+    """Collects overlaps, one for each kind and pair of nodes, for any number of keys and paths."""
 
     def __init__(self, in_order: frozenset[str]) -> None:
         self._in_order = in_order
-        self._found: dict[tuple[Kind, str, str], _Meeting] = {}
+        self._found: dict[tuple[Kind, str, str], _Overlap] = {}
 
     def note(self, kind: Kind, ones: Nodes, others: Nodes, path: str, other_path: str = "", *, words: str = "") -> None:
-        """Note each pair of nodes that have different keys and are not both in order."""
+        """Record each pair of nodes that have different keys and are not both in ``in_order``."""
         for (one, keys), (other, other_keys) in itertools.product(ones.items(), others.items()):
             pair = _different(keys, other_keys)
             if pair is None or {one, other} <= self._in_order:
                 continue
             if kind in ("rows", "declared") and one > other:
-                one, other, pair = other, one, pair[::-1]  # noqa: PLW2901 - two that do the same have no order
-            meeting = self._found.setdefault((kind, one, other), _Meeting(kind, one, other))
-            meeting.pairs.append((*pair, path, other_path or path, words))
-            meeting.keys |= keys | other_keys
+                one, other, pair = other, one, pair[::-1]  # noqa: PLW2901 - these kinds are symmetric
+            overlap = self._found.setdefault((kind, one, other), _Overlap(kind, one, other))
+            overlap.pairs.append((*pair, path, other_path or path, words))
+            overlap.keys |= keys | other_keys
 
     def conflicts(self) -> list[Conflict]:
-        """What was found, in an order that does not depend on that of the keys."""
+        """Return the conflicts, in an order that does not depend on the order of the keys."""
         return [_conflict(self._found[found]) for found in sorted(self._found)]
 
 
 def _different(ones: set[str], others: set[str]) -> tuple[str, str] | None:
-    """The first two keys that differ, one of each."""
+    """Return the first pair of different keys, one from each set; ``None`` if there is no pair."""
     first = min(ones)
     second = min((key for key in others if key != first), default=None)
     if second is not None:
@@ -180,25 +180,25 @@ def _written(footprints: Sequence[Footprint], finder: Finder) -> dict[Place, _Wr
     for one in footprints:
         for write in one.writes:
             at = written.setdefault(finder.place(write.path), _Written())
-            at.path = min(at.path or write.path, write.path)  # of several spellings the same one for any order of keys
+            at.path = min(at.path or write.path, write.path)  # one spelling, for any order of keys
             at.rows[write.rows][write.node].add(one.key)
     return written
 
 
-def _same_rows(written: Mapping[Place, _Written], meetings: _Meetings) -> None:
-    """Two keys that replace the same rows; all of a place is the same as any of it, even if that was only appended."""
+def _same_rows(written: Mapping[Place, _Written], overlaps: _Overlaps) -> None:
+    """Find keys that replace the same rows; replacing all rows of a path conflicts with every write to it."""
     for at in written.values():
         for rows, nodes in at.rows.items():
             if rows:
                 others = at.nodes if rows in (ALL, UNTOLD) else nodes
-                meetings.note("rows", nodes, others, at.path, words=rows)
+                overlaps.note("rows", nodes, others, at.path, words=rows)
 
 
-def _within(written: Mapping[Place, _Written], index: Index, meetings: _Meetings) -> None:
-    """Writes that lie within what another key writes: a folder is replaced, a table is cleaned, with all in it."""
+def _within(written: Mapping[Place, _Written], index: Index, overlaps: _Overlaps) -> None:
+    """Find writes inside a folder or table that another key writes, and may replace or clean with all its content."""
     for place, inner in written.items():
         for outer in index.around(place):
-            meetings.note("within", inner.nodes, written[outer].nodes, inner.path, written[outer].path)
+            overlaps.note("within", inner.nodes, written[outer].nodes, inner.path, written[outer].path)
 
 
 def _reads(
@@ -206,7 +206,7 @@ def _reads(
     finder: Finder,
     written: Mapping[Place, _Written],
     index: Index,
-    meetings: _Meetings,
+    overlaps: _Overlaps,
 ) -> None:
     readers: dict[str, Nodes] = defaultdict(lambda: defaultdict(set))
     for one in footprints:
@@ -214,29 +214,29 @@ def _reads(
             readers[read.path][read.node].add(one.key)
     for path, nodes in readers.items():
         for place in index.touched_by(finder.place(path)):
-            meetings.note("read", written[place].nodes, nodes, written[place].path, path)
+            overlaps.note("read", written[place].nodes, nodes, written[place].path, path)
 
 
 def _declared(
-    shared_state: Sequence[str], finder: Finder, written: Mapping[Place, _Written], index: Index, meetings: _Meetings
+    shared_state: Sequence[str], finder: Finder, written: Mapping[Place, _Written], index: Index, overlaps: _Overlaps
 ) -> None:
     for path in shared_state:
         nodes = _merged(written[place].nodes for place in index.touched_by(finder.place(path)))
-        meetings.note("declared", nodes, nodes, files.absolute(path))
+        overlaps.note("declared", nodes, nodes, files.absolute(path))
 
 
 _FIXES: Mapping[Kind, str] = {
     "read": "Name {nodes} in depends_on_past",
     "rows": "Partition the table by the key (partition_by), put the key in its path or in replace_where, or name "
     "{nodes} in depends_on_past",
-    "within": "Give each a folder of its own, or name {nodes} in depends_on_past",
+    "within": "Give each its own folder, or name {nodes} in depends_on_past",
     "declared": "Name {nodes} in depends_on_past",
 }
 
 
-def _conflict(meeting: _Meeting) -> Conflict:
-    one, other = meeting.ones, meeting.others
-    key, other_key, path, other_path, rows = min(meeting.pairs)
+def _conflict(overlap: _Overlap) -> Conflict:
+    one, other = overlap.ones, overlap.others
+    key, other_key, path, other_path, rows = min(overlap.pairs)
     place, other_place = _shown(path), _shown(other_path)
     both = f"{one} of key {key} and " + (f"{other} of key" if one != other else "of") + f" {other_key}"
     found: Mapping[Kind, str] = {
@@ -246,19 +246,19 @@ def _conflict(meeting: _Meeting) -> Conflict:
         "within": f"{one} of key {key} writes {place}, within {other_place}, which {other} of key {other_key} writes",
         "declared": f"{both} write to {place}, which is declared shared state",
     }
-    subjects = {pair[3] if meeting.kind == "read" else pair[2] for pair in meeting.pairs}
-    besides = sorted(subjects - {path, other_path})
-    more = f"; and so with {some([_shown(each) for each in besides], 2)}" if besides else ""
-    nodes = tuple(dict.fromkeys((other, one) if meeting.kind == "read" else (one, other)))
+    subjects = {pair[3] if overlap.kind == "read" else pair[2] for pair in overlap.pairs}
+    others = sorted(subjects - {path, other_path})
+    more = f"; likewise for {some([_shown(each) for each in others], 2)}" if others else ""
+    nodes = tuple(dict.fromkeys((other, one) if overlap.kind == "read" else (one, other)))
     return Conflict(
-        paths=tuple(sorted({each for pair in meeting.pairs for each in pair[2:4]})),
+        paths=tuple(sorted({each for pair in overlap.pairs for each in pair[2:4]})),
         nodes=nodes,
-        keys=tuple(sorted(meeting.keys)),
-        found=found[meeting.kind] + more,
-        fix=_FIXES[meeting.kind].format(nodes=" and ".join(nodes)) + ".",
+        keys=tuple(sorted(overlap.keys)),
+        found=found[overlap.kind] + more,
+        fix=_FIXES[overlap.kind].format(nodes=" and ".join(nodes)) + ".",
     )
 
 
 def _shown(path: str) -> str:
-    """A path as it may stand in the file."""
+    """Return a path relative to the working folder, if it is inside."""
     return path.removeprefix(f"{files.absolute('.')}/")

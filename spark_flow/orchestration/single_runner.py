@@ -1,4 +1,4 @@
-"""Single runner (the book's section 5.1): at most one run of a pipeline at any time, its keys in order."""
+"""Single runner (the book's section 5.1): at most one run of a pipeline at a time, with its keys in order."""
 
 from __future__ import annotations
 
@@ -34,32 +34,33 @@ if TYPE_CHECKING:
     from spark_flow.orchestration.key_plan import Planned, Reprocess
     from spark_flow.storage.markers import Marker
 
-_LOOK = 1.0  # seconds between two looks at a marker
+_POLL = 1.0  # seconds between two reads of a marker
 
 
 @dataclass(frozen=True)
 class SingleRunner:
-    """Runs the keys of a pipeline one after another, and never beside another run of it, of whatever process.
+    """Runs the keys of a pipeline one after another, and never while another process runs the same pipeline.
 
     >>> runner = SingleRunner(trend, daily("2013-01-01"), depends_on_past=True)  # doctest: +SKIP
     >>> runner.run("2013-01-01..2013-01-04").counts  # doctest: +SKIP
     Counter({'succeeded': 4})
 
     Attributes:
-        pipeline: What is run.
-        calendar: Its keys.
-        depends_on_past: A key starts only when the one before it has succeeded; the calendar's first is exempt.
-        after_marker: A dataset that the pipeline publishes: in place of the lease, whose storage may not be there for
-            all who run it, a key starts only when the key before has marked it ready.
-        markers: The folder of those markers.
-        on_busy: When another run of the pipeline is at work: ``wait`` for it; ``queue``: wait, but only if fewer than
-            ``queue`` do; ``exit``: end at once.
-        queue: See there.
+        pipeline: The pipeline to run.
+        calendar: The pipeline's keys.
+        depends_on_past: Start a key only when the previous one has succeeded; the calendar's first key is exempt.
+        after_marker: A dataset that the pipeline publishes. A key starts only when the previous key's marker of this
+            dataset is ready. This replaces the lease, for runners that do not share the storage of leases.
+        markers: The folder of readiness markers.
+        on_busy: What to do while another run of the pipeline is active: ``wait`` for it; ``queue``: wait, but only if
+            fewer than ``queue`` runs wait; ``exit``: report the key as waiting at once.
+        queue: The largest number of waiting runs for ``on_busy="queue"``.
         reprocess: Which keys that were run before are run again: ``none``, those that ``failed`` or were incomplete,
             or ``all``.
-        cause: What asks for it (see ``Run.open``).
-        straggler: When a run that takes long is told of.
-        tell: Told what goes on.
+        cause: Request id (see ``Run.open``). A new id starts a new generation; the same id retries it.
+        straggler: When to report a run that takes unusually long.
+        tell: Called with progress messages.
+        clock: The source of time; by default the machine's clocks.
     """
 
     pipeline: Pipeline
@@ -77,51 +78,52 @@ class SingleRunner:
     clock: Clock = field(default_factory=Clock)
 
     def plan(self, keys: str = "") -> list[Planned]:
-        """What would be done with each key.
+        """Return what ``run`` would do with each key.
 
         Args:
-            keys: Keys and ranges, as ``2013-01-01..2013-01-04``; by default all of the calendar.
+            keys: Keys and ranges, such as ``2013-01-01..2013-01-04``; by default all keys of the calendar.
 
         Raises:
-            InvalidArgument: A key is none of the calendar's.
+            InvalidArgument: A key is not in the calendar.
         """
         self._check()
         past = plans.pasts(self.pipeline.ledger, self.pipeline.name)
         return self._plan(self.calendar.keys(keys, now=self.clock.now()), past)
 
     def run(self, keys: str = "") -> Summary:
-        """Run the keys in order; what became of each is reported, not raised, and stops no other.
+        """Run the keys in order and return the result of each; a failed key does not raise and does not stop the rest.
 
-        A key that others are at work on is reported as waiting, and one whose ledger or lease cannot be read or written
-        as failed; the next one is judged by itself.
+        A key that another process is running is reported as waiting. A key whose ledger or lease cannot be read or
+        written is reported as failed. Both do not affect the next key.
 
         Args:
-            keys: See ``plan``.
+            keys: Keys and ranges, as for ``plan``.
 
         Raises:
-            InvalidArgument: A key is none of the calendar's.
+            InvalidArgument: A key is not in the calendar.
             OtherLimit: A concurrent runner runs the same pipeline.
-            RunnerInterrupted: By Ctrl-C.
+            RunnerInterrupted: The runner was interrupted with Ctrl-C.
         """
         results: list[KeyResult] = []
         try:
             planned = self.plan(keys)
         except UsageError:
             raise
-        except Exception as error:  # what became of the keys before is not known of any
+        except Exception as error:  # without the ledger, the past of the keys is unknown
             wanted = self.calendar.keys(keys, now=self.clock.now())
             return Summary(pipeline=self.pipeline.name, results=tuple(ended_with(key, error) for key in wanted))
         begun = False
-        for place, each in enumerate(planned):
+        for position, each in enumerate(planned):
             if each.what in ("reuse", "leave"):
                 result = settled(each)
             else:
-                behind = sum(later.what == "run" for later in planned[place + 1 :])
+                behind = sum(later.what == "run" for later in planned[position + 1 :])
                 do = functools.partial(self._one, each.key, behind)
                 try:
                     result = attempted(each.key, do, refuse=not begun)
                 except KeyboardInterrupt as error:
-                    results += [ended_with(each.key, error), *(not_begun(later.key) for later in planned[place + 1 :])]
+                    rest = planned[position + 1 :]
+                    results += [ended_with(each.key, error), *(not_begun(later.key) for later in rest)]
                     raise RunnerInterrupted(Summary(pipeline=self.pipeline.name, results=tuple(results))) from error
                 begun = True
             self.tell(f"{result.key} {result.state}: {result.reason}")
@@ -138,11 +140,12 @@ class SingleRunner:
         if self.queue < 0:
             raise InvalidArgument("queue", str(self.queue), "0 or more")
         if (self.depends_on_past or self.after_marker) and self.calendar.every and self.calendar.start is None:
-            raise InvalidArgument("depends_on_past", "no start_date", "the first key, which depends on none")
+            expected = "a start_date, the first key, which does not depend on another one"
+            raise InvalidArgument("depends_on_past", "no start_date", expected)
 
     def _one(self, key: str, behind: int) -> KeyResult:
         with self._alone(key) as lease:
-            # Whatever was planned: it may have waited for one who did it, or who failed at the key before.
+            # Plan again: while this process waited, another one may have run the key, or failed at the previous one.
             (now,) = self._plan((key,), self.pipeline.past)
             if now.what != "run":
                 return settled(now)
@@ -161,14 +164,14 @@ class SingleRunner:
             yield lease
 
     def _queued(self) -> int:
-        """Runs of other processes that wait for this one."""
+        """Return the number of other processes' runs that wait for this one."""
         if self.after_marker or not self.pipeline.claims:
             return 0
         return len(Leases(self.pipeline.leases).of_pipeline(self.pipeline.name).read().waiting)
 
     def _wait_for_marker(self, key: str) -> None:
         before = self.calendar.previous(key)
-        told = ""
+        reported = ""
         while before is not None:
             marker = self._marker(before)
             if marker is not None and marker.state in ("ready", "skipped"):
@@ -176,10 +179,10 @@ class SingleRunner:
             found = "no marker yet" if marker is None else f"{marker.state}: {marker.reason}"
             if self.on_busy == "exit" or (marker is not None and marker.state == "failed"):
                 raise PreviousNotDone(key, before, f"{self.after_marker}: {found}")
-            if found != told:
-                told = found
+            if found != reported:
+                reported = found
                 self.tell(f"{key} waits for {self.after_marker} {before}: {found}")
-            self.clock.sleep(_LOOK)
+            self.clock.sleep(_POLL)
 
     def _marker(self, key: str) -> Marker | None:
         try:

@@ -1,4 +1,4 @@
-"""A run that takes longer than it used to, told while it still runs: what waits behind it is late already."""
+"""Stragglers: runs that take longer than usual are reported while they still run, as runs behind them are late."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 
     from spark_flow.ledger import Event
 
-FEWEST = 3  # earlier runs, below which nothing is usual
-LEAST = 0.1  # seconds: what is shorter differs by chance
+FEWEST = 3  # the smallest number of earlier runs for a usual duration
+LEAST = 0.1  # seconds; shorter durations vary too much to compare
 
 
 @dataclass(frozen=True, kw_only=True)
 class Straggler:
-    """When a run is one.
+    """Settings that decide when a run is a straggler.
 
     Attributes:
-        factor: It takes longer than so many times the median of the last runs.
-        last: How many of these.
-        notify: The name of an environment variable with addresses for Apprise; empty: it is only printed.
+        factor: A run is a straggler when it takes longer than this many times the median of the last runs.
+        last: The number of runs for the median.
+        notify: The name of an environment variable with Apprise addresses to notify; if empty, stragglers are only
+            printed.
     """
 
     factor: float = 2.0
@@ -37,7 +38,7 @@ class Straggler:
     notify: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what is no measure.
+        """Validate the values.
 
         Raises:
             InvalidArgument: The factor is not above 1, or there are too few runs to have a median.
@@ -49,16 +50,16 @@ class Straggler:
 
 
 def usual(events: Iterable[Event], last: int) -> float | None:
-    """The median seconds of the last runs that succeeded with something to do; ``None`` of fewer than three."""
+    """Return the median seconds of the last successful runs that did work; ``None`` if there are fewer than three."""
     worked: dict[tuple[str, int, int], bool] = defaultdict(bool)
     ended = []
     for event in events:
-        place = (event.key, event.generation, event.attempt)
+        attempt = (event.key, event.generation, event.attempt)
         if event.kind != "run":
-            worked[place] |= event.state in ("started", "succeeded", "failed")
+            worked[attempt] |= event.state in ("started", "succeeded", "failed")
         elif event.state == "succeeded" and event.duration_ms is not None:
-            ended.append((event.at, place, event.duration_ms / 1000))
-    took = [seconds for _, place, seconds in sorted(ended) if worked[place]][-last:]
+            ended.append((event.at, attempt, event.duration_ms / 1000))
+    took = [seconds for _, attempt, seconds in sorted(ended) if worked[attempt]][-last:]
     return max(median(took), LEAST) if len(took) >= FEWEST else None
 
 
@@ -66,14 +67,14 @@ def usual(events: Iterable[Event], last: int) -> float | None:
 def watched(
     straggler: Straggler, name: str, usually: float | None, behind: Callable[[], int], tell: Callable[[str], None]
 ) -> Iterator[None]:
-    """Tell of the run in the block when it takes too long, and again each time that it has taken twice as long.
+    """Report the run in the block when it takes too long, and again each time its duration has doubled.
 
     Args:
-        straggler: When that is.
-        name: The run's, for people.
-        usually: What such a run takes, in seconds; ``None``: nobody knows, and nothing is told.
-        behind: How many runs wait for it.
-        tell: Told what is sent; also what could not be sent.
+        straggler: The settings.
+        name: The run's display name.
+        usually: The usual duration in seconds; ``None`` means unknown, and nothing is reported.
+        behind: Returns how many runs wait for this one.
+        tell: Called with each alert, and with the error of one that could not be sent.
     """
     if usually is None:
         yield
@@ -100,10 +101,10 @@ def _alert(
 ) -> None:
     late = took - usually
     queue = f"{behind} run(s) wait behind it, each {late:.1f} s late by now" if behind else "no run waits behind it"
-    words = f"{name} runs for {took:.1f} s, {took / usually:.1f} times its usual {usually:.1f} s: {queue}"
-    tell(words)
+    message = f"{name} has run for {took:.1f} s, {took / usually:.1f} times its usual {usually:.1f} s: {queue}"
+    tell(message)
     if straggler.notify and notify.is_set(straggler.notify):
         try:
-            notify.send(straggler.notify, f"straggler: {name}", words)
+            notify.send(straggler.notify, f"straggler: {name}", message)
         except NotNotified as error:
-            tell(str(error))  # the run is none the worse for it
+            tell(str(error))  # a failed notification does not fail the run

@@ -1,1 +1,1 @@
-"""What a person sees of a run: progress, the ledger's tables."""
+"""Terminal output: progress of a run, tables of the ledger."""

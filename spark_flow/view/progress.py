@@ -1,4 +1,4 @@
-"""A run's nodes as they go: live on a terminal, plain lines in a log."""
+"""Progress of a run's nodes: live on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from spark_flow.engine.run import Run
 
 COLOURS = {"succeeded": "green", "reused": "cyan", "failed": "red", "skipped": "yellow", "waiting": "yellow"}
-EVERY = 60.0  # seconds between two lines of a node that waits
+EVERY = 60.0  # seconds between two lines of a node that still waits for the same reason
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Nobody reads it any more: the run goes on, where Rich would exit."""
+        """Continue the run when nothing reads its output any more, where Rich would exit."""
         self.quiet = True
 
 
 class Progress:
-    """An observer that prints a line for each node that ended, and on a terminal shows what is running."""
+    """An observer that prints a line for each node that has ended, and on a terminal shows which are running."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or _Console(soft_wrap=True, highlight=False)
@@ -41,43 +41,43 @@ class Progress:
         self._lock = threading.Lock()
 
     def begin(self, run: Run) -> None:
-        """Say which run this is."""
+        """Print the run's name, generation and attempt."""
         self._run = run
         what = "plan of " if run.plan else ""
         name = markup(f"{run.pipeline} {run.key}")
         self._console.print(f"[bold]{what}{name}[/] generation {run.generation}, attempt {run.attempt}")
-        for words in run.warnings:
-            self._warn(words)
+        for warning in run.warnings:
+            self._warn(warning)
 
     def __call__(self, point: str, node: str, outcome: Outcome | None) -> None:
-        """Follow a node; see ``spark_flow.engine.run.Observer``."""
+        """Handle a node's event; see ``spark_flow.engine.run.Observer``."""
         with self._lock:
             if point == "before_action":
                 self._running[node] = None
             elif point == "waiting" and outcome is not None:
-                self._say_waiting(outcome)
+                self._print_waiting(outcome)
             elif point == "warning" and self._run is not None:
                 self._warn(self._run.warnings[-1])
             elif point == "ended" and outcome is not None:
                 self._running.pop(node, None)
                 self._ended[node] = outcome.state
-                self._console.print(line(outcome) + self._place(outcome))
+                self._console.print(line(outcome) + self._count(outcome))
             else:
                 return
             self._show()
 
-    def _warn(self, words: str) -> None:
-        self._console.print(f"[yellow]warning[/]: {markup(words)}")
+    def _warn(self, warning: str) -> None:
+        self._console.print(f"[yellow]warning[/]: {markup(warning)}")
 
-    def _say_waiting(self, outcome: Outcome) -> None:
-        """A line when what is waited for changes, and each minute that it does not: a log stays short."""
-        words, said = self._waiting.get(outcome.node, ("", 0.0))
-        if words != outcome.reason or time.monotonic() - said >= EVERY:
+    def _print_waiting(self, outcome: Outcome) -> None:
+        """Print why a node waits when the reason changes, and else once a minute, to keep logs short."""
+        reason, printed = self._waiting.get(outcome.node, ("", 0.0))
+        if reason != outcome.reason or time.monotonic() - printed >= EVERY:
             self._waiting[outcome.node] = (outcome.reason, time.monotonic())
             self._console.print(line(outcome))
 
     def finish(self, run: Run) -> None:
-        """Say how the run ended."""
+        """Print how the run ended."""
         if self._status is not None:
             self._status.stop()
         states = [o.state for o in run.outcomes]
@@ -87,8 +87,8 @@ class Progress:
             if part.is_approximate:
                 self._console.print(f"[yellow]incomplete[/]: {markup(part)}")
 
-    def _place(self, outcome: Outcome) -> str:
-        """How many branches of the node's fan-in have ended, failures included."""
+    def _count(self, outcome: Outcome) -> str:
+        """Return how many branches of the node's fan-in have ended, including failed ones."""
         if self._run is None or outcome.kind != "branch":
             return ""
         for nodes in self._run.graph.fan_ins.values():
@@ -107,26 +107,26 @@ class Progress:
         )
 
     def _fan_ins(self) -> list[str]:
-        """Each fan-in at work, as ``hours: 7 of 19, 1 failed, 4 running``."""
-        words = []
+        """Return each running fan-in, such as ``hours: 7 of 19, 1 failed, 4 running``."""
+        parts = []
         for name, nodes in self._run.graph.fan_ins.items() if self._run else ():
             running = sum(node in self._running for node in nodes)
             if running:
-                words.append(f"{markup(name)}: {self._done(nodes)}, {running} running")
-        return words
+                parts.append(f"{markup(name)}: {self._done(nodes)}, {running} running")
+        return parts
 
     def _done(self, nodes: Sequence[str]) -> str:
-        """As ``7 of 19, 1 failed``."""
+        """Return the count of ended branches, such as ``7 of 19, 1 failed``."""
         states = [self._ended[node] for node in nodes if node in self._ended]
         failed = states.count("failed")
         return f"{len(states)} of {len(nodes)}" + (f", {failed} failed" if failed else "")
 
 
 def line(outcome: Outcome) -> str:
-    """A node's outcome in one line of Rich markup."""
+    """Return a node's outcome as one line of Rich markup."""
     colour = COLOURS.get(outcome.state, "blue")
     rows = f"{outcome.rows:>8,} rows" if outcome.rows is not None else " " * 13
     fresh = outcome.state in ("succeeded", "failed") and outcome.duration_ms is not None
     took = f"{(outcome.duration_ms or 0) / 1000:>7.2f} s" if fresh else " " * 9
-    words = markup(outcome.error or outcome.reason)
-    return f"  [{colour}]{outcome.state:<11}[/] {markup(f'{outcome.node:<24}')} {rows} {took}  {words}".rstrip()
+    reason = markup(outcome.error or outcome.reason)
+    return f"  [{colour}]{outcome.state:<11}[/] {markup(f'{outcome.node:<24}')} {rows} {took}  {reason}".rstrip()

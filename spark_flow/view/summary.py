@@ -1,4 +1,4 @@
-"""The file of ``--summary-json``: can it be written, looked at before any work; and what became of a run, in it."""
+"""The file of ``--summary-json``: checked before any work, and written when a run ends."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def check_summary(path: Path | None) -> None:
-    """Make sure that a summary can be written, and that none of an earlier run is there.
+    """Check that a summary can be written, and remove the one of an earlier run.
 
     Raises:
-        InvalidArgument: It cannot.
+        InvalidArgument: The file cannot be written.
     """
     if path is None:
         return
-    expected = "a local file that this user may write"
+    expected = "a local file that this user can write"
     scheme, is_uri, _ = str(path).partition(":/")
     if is_uri and len(scheme) > 1 and scheme.isalnum():
         raise InvalidArgument(_OPTION, str(path), expected)
@@ -34,17 +34,17 @@ def check_summary(path: Path | None) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open("a").close()
-        if path.is_file():  # no device, as /dev/stdout
-            path.unlink()  # an old one would be read as this run's, if this one is killed
+        if path.is_file():  # not a device such as /dev/stdout
+            path.unlink()  # else, if this run is killed, an old summary would be read as its own
     except OSError as error:
         raise InvalidArgument(_OPTION, f"{path} ({describe(error)})", expected) from error
 
 
 def write_summary(path: Path | None, facts: Mapping[str, Any]) -> None:
-    """Write what became of a run.
+    """Write the summary of a run.
 
     Raises:
-        SummaryNotWritten: It cannot be written, although it could before the run.
+        SummaryNotWritten: The file cannot be written, although the check before the run succeeded.
     """
     if path is None:
         return
@@ -56,7 +56,7 @@ def write_summary(path: Path | None, facts: Mapping[str, Any]) -> None:
 
 
 def write_refused(path: Path | None, error: SparkFlowError, facts: Mapping[str, Any]) -> None:
-    """Write the summary of what ended before it began, if none is there, for those who wait for it."""
+    """Write the summary of a run that ended with an error before it started, unless a summary exists."""
     if path is None or path.exists() or (isinstance(error, InvalidArgument) and error.where == _OPTION):
         return
     write_summary(path, {**facts, "state": end_of(error), "reason": describe(error)})

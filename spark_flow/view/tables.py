@@ -1,4 +1,4 @@
-"""The ledger, and the tables that a run wrote, as a person reads them."""
+"""Tables for the terminal: runs and nodes of the ledger, leases, and rows that a run wrote."""
 
 from __future__ import annotations
 
@@ -27,13 +27,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RunView:
-    """A run as the ledger tells it.
+    """A run as recorded in the ledger.
 
     Attributes:
-        state: ``succeeded``, ``failed``, ``waiting``, ``fallback``, or ``incomplete`` when it did not say how it ended:
-            it is still running, or was killed.
-        completeness: Of each fan-in, as in ``--summary-json``.
-        nodes: Each node's last event: of the attempt that ended, else of the generation.
+        pipeline: The pipeline.
+        key: The key.
+        generation: The last generation.
+        attempt: The last attempt of that generation.
+        state: ``succeeded``, ``failed``, ``waiting``, ``fallback``, or ``incomplete`` if no end is recorded: the run is
+            still running, or was killed.
+        began: When the attempt started.
+        ended: When the attempt ended, if recorded.
+        error: The error that ended the attempt; empty if there was none.
+        completeness: The completeness of each fan-in, as in ``--summary-json``.
+        nodes: Each node's last event, of the attempt if it has ended, else of the generation.
     """
 
     pipeline: str
@@ -49,32 +56,32 @@ class RunView:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many nodes are in which state."""
+        """Number of nodes by state."""
         return dict(Counter(node.state for node in self.nodes))
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The run as JSON has it, nodes as in ``--summary-json``."""
+        """The run as JSON-compatible values, with nodes as in ``--summary-json``."""
         names = ("node", "kind", "state", "rows", "duration_ms", "reason", "error")
         nodes = [{name: getattr(node, name) for name in names} for node in self.nodes]
-        place = {
+        identity = {
             "pipeline": self.pipeline,
             "key": self.key,
             "generation": self.generation,
             "attempt": self.attempt,
         }
         times = {"began": self.began.isoformat(), "ended": self.ended.isoformat() if self.ended else None}
-        told = {"error": self.error, "completeness": list(self.completeness)}
-        return {**place, "state": self.state, **times, **told, "nodes": nodes}
+        result = {"error": self.error, "completeness": list(self.completeness)}
+        return {**identity, "state": self.state, **times, **result, "nodes": nodes}
 
     @property
     def complete(self) -> str:
-        """How many branches of its fan-ins arrived, as ``18 of 19``."""
+        """Number of arrived branches of each fan-in, such as ``18 of 19``."""
         return ", ".join(f"{part['arrived']} of {part['expected']}" for part in self.completeness)
 
 
 def runs(events: Iterable[Event]) -> list[RunView]:
-    """The runs in a ledger's events, the last generation of each key, by pipeline and key."""
+    """Return the last generation of each key in a ledger's events, which are sorted by pipeline and key."""
     by_key = groupby(events, key=lambda e: (e.pipeline, e.key))
     return [_view(list(group)) for _, group in by_key]
 
@@ -85,7 +92,7 @@ def _view(events: Sequence[Event]) -> RunView:
     attempt = [e for e in mine if e.attempt == mine[-1].attempt]
     ends = [e for e in attempt if e.kind == "run" and e.state != "started"]
     last: dict[str, Event] = {}
-    for event in attempt if ends else mine:  # an attempt that ended has told of every node
+    for event in attempt if ends else mine:  # an attempt that ended has an event of every node
         if event.kind != "run":
             last[event.node] = event
     return RunView(
@@ -103,12 +110,12 @@ def _view(events: Sequence[Event]) -> RunView:
 
 
 def wide_console() -> Console:
-    """A console that cuts no table where there is no terminal whose width would matter."""
+    """Return a console that is wide enough for whole tables if the output is not a terminal."""
     return Console(width=None if sys.stdout.isatty() else 240)
 
 
 def status_table(views: Iterable[RunView]) -> Table:
-    """One line a run."""
+    """Return a table with one line per run."""
     table = Table("pipeline", "key", "generation", "attempt", "state", "complete", "began", "took", "nodes", box=None)
     for v in views:
         took = f"{(v.ended - v.began).total_seconds():.1f} s" if v.ended else ""
@@ -120,7 +127,7 @@ def status_table(views: Iterable[RunView]) -> Table:
 
 
 def run_table(view: RunView) -> Table:
-    """One line a node."""
+    """Return a table with one line per node."""
     table = Table("node", "kind", "state", "revision", "rows", "ms", "reason", box=None)
     for n in view.nodes:
         numbers = [str(x) if x is not None else "" for x in (n.revision or None, n.rows, n.duration_ms)]
@@ -146,7 +153,7 @@ def print_rows(outcomes: Iterable[Outcome | Event], *, limit: int, console: Cons
 
 
 def leases_table(pools: Mapping[str, Pool]) -> Table:
-    """Claims of all pools in the order of service, then the last takeovers."""
+    """Return a table of the claims of all pools in queue order, each followed by the pool's last takeovers."""
     table = Table(
         "pool", "slots", "pipeline", "key", "state", "takes", "holder", "token", "since", "expires", "id", box=None
     )

@@ -1,4 +1,4 @@
-"""Text of users, data and errors for a terminal: nothing in it is obeyed, neither by Rich nor by the terminal."""
+"""Escapes text of users, data and errors, so that neither Rich nor the terminal interprets it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
-# Controls but for tab and line break, lone surrogates, and what turns the direction of writing round.
+# Control characters except tab and line break, lone surrogates, and characters that change the writing direction.
 _UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def plain(text: object) -> str:
-    r"""A text in which control characters, and so ANSI escapes, are spelled out; ``None`` is empty.
+    r"""Escape control characters, and so ANSI sequences; ``None`` becomes the empty string.
 
     >>> plain("a\x1b[31mb")
     'a\\x1b[31mb'
@@ -23,7 +23,7 @@ def plain(text: object) -> str:
 
 
 def markup(text: object) -> str:
-    r"""A text to be put into a line of Rich markup: its own brackets are shown as they are.
+    r"""Escape a text for Rich markup, so that its brackets are printed as they are.
 
     >>> markup("see [/etc]")
     'see \\[/etc]'
@@ -32,11 +32,11 @@ def markup(text: object) -> str:
 
 
 def cell(text: object) -> Text:
-    """A text for a table's cell, title or head."""
+    """Return an escaped text for a table's cell, title or header."""
     return Text(plain(text))
 
 
 def say(text: object, *, err: bool = False) -> None:
-    """Print a line."""
-    with contextlib.suppress(BrokenPipeError):  # nobody reads it any more: what we do and record goes on
+    """Print an escaped line."""
+    with contextlib.suppress(BrokenPipeError):  # nothing reads the output any more; the work continues
         typer.echo(plain(text), err=err)
