@@ -6,6 +6,7 @@ durable patterns take a ``Run``: run the same command again after a crash, and o
 
 from spark_flow.core.completeness import Completeness
 from spark_flow.engine.lazy_frame import LazyFrame
+from spark_flow.engine.mode import Mode, Permission
 from spark_flow.engine.outcome import Outcome
 from spark_flow.engine.reading import read
 from spark_flow.engine.run import Run
@@ -74,7 +75,9 @@ __all__ = [
     "FanIn",
     "Handover",
     "LazyFrame",
+    "Mode",
     "Outcome",
+    "Permission",
     "Pipeline",
     "Polling",
     "Run",

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 from pyspark.sql import functions as F
+from runs import new_run
 
 import spark_flow as sf
-from runs import opened
 
 
 def rows(frame):
@@ -84,7 +84,7 @@ def flow(spark, state, lines, tmp_path):
     out = tmp_path / "out"
 
     def run_flow(key="2013-01-02", steps=None, sinks=None, **options):
-        run = opened("p", key, **{"state": state, "spark": spark, **options})
+        run = new_run("p", key, **{"state": state, "spark": spark, **options})
         with run:
             source = sf.source("json", folder, schema="id STRING NOT NULL, n INT")
             chain = steps or [keep_large, sf.step(double, restart=True), sf.step(dated, key=key)]

@@ -5,14 +5,14 @@ import datetime as dt
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import TableNotFoundError
+from runs import new_run
 
 import spark_flow as sf
 from spark_flow.core.clock import Clock
+from spark_flow.engine.node import Node
 from spark_flow.ledger import MemoryLedger
 from spark_flow.storage.markers import Marker, path_of, read, write
 from spark_flow.storage.sink_protocol import Written
-from runs import opened
-from spark_flow.engine.node import Node
 
 KEY = "2013-01-02"
 AT_ONCE = sf.Polling(timeout=0)
@@ -65,9 +65,9 @@ def writes(run, node, path, number, completeness=()):
 
 def provide(root, number=1, *, key=KEY, dataset="hours", tables=("a", "b"), ledger=None, completeness=(), **options):
     """A provider's run: its tables, then the marker."""
-    how = {name: options.pop(name) for name in ("rerun", "observers", "cause") if name in options}
+    how = {name: options.pop(name) for name in ("rerun", "observers", "request_id") if name in options}
     ledger = ledger or MemoryLedger()
-    with opened(f"provider-{dataset}", key, state=str(root / "p"), ledger=ledger, **how) as run:
+    with new_run(f"provider-{dataset}", key, state=str(root / "p"), ledger=ledger, **how) as run:
         for table in tables:
             writes(run, table, root / "out" / dataset / table, number, completeness)
         sf.publish(run, dataset, markers=str(root / "out" / "markers"), **options)
@@ -89,11 +89,11 @@ def waiting(
     """A consumer's run that waits and does something; returns the run and what was handed over."""
     how = {
         name: options.pop(name)
-        for name in ("rerun", "plan", "spark", "observers", "command", "cause")
+        for name in ("rerun", "plan", "spark", "observers", "command", "request_id")
         if name in options
     }
     options = {"polling": AT_ONCE, "markers": str(root / "out" / "markers"), **options}
-    with opened(pipeline, key, state=str(root / "c"), ledger=ledger or MemoryLedger(), **how) as run:
+    with new_run(pipeline, key, state=str(root / "c"), ledger=ledger or MemoryLedger(), **how) as run:
         found = sf.wait_for(run, dataset, **options)
         then(run, found)
     return run, found

@@ -3,9 +3,9 @@
 import threading
 import time
 
+from spark_flow.engine.node import Node
 from spark_flow.orchestration.pipeline import pipeline
 from spark_flow.storage.sink_protocol import Written
-from spark_flow.engine.node import Node
 
 
 class Work:

@@ -7,14 +7,13 @@ from spark_flow.engine.mode import Mode, Permission
 from spark_flow.engine.node import Target
 
 
-def opened(pipeline, key, **options):
+def new_run(pipeline, key, **options):
     """`Run.open`, where `rerun=True` stands for `mode=Mode(rerun=True)`, and so on."""
 
-    def taken(kind):
-        names = {each.name for each in dataclasses.fields(kind)} & set(options)
-        return kind(**{name: options.pop(name) for name in names})
-
-    return sf.Run.open(pipeline, key, mode=taken(Mode), permission=taken(Permission), **options)
+    for name, kind in (("mode", Mode), ("permission", Permission)):
+        fields = {each.name for each in dataclasses.fields(kind)} & set(options)
+        options[name] = dataclasses.replace(options.get(name, kind()), **{each: options.pop(each) for each in fields})
+    return sf.Run.open(pipeline, key, **options)
 
 
 class FakeTarget(Target):

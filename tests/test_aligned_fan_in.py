@@ -1,6 +1,5 @@
 """The aligned fan-in: all branches or none, each restartable."""
 
-from spark_flow.engine.mode import Mode
 import shutil
 import threading
 import time
@@ -9,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from conftest import Killed, killing, rows, states
+from runs import new_run
 
 import spark_flow as sf
+from spark_flow.engine.mode import Mode
 from spark_flow.errors import (
     BadRecords,
     BranchesFailed,
@@ -25,7 +26,6 @@ from spark_flow.errors import (
     TypeConflict,
     UnknownBranch,
 )
-from runs import opened
 
 pytestmark = pytest.mark.spark
 SCHEMA = "id STRING NOT NULL, n INT"
@@ -49,7 +49,7 @@ def daily(spark, state, tmp_path):
     """Run a fan-in of all hours into a table; returns the run."""
 
     def go(branches, *, run_options=(), **options):
-        run = opened("p", "k", **{"state": state, "spark": spark, **dict(run_options)})
+        run = new_run("p", "k", **{"state": state, "spark": spark, **dict(run_options)})
         with run:
             fan_in = sf.aligned_fan_in(run, "hours", branches, **options)
             sf.write(run, "lake", fan_in.frame, sf.delta(str(tmp_path / "lake"), replace_where="true"))

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 from conftest import states
+from runs import new_run
 
 import spark_flow as sf
 from spark_flow import jobfile
 from spark_flow.errors import MissingInput, NotArrived, NotNow
 from spark_flow.operations.verify import verify
 from spark_flow.storage import arrivals, sources
-from runs import opened
 
 SCHEMA = "id INT NOT NULL"
 JOB = """
@@ -60,7 +60,7 @@ def test_whether_a_source_is_per_key_is_no_part_of_its_fingerprint():
 @pytest.fixture
 def copied(spark, state, tmp_path, memory_ledger):
     def run(source, **options):
-        opened = opened("p", "k", state=state, spark=spark, ledger=memory_ledger, **options)
+        opened = new_run("p", "k", state=state, spark=spark, ledger=memory_ledger, **options)
         with opened, sf.announcing(opened, "data", markers=str(tmp_path / "markers")):
             sf.write(opened, "copy", sf.read(opened, "in", source), sf.parquet(str(tmp_path / "copy")))
         return opened

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from spark_flow import Run
 from spark_flow.cli.app import app
-from spark_flow.storage.sink_protocol import Written
 from spark_flow.engine.node import Node
+from spark_flow.storage.sink_protocol import Written
 
 
 def call(*arguments):

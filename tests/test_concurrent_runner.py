@@ -9,6 +9,7 @@ import pytest
 from runners import Work, of, states
 
 import spark_flow as sf
+from spark_flow.engine.node import Node
 from spark_flow.errors import Busy, InvalidArgument, MissingInput, OtherLimit, SharedState, UnknownPool, UpstreamSkipped
 from spark_flow.ledger import DeltaLedger, Event, MemoryLedger
 from spark_flow.orchestration.calendar import daily
@@ -19,7 +20,6 @@ from spark_flow.orchestration.pipeline import Slots, pipeline
 from spark_flow.orchestration.shared_state import Footprint, Read, Write
 from spark_flow.orchestration.single_runner import SingleRunner
 from spark_flow.storage.sink_protocol import Written
-from spark_flow.engine.node import Node
 
 TEN = daily("2013-01-01", "2013-01-10")
 DAYS = [f"2013-01-{day:02d}" for day in range(1, 11)]
@@ -351,7 +351,7 @@ def test_all_anew_waits_for_the_new_one_of_the_key_before(trend):
     body, run = trend
     run(depends_on_past=["trend"])
     body.seen, body.slow = [], {(DAYS[0], "load"): 0.6}
-    assert run(depends_on_past=["trend"], reprocess="all", cause="again", max_active_runs=4).exit_code == 0
+    assert run(depends_on_past=["trend"], reprocess="all", request_id="again", max_active_runs=4).exit_code == 0
     assert body.of("trend") == DAYS[:4]
 
 

@@ -12,18 +12,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
+from runs import new_run
 
 import spark_flow as sf
+from spark_flow.engine.node import Node
+from spark_flow.engine.writing import TableTarget
 from spark_flow.errors import DamagedFile, InvalidMarker, StateDamaged
 from spark_flow.fan_out import branch_application
 from spark_flow.ledger import DeltaLedger, DeltaRegister, Event, Fence
 from spark_flow.ledger.delta import FORMAT_FILE, SCHEMA
 from spark_flow.orchestration.reprocess_request import request
-from spark_flow.storage import boundaries, delta, markers
+from spark_flow.storage import checkpoints, delta, markers
 from spark_flow.storage.sink_protocol import Intent, Written, app_id
-from runs import opened
-from spark_flow.engine.node import Node
-from spark_flow.engine.writing import TableTarget
 
 HOW = ["empty", "cut", "missing", "zeroed", "flipped"]
 
@@ -157,7 +157,7 @@ def flow(state, table, value, **options):
         rows = pa.table({"key": ["k"], "value": [value]})
         return Written(detail={"path": path, "version": delta.replace_rows(path, rows, "key = 'k'", intent)})
 
-    with opened("p", "k", state=str(state), **options) as run:
+    with new_run("p", "k", state=str(state), **options) as run:
         run.once(Node(name="lake", kind="sink"), write, TableTarget(path, id_))
     return delta.open_table(path).to_pyarrow_table()["value"].to_pylist()
 
@@ -248,20 +248,20 @@ def test_a_damaged_request_is_a_new_one(tmp_path, how):
         pass
     damage(next((tmp_path / "requests" / "p").iterdir()), how)
     with request(state, "p", "rerun") as second:
-        assert second.cause != first.cause
+        assert second.request_id != first.request_id
     with request(state, "p", "rerun") as third:
-        assert third.cause == second.cause
+        assert third.request_id == second.request_id
 
 
 @pytest.mark.parametrize("how", HOW[:-1])
 def test_a_damaged_note_that_a_generation_succeeded_counts_as_none(tmp_path, how):
     state = str(tmp_path)
     (tmp_path / "boundaries" / "p" / "k").mkdir(parents=True)
-    boundaries.mark_succeeded(state, "p", "k", 1)
-    damage(Path(boundaries._noted(state, "p", "k")), how)
-    assert boundaries.mark_begun(state, "p", "k", 2) is None
-    boundaries.mark_succeeded(state, "p", "k", 2)
-    assert boundaries.mark_begun(state, "p", "k", 3) == 2
+    checkpoints.mark_succeeded(state, "p", "k", 1)
+    damage(Path(checkpoints._noted(state, "p", "k")), how)
+    assert checkpoints.mark_begun(state, "p", "k", 2) is None
+    checkpoints.mark_succeeded(state, "p", "k", 2)
+    assert checkpoints.mark_begun(state, "p", "k", 3) == 2
 
 
 @pytest.mark.parametrize("content", [b"", b'{"rows"', b"[]", b"{}", b'{"rows": 1}'])
@@ -316,30 +316,30 @@ class Frame:
 def checkpoint(tmp_path):
     """A checkpoint's record, and its files."""
     place = {"pipeline": "p", "key": "k", "generation": 1, "attempt": 1, "node": "n", "run_id": "r", "revision": 1}
-    written = boundaries.write(Frame(), str(tmp_path), Intent(**place, mark=lambda _: None))
+    written = checkpoints.write(Frame(), str(tmp_path), Intent(**place, mark=lambda _: None))
     return dict(written.detail), sorted((tmp_path / written.detail["path"]).glob("*.parquet"))
 
 
 @pytest.mark.parametrize("how", HOW)
 def test_a_damaged_checkpoint_is_not_reused(tmp_path, checkpoint, how):
     detail, parts = checkpoint
-    assert boundaries.lack(str(tmp_path), detail) == ""
+    assert checkpoints.why_invalid(str(tmp_path), detail) == ""
     damage(parts[1], how)
-    assert "changed" in boundaries.lack(str(tmp_path), detail)
+    assert "changed" in checkpoints.why_invalid(str(tmp_path), detail)
 
 
 def test_a_checkpoint_whose_files_were_exchanged_is_not_reused(tmp_path, checkpoint):
     detail, parts = checkpoint
     parts[0].rename(parts[0].with_name("part-2.parquet"))
-    assert "changed" in boundaries.lack(str(tmp_path), detail)
+    assert "changed" in checkpoints.why_invalid(str(tmp_path), detail)
 
 
 def test_a_checkpoint_of_the_version_before_is_judged_by_size(tmp_path, checkpoint):
     detail, parts = checkpoint
     del detail["checksum"]
-    assert boundaries.lack(str(tmp_path), detail) == ""
+    assert checkpoints.why_invalid(str(tmp_path), detail) == ""
     damage(parts[0], "cut")
-    assert "changed" in boundaries.lack(str(tmp_path), detail)
+    assert "changed" in checkpoints.why_invalid(str(tmp_path), detail)
 
 
 def test_a_checkpoint_with_a_flipped_bit_is_computed_again(flow_with_checkpoint):

@@ -8,10 +8,10 @@ import pytest
 from conftest import states
 from hypothesis import given
 from hypothesis import strategies as st
+from runs import new_run
 
 import spark_flow as sf
 from spark_flow.errors import InvalidCondition, InvalidName, MissingInput, NoBranches, NodeFailed, NotExclusive
-from runs import opened
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def choose(state, memory_ledger):
     def go(routes, *, key="2013-01-02", run_options=(), **options):
         taken = []
         noted = {name: (condition, lambda name=name: taken.append(name) or name) for name, condition in routes.items()}
-        run = opened("p", key, **{"state": state, "ledger": memory_ledger, **dict(run_options)})
+        run = new_run("p", key, **{"state": state, "ledger": memory_ledger, **dict(run_options)})
         with run:
             choice = sf.exclusive_choice(run, "road", noted, **options)
         assert taken == ([choice.route] if choice.route else [])
@@ -72,7 +72,7 @@ def test_a_retry_keeps_the_road_and_a_rerun_decides_anew(choose):
     assert choose(kind("csv"))[0].route == "csv"
     choice, run = choose(kind("delta"))
     assert (choice.route, states(run)["road"]) == ("csv", "reused")
-    assert "--rerun decides anew" in choice.reason
+    assert "--rerun decides again" in choice.reason
     assert choose(kind("delta"), run_options={"rerun": True})[0].route == "delta"
 
 

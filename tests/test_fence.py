@@ -1,18 +1,18 @@
 """Who has lost the lease of a key: it begins, commits and records nothing more, and what took its place is whole."""
 
-from spark_flow.engine.mode import Permission
 import contextlib
 
 import pytest
+from runs import new_run
 
 import spark_flow as sf
 from spark_flow.core.completeness import Completeness
+from spark_flow.engine.mode import Permission
+from spark_flow.engine.node import Node
 from spark_flow.errors import Fenced, LeaseLost
 from spark_flow.ledger import DeltaLedger, Event, Fence, MemoryLedger, MemoryRegister
 from spark_flow.orchestration.leases import Place, free, hold
 from spark_flow.storage.sink_protocol import Written
-from runs import opened
-from spark_flow.engine.node import Node
 
 
 @pytest.fixture(params=["memory", "delta"])
@@ -70,7 +70,7 @@ def place():
 
 
 def opened(lease, ledger, state, **options):
-    return opened("p", "k", state=state, ledger=ledger, permission=Permission(lease=lease), **options)
+    return new_run("p", "k", state=state, ledger=ledger, permission=Permission(lease=lease), **options)
 
 
 def done(seen, name="done"):

@@ -24,7 +24,7 @@ def swap(tmp_path, staged, folder):
     """The points at which it is asked whether the folder may still be replaced."""
     (tmp_path / "beside").mkdir()
     asked = []
-    folders.swap(staged, folder, beside=str(tmp_path / "beside"), check=lambda: asked.append(dict(read(folder))))
+    folders.swap(staged, folder, work=str(tmp_path / "beside"), check=lambda: asked.append(dict(read(folder))))
     return asked
 
 

@@ -1,6 +1,5 @@
 """Ctrl-C: an end of its own, recorded, exit code 130; and what a command line prints of an error."""
 
-from spark_flow.engine.mode import Permission
 import logging
 import os
 import signal
@@ -12,18 +11,19 @@ import pytest
 
 from spark_flow import Run
 from spark_flow.cli import job
-from spark_flow.engine.parallel import Task, side_by_side
+from spark_flow.engine.mode import Permission
+from spark_flow.engine.node import Node
+from spark_flow.engine.parallel import Task, run_parallel
 from spark_flow.errors import Interrupted, NodeFailed, StoppedBySibling
 from spark_flow.ledger import MemoryLedger
 from spark_flow.orchestration.calendar import daily
 from spark_flow.orchestration.concurrent_runner import ConcurrentRunner
-from spark_flow.orchestration.pipeline import Order, Pipeline, RunnerInterrupted
+from spark_flow.orchestration.pipeline import Pipeline, RunnerInterrupted, RunRequest
 from spark_flow.orchestration.single_runner import SingleRunner
 from spark_flow.spark import submit
 from spark_flow.storage.sink_protocol import Written
 from spark_flow.view import logs
 from spark_flow.view.tables import runs
-from spark_flow.engine.node import Node
 
 
 def interrupted(_):
@@ -59,7 +59,10 @@ def test_a_job_that_is_cancelled_for_an_interrupt_is_no_failure_of_its_node():
         wanted.append(True)
         raise RuntimeError("Job 3 cancelled")
 
-    with pytest.raises(Interrupted), Run.open("p", "k", ledger=MemoryLedger(), permission=Permission(interrupted=lambda: bool(wanted))) as run:
+    with (
+        pytest.raises(Interrupted),
+        Run.open("p", "k", ledger=MemoryLedger(), permission=Permission(interrupted=lambda: bool(wanted))) as run,
+    ):
         run.once(Node(name="one"), cancelled)
 
 
@@ -91,7 +94,7 @@ def test_what_nobody_foresaw_is_said_without_a_stack_and_with_debug_with_it(caps
 def test_branches_end_as_interrupted_not_as_stopped_by_another(spark):
     begun = threading.Barrier(3)
 
-    def settle(run: Run, node: str):
+    def ensure(run: Run, node: str):
         def wait(_):
             begun.wait()
             while node not in run.stopped:
@@ -105,9 +108,9 @@ def test_branches_end_as_interrupted_not_as_stopped_by_another(spark):
         os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt), Run.open("p", "k", ledger=MemoryLedger(), spark=spark) as run:  # noqa: PT012
-        tasks = [Task(f"hours/{n}", "branch", "", settle(run, f"hours/{n}")) for n in (1, 2, 3)]
+        tasks = [Task(f"hours/{n}", "branch", "", ensure(run, f"hours/{n}")) for n in (1, 2, 3)]
         threading.Thread(target=interrupt).start()
-        side_by_side(run, tasks, max_in_flight=2)
+        run_parallel(run, tasks, max_in_flight=2)
     said = {o.node: (o.state, "interrupted" in (o.error or o.reason)) for o in run.outcomes}
     assert said == {"hours/1": ("failed", True), "hours/2": ("failed", True), "hours/3": ("skipped", True)}
 
@@ -131,7 +134,7 @@ def test_pyspark_logs_no_error_as_json(spark, capsys, monkeypatch):
 
 
 def test_a_single_runner_says_what_it_did_not_start():
-    def perform(order: Order):
+    def perform(order: RunRequest):
         if order.key == "2013-01-02":
             raise KeyboardInterrupt
         return {"state": "succeeded"}
@@ -150,7 +153,7 @@ def test_a_single_runner_says_what_it_did_not_start():
 def test_a_concurrent_runner_ends_the_runs_that_are_on_their_way():
     begun = threading.Barrier(3)
 
-    def perform(order: Order):
+    def perform(order: RunRequest):
         begun.wait()
         while not order.interrupted():
             time.sleep(0.01)

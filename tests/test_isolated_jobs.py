@@ -94,7 +94,7 @@ def test_a_consumer_started_first_waits_and_a_rerun_reaches_all_that_follow(team
         ("carriers_by_size", KEY),
     ]
     code, output = team.spark_flow("backfill", "--stale", "--plan")
-    assert (code, output.count("--cause backfill@"), team.version("flights_by_carrier")) == (0, 2, 0)
+    assert (code, output.count("--request-id backfill@"), team.version("flights_by_carrier")) == (0, 2, 0)
     code, output = team.spark_flow("backfill", "--stale")
     assert (code, output.splitlines()[-1]) == (0, "2 succeeded")
     assert (team.version("flights_by_carrier"), team.version("big")) == (1, 1)

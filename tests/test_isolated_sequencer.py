@@ -7,6 +7,7 @@ import pytest
 from conftest import rows
 from handover import AT_ONCE, KEY, marker, provide, put, writes
 from pyspark.sql import functions as F
+from runs import new_run
 
 import spark_flow as sf
 from spark_flow.errors import InvalidMarker, SparkFlowError
@@ -14,7 +15,6 @@ from spark_flow.jobfile import load
 from spark_flow.jobfile.interpreter import execute
 from spark_flow.ledger import MemoryLedger
 from spark_flow.storage.markers import MarkedTable, Marker, write
-from runs import opened
 
 pytestmark = pytest.mark.spark
 
@@ -83,7 +83,7 @@ def provided(spark, tmp_path, markers):
         made = {h: (lambda h=h: spark.createDataFrame([(h, int(h))], "hour STRING, n INT")) for h in ("05", "06")}
         absent = sf.source("json", str(tmp_path / "none"), schema="hour STRING, n INT")
         branches = {h: made[h] if h in hours else absent for h in made}
-        with opened("provider", KEY, state=str(tmp_path / "p"), spark=spark, **options) as run:
+        with new_run("provider", KEY, state=str(tmp_path / "p"), spark=spark, **options) as run:
             found = sf.unaligned_fan_in(run, "hours", branches, require=sf.any_succeeded)
             frame = sf.local_sequencer(run, found.frame, [dated])
             for name, sink in sinks.items():
@@ -127,7 +127,7 @@ def test_a_partial_day_is_told_on_and_completed_later(spark, tmp_path, provided,
     assert (marker(tmp_path).completeness.ratio, marker(tmp_path).completeness.is_approximate) == (0.5, True)
 
     def consume(**options):
-        with opened("consumer", KEY, state=str(tmp_path / "c"), spark=spark, **options) as run:
+        with new_run("consumer", KEY, state=str(tmp_path / "c"), spark=spark, **options) as run:
             frame = sf.wait_for(run, "hours", markers=markers, polling=AT_ONCE).frame
             sf.write(run, "out", frame, sf.delta(str(tmp_path / "out" / "report"), partition_by="date"))
             sf.publish(run, "report", markers=markers)

@@ -17,7 +17,7 @@ from spark_flow.core.clock import Clock
 from spark_flow.errors import Busy, LeaseLost, OtherLimit, QueueFull, StateDamaged
 from spark_flow.ledger import DeltaRegister, Event, MemoryRegister
 from spark_flow.orchestration.claims import Claim, Holder, Pool
-from spark_flow.orchestration.leases import Leases, Place, Rights, free, has_gone, hold, this_process
+from spark_flow.orchestration.leases import HeldLeases, Leases, Place, free, has_gone, hold, this_process
 
 ELSEWHERE = Holder(host="other", pid=1, place="another machine", started="1")
 
@@ -284,7 +284,7 @@ def test_what_is_lost_stays_lost_and_its_end_disturbs_nobody(place, time_):
 def test_rights_are_lost_with_any_of_their_leases(memory, time_):
     pool = Place("pools/y", MemoryRegister())
     with hold(memory, "p", "k", clock=time_.clock) as own, hold(pool, "p", "k", slots=2, clock=time_.clock) as slots:
-        rights = Rights((own, slots))
+        rights = HeldLeases((own, slots))
         rights.check()
         assert (rights.fence, rights.facts["slots"]) == (own.fence, {"pools/y": 2})
         free(pool, "k")

@@ -1,6 +1,5 @@
 """Lineage: the events of a run and its nodes, valid by OpenLineage's schema, and never in the run's way."""
 
-from spark_flow.engine.mode import Mode
 import http.server
 import json
 import logging
@@ -16,16 +15,17 @@ import pytest
 from conftest import Killed, killing
 from openlineage.client.serde import Serde
 from openlineage_spec import facets_of, wrong_with, wrong_with_all
+from runs import new_run
 
 import spark_flow as sf
 from spark_flow.engine.lazy_frame import LazyFrame
+from spark_flow.engine.mode import Mode
+from spark_flow.engine.node import Node
 from spark_flow.errors import InvalidArgument, NodeFailed, NotAllArrived
 from spark_flow.lineage import Lineage, Target, follow
 from spark_flow.lineage.datasets import Data, inputs_of
 from spark_flow.lineage.transport import GIVE_UP, Delivery
 from spark_flow.storage.sink_protocol import Written
-from runs import opened
-from spark_flow.engine.node import Node
 
 ROOT = Path(__file__).parent.parent
 DETAIL = {
@@ -63,7 +63,7 @@ def opened(told, memory_ledger, state):
     """Open a run with lineage; returns it and the lineage."""
 
     def open_run(key="2013-01-02", target=None, **options):
-        run = opened("p", key, **{"ledger": memory_ledger, "state": state, **options})
+        run = new_run("p", key, **{"ledger": memory_ledger, "state": state, **options})
         target = target or Target(transport="console")
         lineage = Lineage(run, target, Delivery(target, lambda _: told))
         run.observe(lineage)
@@ -80,7 +80,10 @@ def flights(run, path="/data/flights", **settings):
 
 def write(run, action=None, node="lake"):
     data = flights(run)
-    return run.once(Node(name=node, kind="sink", fingerprint="w", inputs=[data]), action or (lambda _: Written(rows=3, detail=DETAIL)))
+    return run.once(
+        Node(name=node, kind="sink", fingerprint="w", inputs=[data]),
+        action or (lambda _: Written(rows=3, detail=DETAIL)),
+    )
 
 
 def finished(run, lineage, body):

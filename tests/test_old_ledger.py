@@ -1,6 +1,5 @@
 """A target that remembers more than the ledger: nothing recorded is reused, whatever part of the ledger was lost."""
 
-from spark_flow.engine.mode import Mode
 import contextlib
 import shutil
 
@@ -10,16 +9,17 @@ from conftest import Killed, dated, killing
 from deltalake import DeltaTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from runs import new_run
 
 import spark_flow as sf
+from spark_flow.engine.mode import Mode
+from spark_flow.engine.node import Node
 from spark_flow.engine.run import recomputing
+from spark_flow.engine.writing import TableTarget
 from spark_flow.errors import LedgerOld
 from spark_flow.ledger import DeltaLedger, MemoryLedger
 from spark_flow.storage import delta
 from spark_flow.storage.sink_protocol import Written, app_id
-from runs import opened
-from spark_flow.engine.node import Node
-from spark_flow.engine.writing import TableTarget
 
 POINTS = ("before_action", "before_commit", "after_commit", "before_event", "after_event")
 
@@ -53,7 +53,9 @@ def flow(folder, source, *, early=False, sinks=("a", "b")):
 
     def body(run):
         def checkpoint():
-            return run.once(Node(name="step", writes=False), lambda _: Written(detail={"value": source[0]})).detail["value"]
+            return run.once(Node(name="step", writes=False), lambda _: Written(detail={"value": source[0]})).detail[
+                "value"
+            ]
 
         held = checkpoint() if early else None
         for name in sinks:
@@ -64,7 +66,7 @@ def flow(folder, source, *, early=False, sinks=("a", "b")):
 
 def do(body, ledger, state, **options):
     def once():
-        with opened("p", "k", state=state, ledger=ledger, **options) as run:
+        with new_run("p", "k", state=state, ledger=ledger, **options) as run:
             body(run)
         return run
 
@@ -267,7 +269,7 @@ def test_a_state_folder_of_before_a_rerun_brings_no_old_row_back(spark, state, l
     def day(*numbers, **options):
         for file, n in zip("xy", numbers, strict=True):
             folder = lines(f'{{"id": "{file}", "n": {n}}}', file=f"{file}.json")
-        with opened("p", "2013-01-02", state=state, spark=spark, **options) as run:
+        with new_run("p", "2013-01-02", state=state, spark=spark, **options) as run:
             daily(run, folder, out, fan_in)
         return run
 

@@ -12,6 +12,7 @@ from deltalake import DeltaTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
+from runs import new_run
 
 import spark_flow as sf
 from spark_flow.errors import (
@@ -27,7 +28,6 @@ from spark_flow.errors import (
     UnknownFormat,
 )
 from spark_flow.ledger import DeltaLedger
-from runs import opened
 
 pytestmark = pytest.mark.spark
 SCHEMA = "key STRING NOT NULL, n INT"
@@ -54,7 +54,7 @@ def split(spark, state, folder, tmp_path):
     """Split a key's rows into a Delta table, ten times as much into another, and CSV; returns the run."""
 
     def go(branches=None, *, key="2013-01-02", run_options=(), **options):
-        run = opened("p", key, **{"state": state, "spark": spark, **dict(run_options)})
+        run = new_run("p", key, **{"state": state, "spark": spark, **dict(run_options)})
         with run:
             frame = sf.read(run, "in", sf.source("json", folder + key, schema=SCHEMA))
             sf.parallel_split(run, frame, branches or go.branches(), **options)

@@ -1,6 +1,5 @@
 """A partial backfill: what is not asked for is kept, and is never done again behind one's back."""
 
-from spark_flow.engine.mode import Mode
 import contextlib
 import json
 import shutil
@@ -14,18 +13,18 @@ import pytest
 from conftest import Killed, dated, double, keep_large, killing, rows, states
 from deltalake import DeltaTable, write_deltalake
 from handover import AT_ONCE, KEY, marker, provide, put, writes
+from runs import FakeTarget, new_run
 
 import spark_flow as sf
 from spark_flow.cli import job
+from spark_flow.engine.mode import Mode
+from spark_flow.engine.node import Node
 from spark_flow.errors import InvalidArgument, NodeFailed, NotRecorded, UnknownNode
 from spark_flow.jobfile import load
 from spark_flow.jobfile import redo as asks
 from spark_flow.ledger import DeltaLedger, MemoryLedger
-from spark_flow.storage import boundaries, files
+from spark_flow.storage import checkpoints, files
 from spark_flow.storage.sink_protocol import Written
-from runs import opened
-from spark_flow.engine.node import Node
-from runs import FakeTarget
 
 LOAD = {"load"}.__contains__
 
@@ -60,10 +59,12 @@ def day(ledger, state):
             done.append(node)
             return Written(rows=3, reason="written", detail={"n": node})
 
-        with opened("p", KEY, state=state, ledger=ledger, **options) as run:
+        with new_run("p", KEY, state=state, ledger=ledger, **options) as run:
             for node in ("clean", "enrich", "load", "tell"):
                 lack = (lambda _: "gone") if node == lacks else (lambda _: "")
-                run.once(Node(name=node, fingerprint=dict(made_of).get(node, "a")), partial(act, node), FakeTarget(lack=lack))
+                run.once(
+                    Node(name=node, fingerprint=dict(made_of).get(node, "a")), partial(act, node), FakeTarget(lack=lack)
+                )
         return run, done
 
     return go
@@ -109,7 +110,7 @@ def test_what_was_kept_twice_tells_who_did_it(day):
         ({}, {"made_of": {"enrich": "b"}}, "enrich", "it changed, or something before it did"),
         ({}, {"lacks": "clean"}, "clean", "gone"),
         ({"fails": "enrich"}, {}, "enrich", "it failed before"),
-        ({"observers": [killing("before_event", "enrich")]}, {}, "enrich", "it was begun and did not end"),
+        ({"observers": [killing("before_event", "enrich")]}, {}, "enrich", "it was started and did not end"),
         ({"fails": "clean"}, {"redo": redo("clean", "load")}, "enrich", "it was never recorded"),
         (None, {}, "clean", "it was never recorded"),
     ],
@@ -147,7 +148,7 @@ def test_a_refused_one_leaves_the_age_of_boundaries_be(day, state):
     folder = f"{state}/boundaries/p/{KEY}"
     files.write_json(f"{folder}/x.json", {})
     day()
-    succeeded = f"{state}/{boundaries.SUCCEEDED}/p/{KEY}.json"
+    succeeded = f"{state}/{checkpoints.SUCCEEDED}/p/{KEY}.json"
     assert files.exists(succeeded)
     with pytest.raises(NotRecorded):
         day(redo=LOAD, lacks="clean")
@@ -219,7 +220,7 @@ def test_in_a_rerun_that_did_not_end_what_it_has_not_done_is_not_kept(day):
     assert (failure.value.node, failure.value.reason) == ("enrich", "it failed before")
     with pytest.raises(NotRecorded) as failure:
         day(redo=redo("enrich", "tell"))
-    assert failure.value.reason == "it is not recorded in generation 2, which did not end and is gone on with"
+    assert failure.value.reason == "it is not recorded in generation 2, which did not end and is resumed"
 
 
 def test_a_plan_of_it_writes_nothing(day, ledger):
@@ -273,7 +274,7 @@ def consumer(tmp_path, ledger):
     """Wait for two datasets of which one is enough, then load."""
 
     def go(**options):
-        with opened("consumer", KEY, state=str(tmp_path / "c"), ledger=ledger, **options) as run:
+        with new_run("consumer", KEY, state=str(tmp_path / "c"), ledger=ledger, **options) as run:
             how = {"require": sf.at_least(1), "markers": str(tmp_path / "out" / "markers"), "polling": AT_ONCE}
             found = sf.wait_for(run, ["hours", "late"], name="wait", **how)
             run.once(Node(name="load"), lambda _: Written())
@@ -309,7 +310,7 @@ def test_markers_and_triggers_are_kept_where_nothing_new_is_written(tmp_path, le
     to_start = sf.consumer(tmp_path / "report.py")
 
     def run_flow(**options):
-        with opened("p", KEY, state=str(tmp_path / "s"), ledger=ledger, **options) as run:
+        with new_run("p", KEY, state=str(tmp_path / "s"), ledger=ledger, **options) as run:
             run.once(Node(name="enrich"), lambda _: Written())
             writes(run, "lake", tmp_path / "lake", 1)
             sf.publish(run, "days", markers=str(tmp_path / "markers"))
@@ -327,7 +328,7 @@ def test_markers_and_triggers_are_kept_where_nothing_new_is_written(tmp_path, le
 
 def test_a_kept_choice_is_not_decided_anew(state, ledger):
     def decide(wanted, **options):
-        with opened("p", KEY, state=state, ledger=ledger, **options) as run:
+        with new_run("p", KEY, state=state, ledger=ledger, **options) as run:
             conditions = {
                 each: sf.by_parameter("to", wanted, each, allowed=("csv", "delta")) for each in ("csv", "delta")
             }
@@ -339,13 +340,16 @@ def test_a_kept_choice_is_not_decided_anew(state, ledger):
     decide("csv")
     choice = decide("delta", redo=LOAD)
     assert (choice.route, choice.reason.startswith("csv: ")) == ("csv", True)
-    assert "decided in generation 1, --rerun decides anew" in choice.reason
+    assert "decided in generation 1, --rerun decides again" in choice.reason
     assert decide("delta", redo=redo("road")).route == "delta"
 
 
 @pytest.mark.parametrize("plan", [False, True])
 def test_a_kept_choice_that_was_not_made_is_refused(state, ledger, plan):
-    with pytest.raises(NotRecorded), sf.Run.open("p", KEY, state=state, ledger=ledger, mode=Mode(redo=LOAD, plan=plan)) as run:
+    with (
+        pytest.raises(NotRecorded),
+        sf.Run.open("p", KEY, state=state, ledger=ledger, mode=Mode(redo=LOAD, plan=plan)) as run,
+    ):
         sf.exclusive_choice(run, "road", {"a": (sf.by_date(since="2013-01-01"), lambda: pytest.fail("kept"))})
 
 
@@ -427,7 +431,7 @@ def test_a_kept_table_is_read_at_the_version_that_was_read(spark, state, tmp_pat
     put(tmp_path / "in", KEY, 1)
 
     def run_flow(**options):
-        with opened("p", KEY, state=state, spark=spark, **options) as run:
+        with new_run("p", KEY, state=state, spark=spark, **options) as run:
             frame = sf.read(run, "in", sf.source("delta", str(tmp_path / "in")))
             sf.write(run, "lake", frame, sf.delta(str(tmp_path / "lake"), partition_by="date"))
         return [n for (n,) in rows(spark.read.format("delta").load(str(tmp_path / "lake")).select("n"))]
@@ -453,7 +457,7 @@ def hours(spark, state, lines, tmp_path):
 
     def go(pattern=sf.aligned_fan_in, restart=True, how=(), **options):
         source = sf.source("json", f"{tmp_path}/hour={{branch}}", schema="id STRING", branches=["05", "06", "07"])
-        with opened("p", "k", state=state, spark=spark, **options) as run:
+        with new_run("p", "k", state=state, spark=spark, **options) as run:
             found = pattern(run, "hours", source, **dict(how))
             frame = sf.local_sequencer(run, found.frame, [keyed])
             sf.write(run, "lake", frame, sf.delta(str(tmp_path / "lake"), partition_by="key"))

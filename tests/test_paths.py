@@ -7,7 +7,7 @@ import spark_flow as sf
 from spark_flow.errors import ConfigError, InvalidPath
 from spark_flow.ledger import DeltaLedger
 from spark_flow.operations.verify import verify
-from spark_flow.storage import boundaries, files
+from spark_flow.storage import checkpoints, files
 
 KEY = "2013-01-02"
 TAKEN = ["sp ace", "é☃", "100%", "pl+us", "a:b", "q'uo\"te", "{a,b}", "st*ar", "amp&eq=1"]
@@ -17,7 +17,10 @@ REFUSED = ["pct%3A", "p%41x", "h#1", "q?x", "b\\s", "br[1]"]
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_path_that_deltalake_would_read_as_another_is_refused(tmp_path, name):
     path = str(tmp_path / name)
-    for use in (lambda path: sf.delta(path).remembered("p/out/k", "k"), lambda path: sf.Run.open("p", KEY, state=path)):
+    for use in (
+        lambda path: sf.delta(path).last_revision("p/out/k", "k"),
+        lambda path: sf.Run.open("p", KEY, state=path),
+    ):
         with pytest.raises(InvalidPath) as refused:
             use(path)
         assert refused.value.path == path
@@ -73,7 +76,7 @@ def test_a_checkpoint_is_not_read_from_a_folder_that_its_path_would_match_as_a_p
     for name, value in (("st*ar", 1), ("stxar", 2)):
         spark.range(value, value + 1).write.parquet(files.for_spark(str(tmp_path / name / "b")))
     detail = {"path": "b", "schema": spark.range(1).schema.jsonValue()}
-    assert rows(boundaries.read(spark, str(tmp_path / "st*ar"), [detail])) == [(1,)]
+    assert rows(checkpoints.read(spark, str(tmp_path / "st*ar"), [detail])) == [(1,)]
 
 
 @pytest.mark.spark

@@ -115,7 +115,7 @@ def test_a_notification_leaves_others_loggers_as_they_are(webhook, monkeypatch, 
     assert len(told) == 12
     assert all(levels == before for levels in heard)
     assert [logger.level for logger in loggers] == before
-    ours = [record for record in caplog.records if record.name.partition(".")[0] in notify._TALKERS]
+    ours = [record for record in caplog.records if record.name.partition(".")[0] in notify._LOGGERS]
     assert {record.getMessage() for record in ours} == {"another thread's line"}
     assert len(ours) == len(heard)
 

@@ -1,6 +1,5 @@
 """The provider's side: a marker after the data, once for each content, whatever happens between."""
 
-from spark_flow.engine.mode import Mode
 import json
 
 import pytest
@@ -8,6 +7,8 @@ from conftest import Killed, killing
 from handover import KEY, marker, provide, waiting, writes
 
 import spark_flow as sf
+from spark_flow.engine.mode import Mode
+from spark_flow.engine.node import Node
 from spark_flow.errors import (
     DuplicateNode,
     InvalidArgument,
@@ -19,7 +20,6 @@ from spark_flow.errors import (
 )
 from spark_flow.ledger import MemoryLedger
 from spark_flow.storage.sink_protocol import Written
-from spark_flow.engine.node import Node
 
 NODE = "marker/hours"
 

@@ -1,6 +1,5 @@
 """Rows that are replaced without Spark: the guards of a sink, and a commit that conflicts with one of its id."""
 
-from spark_flow.engine.mode import Permission
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +9,7 @@ from deltalake import DeltaTable
 
 import spark_flow as sf
 from spark_flow.core.completeness import Completeness
+from spark_flow.engine.mode import Permission
 from spark_flow.errors import LeaseLost, WriteNotProved
 from spark_flow.fan_in import FanIn
 from spark_flow.ledger import MemoryRegister
@@ -123,7 +123,15 @@ def test_who_lost_its_lease_before_the_commit_writes_nothing(request, memory_led
             lease.renew()
 
     with hold(place, "p", "k") as lease:
-        run = sf.Run.open("p", "k", state=state, ledger=memory_ledger, permission=Permission(lease=lease), spark=spark, observers=[lose])
+        run = sf.Run.open(
+            "p",
+            "k",
+            state=state,
+            ledger=memory_ledger,
+            permission=Permission(lease=lease),
+            spark=spark,
+            observers=[lose],
+        )
         with pytest.raises(LeaseLost), run:
             write(run, table)
     assert delta.open_table(table) is None

@@ -7,15 +7,14 @@ import pytest
 from conftest import Killed, killing
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from runs import FakeTarget, new_run
 
 from spark_flow import Run
+from spark_flow.engine.node import Node
 from spark_flow.engine.run import recomputing
 from spark_flow.errors import BadRecords, DuplicateNode, InvalidName, NodeFailed
 from spark_flow.ledger import MemoryLedger
 from spark_flow.storage.sink_protocol import Written
-from runs import opened
-from spark_flow.engine.node import Node
-from runs import FakeTarget
 
 
 class Table:
@@ -40,7 +39,7 @@ class Table:
 @pytest.fixture
 def open_run(memory_ledger, tmp_path):
     def open_(key="2013-01-02", **options):
-        return opened("p", key, **{"ledger": memory_ledger, "state": str(tmp_path), **options})
+        return new_run("p", key, **{"ledger": memory_ledger, "state": str(tmp_path), **options})
 
     return open_
 
@@ -231,7 +230,11 @@ def attempt(open_, tables, data):
     run = open_()
     for node in NODES:
         table = tables[node]
-        run.once(Node(name=node, fingerprint=str(data)), lambda intent, table=table, node=node: table.write(intent, [(node, data)]), FakeTarget(remembered=lambda table=table: table.remembered, lack=table.lack))
+        run.once(
+            Node(name=node, fingerprint=str(data)),
+            lambda intent, table=table, node=node: table.write(intent, [(node, data)]),
+            FakeTarget(remembered=lambda table=table: table.remembered, lack=table.lack),
+        )
     run.close()
     return run
 
@@ -247,7 +250,7 @@ def test_killed_anywhere_and_repeated_is_never_killed(tmp_path_factory, kills, r
     ledger, tables = MemoryLedger(), {node: Table() for node in NODES}
 
     def open_with(**options):
-        return lambda: opened("p", "k", state=state, ledger=ledger, **options)
+        return lambda: new_run("p", "k", state=state, ledger=ledger, **options)
 
     for data, rerun in enumerate([False, *reruns]):
         for kill in kills:

@@ -13,7 +13,6 @@ from spark_flow.errors import EnvironmentTooOld
 from spark_flow.spark import jars, session
 
 
-
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
     monkeypatch.setenv("SPARK_FLOW_CACHE", str(tmp_path / "cache"))
@@ -142,6 +141,6 @@ def test_a_missing_listener_says_what_to_do(monkeypatch):
 
 
 def test_spark_submit_takes_the_same_listener():
-    text = (CONF.parent / "spark-submit.sh").read_text()
+    text = (Path(__file__).parents[1] / "spark-submit.sh").read_text()
     assert f"listener=io.openlineage:openlineage-spark_2.13:{jars.LISTENER_VERSION}\n" in text
     assert f"opens={session.OPENS} " in text

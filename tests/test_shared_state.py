@@ -1,6 +1,5 @@
 """Keys whose runs would meet are refused before they go on side by side, and no others are."""
 
-from spark_flow.engine.mode import Mode
 import dataclasses
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import spark_flow as sf
+from spark_flow.engine.mode import Mode
 from spark_flow.errors import ConfigError, SharedState, TookFallback, UsageError
 from spark_flow.jobfile import load
 from spark_flow.jobfile.footprint import footprint
@@ -515,7 +515,9 @@ def test_a_plan_of_a_body_is_checked_as_its_file_would_be(spark, tmp_path, lines
     spark.range(1).selectExpr("'a' AS id", "date'2013-01-01' AS date").write.format("delta").save(f"{out}/trend")
 
     def of_plan(key):
-        with sf.Run.open("p", key, ledger=MemoryLedger(), state=str(tmp_path / "s"), spark=spark, mode=Mode(plan=True)) as run:
+        with sf.Run.open(
+            "p", key, ledger=MemoryLedger(), state=str(tmp_path / "s"), spark=spark, mode=Mode(plan=True)
+        ) as run:
             branches = {"05": sf.source("json", folder, schema="id STRING, n INT")}
             hours = sf.unaligned_fan_in(run, "hours", branches, require=sf.all_done)
             daily = sf.local_sequencer(run, hours.frame, [sf.step(dated, key=key)])

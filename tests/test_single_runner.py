@@ -92,7 +92,7 @@ def test_reprocess_tells_which_keys_are_run_again(runner, work, reprocess, expec
     work.broken = {DAYS[1]}
     runner().run("2013-01-01..2013-01-02")
     work.broken, work.done = set(), []
-    summary = runner(reprocess=reprocess, cause=reprocess).run()
+    summary = runner(reprocess=reprocess, request_id=reprocess).run()
     assert (states(summary), summary.exit_code) == (expected, code)
 
 

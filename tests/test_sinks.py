@@ -80,7 +80,7 @@ def test_an_empty_frame_empties_the_key_and_uses_the_revision_up(make, numbers, 
     sink = make(str(tmp_path / "t"), partition_by="date")
     sink.write(numbers(3), intent(1))
     written = sink.write(numbers(0), intent(2))
-    assert (written.rows, sink.remembered(intent(1).app_id, "2013-01-02")) == (0, 2)
+    assert (written.rows, sink.last_revision(intent(1).app_id, "2013-01-02")) == (0, 2)
     held = delta.held if sink.format == "delta" else key_folder.held
     assert held(written.detail, intent(1).app_id) == Held(revision=2, rows=0)
 
@@ -107,9 +107,9 @@ def test_a_target_that_is_gone_is_missing(make, numbers, tmp_path):
 
 def test_a_sink_that_can_only_append_refuses_a_second_revision(tmp_path):
     sink = sf.delta(str(tmp_path / "t"))
-    sink.admit(intent(1))
+    sink.validate(intent(1))
     with pytest.raises(CannotReplace) as refused:
-        sink.admit(intent(2))
+        sink.validate(intent(2))
     assert (refused.value.path, refused.value.revision) == (str(tmp_path / "t"), 2)
 
 
@@ -127,7 +127,7 @@ def test_a_write_that_delta_drops_is_not_taken_for_done(numbers, tmp_path, monke
     with pytest.raises(WriteNotProved) as refused:
         sink.write(numbers(4), intent(4))
     assert refused.value.found == "revision 5"
-    monkeypatch.setattr(type(sink), "remembered", lambda *_: 0)
+    monkeypatch.setattr(type(sink), "last_revision", lambda *_: 0)
     with pytest.raises(WriteNotProved) as refused:
         sink.write(numbers(4), intent(4))
     assert refused.value.found == "revision 5"
@@ -192,7 +192,7 @@ def test_a_folder_whose_file_was_cut_is_not_taken_for_written(numbers, tmp_path)
     sink = sf.csv(str(tmp_path / "t"), partition_by="date")
     sink.write(numbers(3), intent(1))
     next((tmp_path / "t" / "date=2013-01-02").glob("*.csv")).write_text("id\n")
-    assert sink.remembered("p/out/2013-01-02", "2013-01-02") == 0
+    assert sink.last_revision("p/out/2013-01-02", "2013-01-02") == 0
 
 
 def test_without_partitions_a_folder_sink_keeps_a_folder_per_key(spark, tmp_path):
@@ -230,7 +230,7 @@ def test_the_first_write_takes_no_row_of_another_key(make, spark, tmp_path, date
     with pytest.raises(OutsideKey) as refused:
         sink.write(frame, intent(1))
     assert refused.value.found == (f"date={'NULL' if 'NULL' in date else '2013-01-05'}",)
-    assert sink.remembered(intent(1).app_id, "2013-01-02") == 0
+    assert sink.last_revision(intent(1).app_id, "2013-01-02") == 0
 
 
 def test_the_first_write_of_a_predicate_takes_no_other_row(spark, tmp_path):

@@ -2,10 +2,10 @@
 
 import pytest
 from conftest import rows, states
+from runs import new_run
 
 import spark_flow as sf
 from spark_flow.errors import BadRecords, MissingInput, NodeFailed, NotArrived
-from runs import opened
 
 pytestmark = pytest.mark.spark
 SCHEMA = "id INT NOT NULL, name STRING, n INT"
@@ -23,7 +23,7 @@ def copy(spark, state, tmp_path):
     """Read a source and write it as it is."""
 
     def run_copy(source, key="k", **options):
-        run = opened("p", key, state=state, spark=spark, **options)
+        run = new_run("p", key, state=state, spark=spark, **options)
         with run:
             sf.write(run, "copy", sf.read(run, "in", source), sf.parquet(str(tmp_path / "copy")))
         return run

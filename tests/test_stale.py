@@ -236,13 +236,13 @@ def commanded(tmp_path):
         "import spark_flow as sf\n"
         f"root = pathlib.Path({str(tmp_path)!r})\n"
         "given = dict(a.split('=', 1) for a in sys.argv[1:] if '=' in a)\n"
-        "given_cause = sys.argv[sys.argv.index('--cause') + 1] if '--cause' in sys.argv else ''\n"
+        "given_id = sys.argv[sys.argv.index('--request-id') + 1] if '--request-id' in sys.argv else ''\n"
         "def then(run, _):\n"
         "    writes(run, 'r', root / 'out' / given['report'] / 'r', 1)\n"
         "    sf.publish(run, given['report'], markers=str(root / 'out' / 'markers'))\n"
         "command = {'job': __file__, 'config': 'c', 'overrides': [a for a in sys.argv[3:] if '=' in a], 'cwd': '.'}\n"
         "waiting(root, dataset=given['dataset'], pipeline=given['report'], ledger=DeltaLedger(str(root / 'c')),\n"
-        "        then=then, cause=given_cause, command=command)\n"
+        "        then=then, request_id=given_id, command=command)\n"
     )
 
     def chain():
@@ -269,7 +269,7 @@ def test_stale_lists_backfill_plans_and_does(commanded):
     planned = spark_flow("backfill", "--stale", "--plan", state, f"--launcher={sys.executable}")
     assert planned.exit_code == 0
     assert "would rerun 2 key(s)" in planned.stdout
-    assert planned.stdout.count("--cause backfill@") == 2
+    assert planned.stdout.count("--request-id backfill@") == 2
     assert json.loads(spark_flow("stale", state, "--json").stdout) == listed
     done = spark_flow("backfill", "--stale", state, f"--launcher={sys.executable}")
     assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "2 succeeded")
@@ -351,7 +351,7 @@ def test_the_same_backfill_is_a_retry_and_newer_data_another_cause(teams):
     first, again = (words(teams.stale()[0], "run")[-1] for _ in range(2))
     teams.land(3, rerun=True)
     assert first == again != words(teams.stale()[0], "run")[-1]
-    assert shown(teams.stale()[0], "run").startswith("cd '/x y' && run j --config c 'a b=c' --cause backfill@")
+    assert shown(teams.stale()[0], "run").startswith("cd '/x y' && run j --config c 'a b=c' --request-id backfill@")
 
 
 def test_what_another_has_made_anew_meanwhile_is_not_made_again(teams):

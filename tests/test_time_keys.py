@@ -4,13 +4,13 @@ import datetime as dt
 
 import pytest
 from conftest import rows
+from runs import new_run
 
 import spark_flow as sf
 from spark_flow.errors import InvalidArgument, OtherTimeZone
 from spark_flow.ledger import DeltaLedger
 from spark_flow.operations.verify import verify
 from spark_flow.storage.delta import read_rows
-from runs import opened
 
 pytestmark = pytest.mark.spark
 KEY = "2013-01-02T05"
@@ -36,7 +36,7 @@ def in_zone(spark):
 
 def provide(spark, folder, make, *, kind="timestamp", ids=(1,), **how):
     frame = spark.createDataFrame([(n,) for n in ids], "id INT").selectExpr(f"CAST('{KEY}' AS {kind}) AS hour", "id")
-    with opened("p", KEY, state=str(folder / "state"), spark=spark, **how) as run:
+    with new_run("p", KEY, state=str(folder / "state"), spark=spark, **how) as run:
         outcome = sf.write(run, "out", frame, make(str(folder / "t")))
         sf.publish(run, "hours", markers=str(folder / "markers"))
     return outcome, run

@@ -1,6 +1,5 @@
 """Task-based hand-over: real processes, whose command is Python itself where no Spark is needed."""
 
-from spark_flow.engine.mode import Mode
 import json
 import os
 import signal
@@ -12,13 +11,14 @@ from pathlib import Path
 import pytest
 from conftest import Killed, killing
 from handover import KEY, writes
+from runs import new_run
 
 import spark_flow as sf
+from spark_flow.engine.mode import Mode
+from spark_flow.engine.node import Node
 from spark_flow.errors import InvalidArgument, TriggeredFailed, TriggeredWaits, UnknownJob
 from spark_flow.ledger import MemoryLedger
 from spark_flow.storage.sink_protocol import Written
-from runs import opened
-from spark_flow.engine.node import Node
 
 NODE = "trigger/report"
 
@@ -48,7 +48,7 @@ def calls(root):
 def run_with(root, ledger=None, number=1, *, rerun=False, observers=(), **options):
     to_start = options.pop("to_start", None) or sf.consumer(root / "jobs" / "report.py")
     how = {"state": str(root / "p"), "ledger": ledger or MemoryLedger(), "rerun": rerun, "observers": observers}
-    with opened("provider", KEY, **how) as run:
+    with new_run("provider", KEY, **how) as run:
         writes(run, "a", root / "out" / "a", number)
         sf.trigger(run, to_start, launcher=sys.executable, **options)
     return run
@@ -76,7 +76,7 @@ def test_a_repeated_provider_starts_it_once(tmp_path):
 
 
 def causes(root):
-    return [called[called.index("--cause") + 1] for called in calls(root)]
+    return [called[called.index("--request-id") + 1] for called in calls(root)]
 
 
 def test_a_retry_names_the_same_cause_and_new_data_another(tmp_path):

@@ -10,6 +10,7 @@ from conftest import Killed, killing, rows, states
 from deltalake import DeltaTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from runs import new_run
 
 import spark_flow as sf
 from spark_flow.core import notify
@@ -27,7 +28,6 @@ from spark_flow.errors import (
     TookFallback,
 )
 from spark_flow.storage.folders import read_manifest
-from runs import opened
 
 pytestmark = pytest.mark.spark
 SCHEMA = "id STRING NOT NULL, n INT"
@@ -66,7 +66,7 @@ def day(spark, state, tmp_path, hours):
     """Run a day of hours into a table with a flag, and report its completeness."""
 
     def go(source=hours, *, sink=None, run_options=(), **options):
-        run = opened("p", "k", **{"state": state, "spark": spark, **dict(run_options)})
+        run = new_run("p", "k", **{"state": state, "spark": spark, **dict(run_options)})
         with run:
             found = sf.unaligned_fan_in(run, "hours", source, **{"require": sf.at_least(0.5), **options})
             part = found.completeness

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 from spark_flow import Run
 from spark_flow.cli.app import app
+from spark_flow.engine.node import Node
 from spark_flow.engine.outcome import Outcome
 from spark_flow.view.progress import line
 from spark_flow.view.tables import print_rows
 from spark_flow.view.text import cell, markup, plain
-from spark_flow.engine.node import Node
 
 ODD = ("a [id] b", "see [/etc] [/x]", "[red]", "back\\", "back\\[id]", "\x1b[31mred\x1b[0m", "\r over")
 
@@ -50,7 +50,9 @@ def test_rows_are_shown_as_they_are(text, tmp_path):
 def test_the_ledger_is_shown_as_it_is(command, tmp_path):
     state = str(tmp_path / "state")
     with pytest.raises(Exception, match="cannot read"), Run.open("p", "k", state=state) as run:
-        run.once(Node(name="n"), lambda _: (_ for _ in ()).throw(ValueError("cannot read [/data/x] where [id=5] \x1b[2J")))
+        run.once(
+            Node(name="n"), lambda _: (_ for _ in ()).throw(ValueError("cannot read [/data/x] where [id=5] \x1b[2J"))
+        )
     done = CliRunner().invoke(app, [command, "p", *(["k"] if command == "show" else []), "--state", state])
     assert (done.exit_code, "\x1b" in done.output) == (0, False)
     assert command == "status" or "cannot read [/data/x] where [id=5] \\x1b[2J" in done.output

@@ -26,8 +26,8 @@ from spark_flow.errors import (
     UsageError,
     describe,
 )
-from spark_flow.jobfile.launch import Application, Asked, alone, other_file, run_file
-from spark_flow.orchestration.pipeline import Order
+from spark_flow.jobfile.launch import Application, JobRequest, alone, other_file, run_file
+from spark_flow.orchestration.pipeline import RunRequest
 from spark_flow.view import logs
 from spark_flow.view.progress import Progress
 from spark_flow.view.summary import check_summary, write_refused
@@ -184,12 +184,12 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
         ] = None,
         show: Annotated[int, typer.Option(min=0, help="Print this many rows of each table that was written.")] = 0,
         summary_json: Annotated[Path | None, typer.Option(help="Write the run's summary to this file.")] = None,
-        cause: Annotated[
+        request_id: Annotated[
             str, typer.Option(help="Request id. A new id starts a new generation; the same id retries it.")
         ] = "",
         debug: Annotated[bool, typer.Option("--debug", help=DEBUG)] = False,
     ) -> int:
-        asked = Asked(
+        asked = JobRequest(
             job=job,
             config=config,
             overrides=tuple(overrides or ()),
@@ -201,7 +201,7 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
         try:
             check_summary(summary_json)
             check_given("--from", start)
-            run = _run(asked, plan=plan, cause=cause, summary=summary_json)
+            run = _run(asked, plan=plan, request_id=request_id, summary=summary_json)
         except SparkFlowError as error:
             scrub(error, asked.secrets)
             write_refused(summary_json, error, {"key": asked.key, "nodes": []})
@@ -214,7 +214,7 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
     return command
 
 
-def _run(asked: Asked, *, plan: bool, cause: str, summary: Path | None) -> Run:
+def _run(asked: JobRequest, *, plan: bool, request_id: str, summary: Path | None) -> Run:
     config = asked.load()
     files.redo(config, start=asked.start, only=asked.only, rerun=asked.rerun)  # validate before claiming anything
     if warning := other_file(asked, config):
@@ -222,9 +222,9 @@ def _run(asked: Asked, *, plan: bool, cause: str, summary: Path | None) -> Run:
     application = Application(f"{config.pipeline} {config.key}")
     how: dict[str, Any] = {"summary": summary, "progress": Progress()}
     if plan:
-        return run_file(asked, config, Order(key=config.key, cause=cause), application, plan=True, **how)
+        return run_file(asked, config, RunRequest(key=config.key, request_id=request_id), application, plan=True, **how)
     with alone(config, lambda words: say(f"waiting: {words}")) as order:
-        mine = dataclasses.replace(order, cause=cause)
+        mine = dataclasses.replace(order, request_id=request_id)
         return recomputing(lambda: run_file(asked, config, mine, application, **how))
 
 

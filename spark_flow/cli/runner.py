@@ -17,10 +17,10 @@ from spark_flow import jobfile as files
 from spark_flow.cli.job import DEBUG, check_given, command_line, report, with_parameters
 from spark_flow.core.secrets import scrub
 from spark_flow.errors import InvalidArgument, SparkFlowError
-from spark_flow.jobfile.launch import Application, Asked, other_file, pipeline_of, submitted
+from spark_flow.jobfile.launch import Application, JobRequest, other_file, pipeline_of, submitted
 from spark_flow.orchestration.concurrent_runner import MAX_ACTIVE_RUNS, ConcurrentRunner
 from spark_flow.orchestration.pipeline import RunnerInterrupted
-from spark_flow.orchestration.reprocess_request import Request, request
+from spark_flow.orchestration.reprocess_request import ReprocessRequest, request
 from spark_flow.orchestration.single_runner import SingleRunner
 from spark_flow.view.progress import COLOURS, Progress
 from spark_flow.view.summary import check_summary, write_refused, write_summary
@@ -93,12 +93,14 @@ def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callabl
             typer.Option(help="For each key, run only this node again. May be repeated.", metavar="NODE"),
         ] = None,
         show: Annotated[int, typer.Option(min=0, help="Print this many rows of each table that was written.")] = 0,
-        cause: Annotated[str, typer.Option(help="Request id. A new id runs the keys again; the same id resumes.")] = "",
+        request_id: Annotated[
+            str, typer.Option(help="Request id. A new id runs the keys again; the same id resumes.")
+        ] = "",
         summary_json: Annotated[Path | None, typer.Option(help="Write the result of each key to this file.")] = None,
         debug: Annotated[bool, typer.Option("--debug", help=DEBUG)] = False,
     ) -> int:
         keys = ",".join(word for word in words or () if "=" not in word)
-        asked = Asked(
+        asked = JobRequest(
             job=(job or _job_of(runner, config)).resolve(),
             config=config,
             overrides=tuple(word for word in words or () if "=" in word),
@@ -112,7 +114,7 @@ def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callabl
             check_summary(summary_json)
             check_given("--from", start)
             _check_words(words or (), job)
-            return _run(_Call(kind, asked, keys, cause, summary_json, show), plan=plan)
+            return _run(_Command(kind, asked, keys, request_id, summary_json, show), plan=plan)
         except SparkFlowError as error:
             scrub(error, asked.secrets)
             write_refused(summary_json, error, {"keys": []})
@@ -140,16 +142,16 @@ def _job_of(runner: Path, config: Path) -> Path:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Call:
+class _Command:
     kind: Kind
-    asked: Asked
+    asked: JobRequest
     keys: str
-    cause: str
+    request_id: str
     summary: Path | None
     show: int = 0
 
 
-def _run(call: _Call, *, plan: bool) -> int:
+def _run(call: _Command, *, plan: bool) -> int:
     asked = call.asked
     if any(word.startswith("key=") for word in asked.overrides):
         raise InvalidArgument("key", "key=…", "the keys by themselves, as 2013-01-01..2013-01-04")
@@ -160,7 +162,7 @@ def _run(call: _Call, *, plan: bool) -> int:
         say(warning, err=True)
     application = Application(config.pipeline, shared=True)
     with _request(call, config, rerun=redo is not None, plan=plan) as wanted, contextlib.closing(application):
-        runner = _runner(call, config, application, wanted.cause, rerun=redo is not None)
+        runner = _runner(call, config, application, wanted.request_id, rerun=redo is not None)
         if plan:
             _print_plan(runner.plan(call.keys))
             return 0
@@ -186,21 +188,21 @@ def _show(pipeline: Pipeline, summary: Summary, limit: int) -> None:
 
 
 def _request(
-    call: _Call, config: files.JobConfig, *, rerun: bool, plan: bool
-) -> contextlib.AbstractContextManager[Request]:
+    call: _Command, config: files.JobConfig, *, rerun: bool, plan: bool
+) -> contextlib.AbstractContextManager[ReprocessRequest]:
     """Return the request of this call: repeated, it runs each key again only once."""
-    if plan or call.cause or not (rerun or config.runner.reprocess == "all"):
-        return contextlib.nullcontext(Request(call.cause))
+    if plan or call.request_id or not (rerun or config.runner.reprocess == "all"):
+        return contextlib.nullcontext(ReprocessRequest(call.request_id))
     asked = call.asked
     return request(config.state, config.pipeline, "reprocess", call.keys, asked.start, *asked.only)
 
 
 def _runner(
-    call: _Call, config: files.JobConfig, application: Application, cause: str, *, rerun: bool
+    call: _Command, config: files.JobConfig, application: Application, request_id: str, *, rerun: bool
 ) -> SingleRunner | ConcurrentRunner:
     model = config.runner
     how: dict[str, Any] = {"on_busy": model.on_busy, "queue": model.queue, "straggler": model.straggler.straggler}
-    how |= {"reprocess": "all" if rerun else model.reprocess, "cause": cause}
+    how |= {"reprocess": "all" if rerun else model.reprocess, "request_id": request_id}
     how |= {"tell": lambda words: say(call.asked.secrets(words))}
     depends = model.depends_on_past
     if call.kind == "single":
@@ -221,7 +223,7 @@ def _runner(
 
 
 def _pipeline(
-    call: _Call, config: files.JobConfig, application: Application, progress: Callable[[], Progress] | None
+    call: _Command, config: files.JobConfig, application: Application, progress: Callable[[], Progress] | None
 ) -> Pipeline:
     if config.runner.launch == "submit":
         return submitted(call.asked, config)

@@ -51,7 +51,7 @@ def once(run: Run, node: Node, action: Callable[[Intent], Written], target: Targ
 
 
 def _intent(run: Run, node: Node, target: Target) -> Intent:
-    """The right to run the action, under the revision of the last intent or the next one."""
+    """The intent to run the action, under the revision of the last intent or the next one."""
     remembered = target.last_revision() if node.writes else 0
     revision = run.history.revision(node.name, node.fingerprint, remembered) if node.writes else 0
     if remembered and remembered == revision:

@@ -1,4 +1,4 @@
-"""A run's pages of the ledger: what happened to its key before, and what is added now."""
+"""What the ledger holds of a run's key, and what the run adds to it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ if TYPE_CHECKING:
     from spark_flow.core.secrets import Redactor
     from spark_flow.engine.mode import Lease, Mode
 
-_REAL = ("started", "succeeded", "failed")  # events of a node's own; others tell what an attempt made of these
+_REAL = (
+    "started",
+    "succeeded",
+    "failed",
+)  # what happened to a node; the other states say what an attempt did with that
 
 
 class History:
-    """The events of one key, the run's own place among them, and the rules of revisions.
+    """The events of one key, the generation and attempt of the run, and the rules of revisions.
 
     Attributes:
         generation: 1, and one more for each rerun.
         attempt: 1, and one more for each retry of the generation.
         began: When the generation's first attempt began, in UTC.
-        kept: What a partial backfill has kept: by node, the generation that did it.
-        begun_with: What ``begin`` has recorded with the attempt; ``None`` before.
-        doubt: Why nothing that was recorded before this attempt is used, where a target has proved it old.
+        kept: The nodes that a partial backfill took over, with the generation that ran each.
+        begun_with: What ``begin`` recorded with the attempt; ``None`` before that.
+        doubt: Why no earlier result is used, if a target proved the ledger old; else empty.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class History:
             self._keep(mode.redo)
 
     def _keep(self, redo: Callable[[str], bool]) -> None:
-        """Take over what the generation before has of the nodes that are not done anew, as successes of this one."""
+        """Take over the recorded results of the nodes that do not run again, as successes of this generation."""
         before = self.generation - 1
         done_in = _kept(self._events, before)
         ended = {e.node: e for e in self._events if e.node and e.generation == before and e.state in _REAL}

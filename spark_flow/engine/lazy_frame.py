@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from spark_flow.core import fingerprint
 from spark_flow.engine.node import Node, Target
 from spark_flow.errors import InvalidArgument
-from spark_flow.storage import arrivals, boundaries, sources
+from spark_flow.storage import arrivals, checkpoints, sources
 from spark_flow.transforms.columns import is_frame
 
 if TYPE_CHECKING:
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class LazyFrame:
-    """A node's frame, computed when ``frame`` is first asked for; what is reused is never computed.
+    """A node's frame, computed when ``frame`` is first used; a reused node is never computed.
 
     Attributes:
         run: The run that the node belongs to.
         node: The node's name.
-        kind: What the node is.
-        fingerprint: What the node is made of, its inputs included.
-        inputs: The frames that it is made from.
-        completeness: Of the fan-ins that it comes from; empty where there is none.
+        kind: The kind of node.
+        fingerprint: A hash of what the node is computed from, its inputs included.
+        inputs: The frames that it is computed from.
+        completeness: That of the fan-ins upstream; empty without one.
     """
 
     run: Run
@@ -46,17 +46,17 @@ class LazyFrame:
     inputs: Sequence[LazyFrame]
     _build: Callable[[], DataFrame]
     completeness: tuple[Completeness, ...] = ()
-    _gathers: bool = False  # it asks for its inputs itself, to tell all that is wrong with them at once
+    _gathers: bool = False  # it computes its inputs itself, to report everything that is wrong with them at once
     _frame: DataFrame | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     def __post_init__(self) -> None:
-        """Make the node known to its run."""
+        """Declare the node in its run."""
         self.run.graph.declare(self)
 
     @property
     def frame(self) -> DataFrame:
-        """The node's frame; asking for it runs what is needed and was not done before.
+        """The node's frame; the first use runs the nodes that it needs and that have no valid result.
 
         Raises:
             NodeFailed: The node's function raised; it was recorded.
@@ -85,26 +85,34 @@ class LazyFrame:
 
 @dataclass(frozen=True)
 class CheckpointTarget(Target):
-    """The checkpoint of a node, below the state folder; a result without one has nothing to validate."""
+    """The checkpoint of a node.
+
+    Attributes:
+        state: The state folder.
+        optional: Whether a result without a checkpoint is valid.
+    """
 
     state: str
+    optional: bool = False
 
     def why_invalid(self, event: Event) -> str:
         """Why the recorded checkpoint cannot be used."""
-        return boundaries.lack(self.state, event.detail) if event.detail else ""
+        if self.optional and not event.detail:
+            return ""
+        return checkpoints.why_invalid(self.state, event.detail)
 
 
 @dataclass(frozen=True, eq=False)
-class Bounded:
-    """A node whose frame is written as a restart boundary before anything is made from it.
+class Checkpoint:
+    """A node whose frame is written as a checkpoint before anything is computed from it.
 
     Attributes:
         run: The run that the node belongs to.
         node: The node's name.
-        kind: What the node is.
-        fingerprint: What the node is made of.
+        kind: The kind of node.
+        fingerprint: A hash of what the node is computed from.
         inputs: Frames that ``build`` uses.
-        build: Makes the frame; not called when the boundary is there.
+        build: Makes the frame; not called if the checkpoint is valid.
     """
 
     run: Run
@@ -114,8 +122,8 @@ class Bounded:
     inputs: Sequence[LazyFrame]
     build: Callable[[], DataFrame]
 
-    def settle(self) -> Outcome:
-        """Write the boundary where it is not there.
+    def ensure(self) -> Outcome:
+        """Write the checkpoint, unless there is a valid one.
 
         Raises:
             NodeFailed: The node's function raised; it was recorded.
@@ -125,8 +133,8 @@ class Bounded:
         return self.run.once(node, self._write, CheckpointTarget(self.run.state))
 
     def _write(self, intent: Intent) -> Written:
-        """Write the boundary; what its files held is recorded with it."""
-        written = boundaries.write(self.build(), self.run.state, intent)
+        """Write the checkpoint; what the input files held is recorded with it."""
+        written = checkpoints.write(self.build(), self.run.state, intent)
         held = self.run.graph.inputs.get(self.node)
         if held is None:
             return written
@@ -134,11 +142,11 @@ class Bounded:
         return dataclasses.replace(written, reason=reason, detail={**written.detail, "input": held})
 
     def frame(self) -> DataFrame:
-        """The frame of the boundary; raises as ``settle`` does."""
-        outcome = self.settle()
+        """The frame of the checkpoint; raises as ``ensure`` does."""
+        outcome = self.ensure()
         if outcome.state == "would run":
             return self.build()
-        return boundaries.read(self.run.spark, self.run.state, [outcome.detail])
+        return checkpoints.read(self.run.spark, self.run.state, [outcome.detail])
 
     def lazily(self, completeness: tuple[Completeness, ...] = ()) -> LazyFrame:
         """The node as a frame of its run."""
@@ -147,17 +155,17 @@ class Bounded:
 
 
 class HasFrame(Protocol):
-    """What a pattern returns that holds a frame: of a fan-in, a hand-over of one table, a choice."""
+    """A result of a pattern that has a frame: of a fan-in, a hand-over of one table, a choice."""
 
     @property
     def frame(self) -> DataFrame | LazyFrame: ...  # noqa: D102
 
 
 def held(value: Any) -> Any:
-    """The frame that a pattern's result holds; any other value as it is.
+    """The frame of a pattern's result; any other value unchanged.
 
     Raises:
-        InvalidArgument: It holds several, or none: it says how to name one.
+        InvalidArgument: The result has no frame, or several; the message says how to name one.
     """
     if isinstance(value, LazyFrame) or is_frame(value):
         return value
@@ -166,15 +174,15 @@ def held(value: Any) -> Any:
 
 
 def lazy(run: Run, frame: DataFrame | HasFrame, of: str = "frame") -> LazyFrame:
-    """A frame as a node; one that was made outside of the run is fingerprinted by its plan.
+    """A frame as a node; a frame from outside the run is fingerprinted by its plan.
 
     Args:
         run: The run.
-        frame: A frame, or a pattern's result that holds one.
-        of: What an error calls it.
+        frame: A frame, or a pattern's result that has one.
+        of: The name of the argument in an error.
 
     Raises:
-        InvalidArgument: It is none.
+        InvalidArgument: It is not a frame.
     """
     one = held(frame)
     if isinstance(one, LazyFrame):
@@ -186,7 +194,7 @@ def lazy(run: Run, frame: DataFrame | HasFrame, of: str = "frame") -> LazyFrame:
 
 
 def _kind(value: object) -> str:
-    """What was given in place of a frame, and how to make one of it."""
+    """What was given instead of a frame, and how to get a frame from it."""
     name = type(value).__name__
     if value is None:
         return "nothing (is a return missing?)"

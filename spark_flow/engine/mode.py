@@ -55,7 +55,7 @@ class Mode:
 
 
 class Lease(Protocol):
-    """The right to run a key, which may be lost meanwhile (``spark_flow.orchestration.leases``)."""
+    """The lease of a key, which may be lost while the run works (``spark_flow.orchestration.leases``)."""
 
     @property
     def fence(self) -> Fence:

@@ -47,12 +47,13 @@ class Target(Protocol):
         """Why a recorded success is invalid; empty when it is valid."""
         return ""
 
-    def validate(self, intent: Intent) -> None:
+    def validate(self, intent: Intent) -> None:  # noqa: ARG002 - for those that override it
         """Refuse an action that could duplicate rows, before any work is done.
 
         Raises:
             CannotReplace: The revision must replace rows, and the target cannot.
         """
+        return
 
 
 class NoTarget(Target):

@@ -1,4 +1,4 @@
-"""What became of a node, and what an error says of it."""
+"""The outcome of a node, and what an error means for it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ which comes again and again, the outcome's reason says what for; at ``warning`` 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a node in this attempt.
+    """The outcome of a node in this attempt.
 
     Attributes:
         state: ``succeeded``, ``reused``, ``failed``, ``skipped``; in plan mode ``would run``, ``would reuse``. An
@@ -40,7 +40,7 @@ class Outcome:
         duration_ms: How long it took, in milliseconds.
         reason: Why, in words.
         error: The failure's message.
-        detail: What was recorded of it: a table and version, a boundary's folder.
+        detail: What was recorded of it: a table and version, the folder of a checkpoint.
     """
 
     node: str
@@ -105,7 +105,7 @@ def _interrupted(words: str) -> dict[type[BaseException], str]:
 
 
 def outcome_of(event: Event, state: OutcomeState, kept: int = 0) -> Outcome:
-    """What became of a node, as an earlier attempt has recorded it.
+    """The outcome of a node, as an earlier attempt recorded it.
 
     Args:
         event: Its success.
@@ -117,5 +117,5 @@ def outcome_of(event: Event, state: OutcomeState, kept: int = 0) -> Outcome:
     when = f"attempt {event.attempt}" if not kept else f"generation {kept}"
     reason = f"kept from {when}" if kept else f"succeeded in {when}"
     if event.kind == "choice":  # what was decided matters more than when
-        reason = f"{event.reason}; decided in {when}, --rerun decides anew"
+        reason = f"{event.reason}; decided in {when}, --rerun decides again"
     return Outcome(state=state, reason=reason, **fields)

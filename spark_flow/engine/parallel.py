@@ -44,13 +44,13 @@ class Task:
     """A node that may be settled in a thread of its own.
 
     Attributes:
-        settle: Does the node's work once and returns its outcome, or raises what went wrong with it.
+        ensure: Does the node's work once and returns its outcome, or raises what went wrong with it.
     """
 
     node: str
     kind: Kind
     fingerprint: str
-    settle: Callable[[], Outcome]
+    ensure: Callable[[], Outcome]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Ended:
     ended: float
 
 
-def side_by_side(
+def run_parallel(
     run: Run, tasks: Sequence[Task], *, max_in_flight: int = IN_FLIGHT, on_failure: OnFailure = "finish"
 ) -> dict[str, Ended]:
     """Settle nodes in threads; what fails is told, not raised.
@@ -131,7 +131,7 @@ class _SideBySide:
         tag_jobs(self._run.spark, tag)
         result: Outcome | SparkFlowError
         try:
-            result = task.settle()
+            result = task.ensure()
         except (StateError, NotRecorded):
             raise
         except SparkFlowError as error:

@@ -1,4 +1,4 @@
-"""Sources as frames of a run: what is pinned, what is checked, what is set aside."""
+"""Sources as frames of a run: Delta versions are pinned, files are checked, bad records are set aside."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def read(run: Run, name: str, source: Source) -> LazyFrame:
     """Data as a frame of the run.
 
     A Delta table's version is pinned at the generation's first read, and a retry reads that version again. Files
-    are read as they are; records that are not by the schema fail the run or are set aside (``bad_records``).
+    are not pinned. Records that do not fit the schema fail the run or are set aside (``bad_records``).
 
     Raises (when the frame is asked for):
-        MissingInput: A file, folder or table is not there; all that are missing are named.
-        NotArrived: The same, where the source's path is another one for each key or branch (exit code 75).
-        BadRecords: Within the action that meets one.
+        MissingInput: A file, folder or table is missing; all that are missing are named.
+        NotArrived: The same, if the source's path depends on the key or the branch (exit code 75).
+        BadRecords: In the action that reads a bad record.
     """
     node = run.node(name)
     run.graph.sources[node] = source
@@ -39,13 +39,13 @@ def read(run: Run, name: str, source: Source) -> LazyFrame:
 
 
 def read_now(run: Run, node: str, source: Source, name: str = "") -> DataFrame:
-    """A source's frame as ``read`` has it.
+    """The frame of a source, as ``read`` returns it.
 
     Args:
         run: The run.
-        node: Where a pinned version or what was set aside is recorded.
-        source: What to read.
-        name: What an error calls the source; by default the node.
+        node: The node that records a pinned version, or what was set aside.
+        source: The source.
+        name: The name of the source in errors; by default the node.
     """
     if source.format == "delta":
         return _read_delta(run, node, source)
@@ -65,7 +65,7 @@ def _read_delta(run: Run, node: str, source: Source) -> DataFrame:
 
 def _read_files(run: Run, node: str, source: Source, name: str) -> DataFrame:
     if run.keeps(node):
-        remedy = "Give a step between it and what is done anew restart: true"
+        remedy = "Give a step between it and the nodes that run again restart: true"
         raise NotRecorded(node, "its files would be read again, and may have changed", remedy)
     found = sources.check_present(name, source)
     if found:

@@ -12,7 +12,7 @@ from spark_flow.core.completeness import together
 from spark_flow.core.names import check_name, check_node
 from spark_flow.core.secrets import Redactor, scrub
 from spark_flow.engine import execute
-from spark_flow.engine.graph import Graph, Lazy
+from spark_flow.engine.graph import Graph
 from spark_flow.engine.history import History
 from spark_flow.engine.mode import Mode, Permission
 from spark_flow.engine.node import NO_TARGET, Node
@@ -29,10 +29,10 @@ from spark_flow.errors import (
     describe,
 )
 from spark_flow.ledger import DeltaLedger, Event, Kind, Ledger
-from spark_flow.storage import arrivals, boundaries
-from spark_flow.storage.sink_protocol import Intent, Written
+from spark_flow.storage import arrivals, checkpoints
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Collection, Sequence
     from types import TracebackType
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from spark_flow.core.completeness import Completeness
     from spark_flow.engine.node import Target
     from spark_flow.storage.markers import Reference
+    from spark_flow.storage.sink_protocol import Intent, Written
 
 T = TypeVar("T")
 
@@ -155,7 +156,7 @@ class Run:
         run.trust.ask_targets()
         if not mode.plan:
             run.check()
-            run._older = boundaries.mark_begun(state, pipeline, key, run.generation)
+            run._older = checkpoints.mark_begun(state, pipeline, key, run.generation)
             run.history.begin(run._asked)
         return run
 
@@ -199,7 +200,7 @@ class Run:
         return self
 
     def node(self, name: str) -> str:
-        """A node's full name, for one that is about to be declared: every pattern begins with this.
+        """Check a node's name before it is declared, and return it in full; every pattern starts with this.
 
         Raises:
             Fenced, LeaseLost: See ``check``.
@@ -235,7 +236,7 @@ class Run:
 
     @property
     def outcomes(self) -> list[Outcome]:
-        """What became of each node so far, in the order of their ends."""
+        """The outcomes of the nodes that have ended, in that order."""
         with self.lock:
             return list(self._outcomes.values())
 
@@ -323,24 +324,24 @@ class Run:
             self.check()
 
     def check(self) -> None:
-        """Whether the run may go on; every call of a pattern asks this first.
+        """Check that the run may continue; every call of a pattern does this first.
 
         Raises:
-            Fenced, LeaseLost: The lease is lost, now or since an earlier call: catching it once does not help.
-            LedgerOld: What this attempt has used may be older than what the targets hold; since then, too.
+            Fenced, LeaseLost: The lease is lost; also in every later call, so catching it once does not help.
+            LedgerOld: A result that this attempt used may be older than its target; also in every later call.
         """
         self.history.check()
         self.trust.check()
 
     def warn(self, words: str) -> None:
-        """Note what is unusual and is not an error, and tell observers."""
+        """Add a warning, and report it to observers."""
         self.warnings.append(words)
         self.tell("warning", "")
 
-    # --- what became of nodes ----------------------------------------------------------------------------
+    # --- outcomes of nodes --------------------------------------------------------------------------------
 
     def observe(self, observer: Observer) -> None:
-        """Tell one more observer from now on."""
+        """Add an observer."""
         self._observers = (*self._observers, observer)
 
     def failed(self, node: str, kind: Kind, error: BaseException, **known: Any) -> BaseException:
@@ -369,11 +370,11 @@ class Run:
         self.end(outcome)
 
     def skip(self, node: str, kind: Kind, reason: str, fingerprint: str = "") -> Outcome:
-        """Note that a node has nothing to do, or cannot do it now; recorded when the run ends."""
+        """Note that a node has nothing to do, or cannot run now; recorded when the run ends."""
         return self.end(Outcome(node=node, kind=kind, state="skipped", fingerprint=fingerprint, reason=reason))
 
     def waiting(self, node: str, kind: Kind, reason: str) -> None:
-        """Tell observers what a node waits for."""
+        """Report to observers what a node waits for."""
         if self.permission.interrupted():
             raise Interrupted(node)
         self.tell("waiting", node, Outcome(node=node, kind=kind, state="waiting", reason=self.secrets(reason)))
@@ -383,13 +384,14 @@ class Run:
         return self.end(Outcome(node=node, kind=kind, state="would run", fingerprint=fingerprint, reason=reason))
 
     def recorded(self, node: str, fingerprint: str) -> Outcome | None:
-        """A node's recorded success, if it was made of the same; whether its target still holds it is not asked."""
+        """A node's recorded success with this fingerprint, if any; its target is not checked."""
         last = self.history.last(node)
         if last is None or last.state != "succeeded" or last.fingerprint != fingerprint:
             return None
         return self.reused(last)
 
     def reused(self, last: Event) -> Outcome:
+        """Use a recorded success; returns its outcome in this attempt."""
         self.trust.use()
         kept = self.history.kept.get(last.node, 0) if last.attempt == 1 else 0
         outcome = outcome_of(last, "would reuse" if self.plan else "reused", kept)
@@ -397,7 +399,7 @@ class Run:
         return dataclasses.replace(outcome, reason=f"{outcome.reason}; {words}; --rerun reads it") if words else outcome
 
     def measure(self, completeness: Completeness) -> None:
-        """Note what a fan-in waited for and what it got, for the run's summary."""
+        """Note the completeness of a fan-in, for the run's summary."""
         with self.lock:
             self._measured[completeness.node] = completeness
 
@@ -416,21 +418,21 @@ class Run:
             return set(self._outcomes)
 
     def outcome(self, node: str) -> Outcome | None:
-        """What became of a node in this attempt, if it has ended."""
+        """The outcome of a node in this attempt; None until it has ended."""
         with self.lock:
             return self._outcomes.get(node)
 
     @property
     def shortfall(self) -> SparkFlowError | None:
-        """What the run will end with although it goes on."""
+        """The error that the run will end with, although it continues."""
         return self._shortfall
 
     def fall_short(self, error: SparkFlowError) -> None:
-        """Go on, but end with this error: what was done must not look like a success."""
+        """Continue, but end with this error: the run must not look like a success."""
         self._shortfall = self._shortfall or error
 
     def _settle(self, *, error: BaseException | None) -> list[Outcome]:
-        """What became of the lazy nodes that no action of this attempt has computed."""
+        """End the lazy nodes that no action of this attempt has computed."""
         outcomes = []
         for lazy in self.graph.declared.values():
             if lazy.node in self._outcomes:
@@ -449,7 +451,7 @@ class Run:
     # --- the end -----------------------------------------------------------------------------------------
 
     def close(self, error: BaseException | None = None) -> None:
-        """Record how the run ended, and remove boundaries that are older than the retention.
+        """Record how the run ended, and remove checkpoints that are older than the retention.
 
         Raises:
             Fenced, LeaseLost: The lease is lost, so that nothing is recorded; in place of the error that the run had.
@@ -463,15 +465,15 @@ class Run:
             self.history.check()
             if isinstance(error, NotRecorded) and not self.history.begun:
                 if self._older is not None:
-                    boundaries.mark_succeeded(self.state, self.pipeline, self.key, self._older)
+                    checkpoints.mark_succeeded(self.state, self.pipeline, self.key, self._older)
                 return
             self._record_end(error)
         except NotNow as lost:
             self._ended = end_of(lost)
             raise
         if not error:
-            boundaries.mark_succeeded(self.state, self.pipeline, self.key, self.generation)
-            boundaries.sweep(self.state, self.pipeline, older_than=self.mode.retention)
+            checkpoints.mark_succeeded(self.state, self.pipeline, self.key, self.generation)
+            checkpoints.sweep(self.state, self.pipeline, older_than=self.mode.retention)
         self.history.maintain()
 
     def _record_end(self, error: BaseException | None) -> None:
@@ -511,11 +513,13 @@ class Run:
         return {**place, "state": state, **completeness, **unusual, "nodes": [o.summary for o in outcomes]}
 
     def event_of(self, outcome: Outcome) -> Event:
+        """The event that records an outcome."""
         names = ("revision", "fingerprint", "rows", "duration_ms", "reason", "error", "detail")
         fields = {name: getattr(outcome, name) for name in names}
         return self.history.event(outcome.node, outcome.kind, outcome.state, **fields)
 
     def end(self, outcome: Outcome) -> Outcome:
+        """Note how a node ended, and report it to observers."""
         outcome = dataclasses.replace(outcome, reason=self.secrets(outcome.reason), error=self.secrets(outcome.error))
         with self.lock:
             self._outcomes[outcome.node] = outcome
@@ -523,6 +527,7 @@ class Run:
         return outcome
 
     def tell(self, point: str, node: str, outcome: Outcome | None = None) -> None:
+        """Report a point of a node to all observers."""
         for observer in self._observers:
             observer(point, node, outcome)
 

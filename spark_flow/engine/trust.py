@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spark_flow.errors import LedgerOld, old_ledger
-from spark_flow.storage import boundaries, targets
+from spark_flow.storage import checkpoints, targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,7 +80,7 @@ class Trust:
         opened = history.begun_with is not None
         history.start_over(words, remembered)
         if opened and not run.plan:
-            boundaries.mark_begun(run.state, run.pipeline, run.key, run.generation)
+            checkpoints.mark_begun(run.state, run.pipeline, run.key, run.generation)
             history.begin(history.begun_with or {})
         run.warn(words)
         for outcome in [each for each in run.outcomes if each.state == "would reuse"]:

@@ -11,7 +11,7 @@ from spark_flow.engine.lazy_frame import LazyFrame, lazy
 from spark_flow.engine.node import Node, Target
 from spark_flow.errors import DuplicateNode
 from spark_flow.storage import files
-from spark_flow.storage.delta import lacks, remembered
+from spark_flow.storage.delta import last_revision, why_invalid
 from spark_flow.storage.sink_protocol import Intent, Sink, Written, app_id, replaces
 
 if TYPE_CHECKING:
@@ -44,16 +44,16 @@ class SinkTarget(Target):
 
     def last_revision(self) -> int:
         """The last revision that the sink's target remembers."""
-        return self.sink.remembered(self.app_id, self.key)
+        return self.sink.last_revision(self.app_id, self.key)
 
     def why_invalid(self, event: Event) -> str:
         """Why the target no longer holds the recorded write."""
-        known = self.sink.remembered(self.app_id, self.key, event.detail)
+        known = self.sink.last_revision(self.app_id, self.key, event.detail)
         return "" if known == event.revision else f"its target remembers revision {known}, not {event.revision}"
 
     def validate(self, intent: Intent) -> None:
         """Refuse a write that could duplicate rows."""
-        self.sink.admit(intent)
+        self.sink.validate(intent)
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ class TableTarget(Target):
 
     def last_revision(self) -> int:
         """The last revision that the table remembers."""
-        return remembered(self.path, self.app_id)
+        return last_revision(self.path, self.app_id)
 
     def why_invalid(self, event: Event) -> str:
         """Why the table no longer holds the recorded write."""
-        return lacks(self.path, self.app_id, event.revision)
+        return why_invalid(self.path, self.app_id, event.revision)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +91,7 @@ class Writing:
         """Whether it succeeded, and its target still holds the result."""
         return self.scope.run.is_valid(self._node, self._target)
 
-    def settle(self, do: Callable[[Intent], Written] | None = None) -> Outcome:
+    def ensure(self, do: Callable[[Intent], Written] | None = None) -> Outcome:
         """Write, unless that was done.
 
         Args:
@@ -127,7 +127,7 @@ def writing(scope: Scope, name: str, frame: DataFrame | HasFrame, sink: Sink) ->
     """A write as a node of its run; nothing is written.
 
     Raises:
-        DuplicateNode: Another node writes to the same place, within it or around it.
+        DuplicateNode: Another node writes to the same path, to one below it or to one above it.
     """
     run, node = scope.run, scope.node(name)
     for path in sink.paths:
@@ -145,14 +145,14 @@ def writing(scope: Scope, name: str, frame: DataFrame | HasFrame, sink: Sink) ->
 def write(scope: Scope, name: str, frame: DataFrame | HasFrame, sink: Sink) -> Outcome:
     """Write a frame to a sink, once: a repeated run reuses the write, a rerun replaces the key's rows.
 
-    Reuse needs more than the ledger's word: the target must be there and remember the revision, else it is
-    written anew.
+    Reuse needs more than the event in the ledger: the target must exist and remember the revision, else it is
+    written again.
 
     Raises:
         CannotReplace: The sink can only append, and the key's rows may be there already.
-        DuplicateNode: Another node writes to the same place, within it or around it.
+        DuplicateNode: Another node writes to the same path, to one below it or to one above it.
         NodeFailed: The write raised; it was recorded.
         OutsideKey: The frame holds rows of another key.
         WriteNotProved: The target does not hold what was written.
     """
-    return writing(scope, name, frame, sink).settle()
+    return writing(scope, name, frame, sink).ensure()

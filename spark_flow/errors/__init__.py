@@ -79,14 +79,94 @@
 A message says what was found, what was expected and what to do; the fields hold the objects.
 """
 
-from spark_flow.errors.base import INTERRUPTED, NotNow, NothingToDo, RunError, SparkFlowError, StateError, UsageError, describe, some
-from spark_flow.errors.frames import AmbiguousColumns, ColumnClash, DuplicateKeys, FrameMismatch, MissingColumns, NotADataFrame, TypeConflict
-from spark_flow.errors.run import ApplicationFailed, BadRecords, BranchesFailed, ConstraintViolated, HeaderMismatch, InvalidMarker, MarkerTooNew, MissingInput, NodeFailed, NotEnoughBranches, NotExclusive, NotNotified, NotRecorded, NotRepresentable, OtherTimeZone, OutsideKey, OutsideRoots, SetNotVisible, StoppedBySibling, SummaryNotWritten, TookFallback, TriggeredFailed, UpstreamFailed, UpstreamPartial, WriteNotProved, reason_of
+from spark_flow.errors.base import (
+    INTERRUPTED,
+    NothingToDo,
+    NotNow,
+    RunError,
+    SparkFlowError,
+    StateError,
+    UsageError,
+    describe,
+    some,
+)
+from spark_flow.errors.frames import (
+    AmbiguousColumns,
+    ColumnClash,
+    DuplicateKeys,
+    FrameMismatch,
+    MissingColumns,
+    NotADataFrame,
+    TypeConflict,
+)
+from spark_flow.errors.run import (
+    ApplicationFailed,
+    BadRecords,
+    BranchesFailed,
+    ConstraintViolated,
+    HeaderMismatch,
+    InvalidMarker,
+    MarkerTooNew,
+    MissingInput,
+    NodeFailed,
+    NotEnoughBranches,
+    NotExclusive,
+    NotNotified,
+    NotRecorded,
+    NotRepresentable,
+    OtherTimeZone,
+    OutsideKey,
+    OutsideRoots,
+    SetNotVisible,
+    StoppedBySibling,
+    SummaryNotWritten,
+    TookFallback,
+    TriggeredFailed,
+    UpstreamFailed,
+    UpstreamPartial,
+    WriteNotProved,
+    reason_of,
+)
 from spark_flow.errors.state import DamagedFile, LedgerOld, StateDamaged, StateNotWritable, StateTooNew, old_ledger
-from spark_flow.errors.usage import CannotReplace, ConfigError, Conflict, DuplicateNode, EnvironmentTooOld, InvalidArgument, InvalidCondition, InvalidName, InvalidPath, InvalidRule, InvalidStep, NoBranches, OtherCheckpoint, OtherLimit, Problem, SharedState, UnknownBranch, UnknownFormat, UnknownJob, UnknownNode, UnknownPool
-from spark_flow.errors.wait import Busy, Fenced, Interrupted, LeaseLost, NotAllArrived, NotArrived, PreviousNotDone, QueueFull, TriggeredWaits, UpstreamNotReady, UpstreamSkipped
+from spark_flow.errors.usage import (
+    CannotReplace,
+    ConfigError,
+    Conflict,
+    DuplicateNode,
+    EnvironmentTooOld,
+    InvalidArgument,
+    InvalidCondition,
+    InvalidName,
+    InvalidPath,
+    InvalidRule,
+    InvalidStep,
+    NoBranches,
+    OtherCheckpoint,
+    OtherLimit,
+    Problem,
+    SharedState,
+    UnknownBranch,
+    UnknownFormat,
+    UnknownJob,
+    UnknownNode,
+    UnknownPool,
+)
+from spark_flow.errors.wait import (
+    Busy,
+    Fenced,
+    Interrupted,
+    LeaseLost,
+    NotAllArrived,
+    NotArrived,
+    PreviousNotDone,
+    QueueFull,
+    TriggeredWaits,
+    UpstreamNotReady,
+    UpstreamSkipped,
+)
 
 __all__ = [
+    "INTERRUPTED",
     "AmbiguousColumns",
     "ApplicationFailed",
     "BadRecords",
@@ -104,7 +184,6 @@ __all__ = [
     "Fenced",
     "FrameMismatch",
     "HeaderMismatch",
-    "INTERRUPTED",
     "Interrupted",
     "InvalidArgument",
     "InvalidCondition",

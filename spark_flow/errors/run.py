@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from spark_flow.errors.base import LIMIT, RunError, describe
+from spark_flow.errors.base import RunError, describe
 from spark_flow.errors.cause import BRANCH_LIMIT
 
 if TYPE_CHECKING:
@@ -246,8 +246,7 @@ class NotNotified(RunError):
 
     def _text(self) -> str:
         return (
-            f"the services in {self.variable} were not notified: {self.reason}. "
-            "The run continues; a retry sends again."
+            f"the services in {self.variable} were not notified: {self.reason}. The run continues; a retry sends again."
         )
 
 

@@ -47,7 +47,7 @@ class ConfigError(UsageError):
 
 @dataclass(eq=False, repr=False)
 class InvalidName(UsageError):
-    """A name that becomes a folder name and a SQL literal is not fit for it."""
+    """A name that is used as a folder name and in SQL has characters that are not allowed."""
 
     what: str
     value: object
@@ -85,7 +85,7 @@ class InvalidStep(UsageError):
 
 @dataclass(eq=False, repr=False)
 class InvalidArgument(UsageError):
-    """An argument that is not what a pattern takes."""
+    """An argument is not valid."""
 
     where: str
     found: str
@@ -97,7 +97,7 @@ class InvalidArgument(UsageError):
 
 @dataclass(eq=False, repr=False)
 class DuplicateNode(UsageError):
-    """Two different nodes of a run have one name, or write to one place."""
+    """Two different nodes of a run have the same name, or write to the same path."""
 
     node: str
     what: str
@@ -124,7 +124,7 @@ class CannotReplace(UsageError):
 
 @dataclass(eq=False, repr=False)
 class NoBranches(UsageError):
-    """There is nothing to bring together."""
+    """A fan-in has no branches."""
 
     where: str
 
@@ -140,7 +140,7 @@ class UnknownBranch(UsageError):
     known: Sequence[str]
 
     def _text(self) -> str:
-        expected = some(self.known) or "none: the branches of a fan-in without boundaries cannot be run alone"
+        expected = some(self.known) or "none: the branches of a fan-in without checkpoints cannot be run alone"
         return f"no branch {self.node!r} that can be run alone; expected {expected}."
 
 
@@ -227,7 +227,7 @@ class InvalidCondition(UsageError):
 
 @dataclass(eq=False, repr=False)
 class OtherCheckpoint(UsageError):
-    """A stream's name was used with another checkpoint: its batches are numbered anew, and Delta would drop them."""
+    """A stream's name was used with another checkpoint: its batches start at 0 again, and Delta would drop them."""
 
     path: str
     app_id: str
@@ -256,12 +256,12 @@ class UnknownJob(UsageError):
 
 @dataclass(frozen=True)
 class Conflict:
-    """Why runs of several keys cannot go on side by side.
+    """Why runs of several keys cannot run at the same time.
 
     Attributes:
         paths: The tables or folders that they share.
-        nodes: Who reads or writes them.
-        keys: Whose runs those are.
+        nodes: The nodes that read or write them.
+        keys: The keys of those runs.
         found: What was found, in words.
         fix: What to do.
     """

@@ -10,6 +10,8 @@ from spark_flow.errors.base import INTERRUPTED, NothingToDo, NotNow, SparkFlowEr
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_SHOWN = 5  # markers or holders that a message names
+
 
 @dataclass(eq=False, repr=False)
 class NotAllArrived(NotNow):
@@ -55,8 +57,8 @@ class UpstreamNotReady(NotNow):
     waited: float
 
     def _text(self) -> str:
-        found = "; ".join(f"{name}: {words}" for name, words in list(self.waiting.items())[:5])
-        more = f"; and {len(self.waiting) - 5} more" if len(self.waiting) > 5 else ""
+        found = "; ".join(f"{name}: {words}" for name, words in list(self.waiting.items())[:_SHOWN])
+        more = f"; and {len(self.waiting) - _SHOWN} more" if len(self.waiting) > _SHOWN else ""
         return (
             f"{self.node}: not ready after {self.waited:.0f} s: {found}{more}. "
             "Run the same command again, or raise the timeout; the provider's own status tells what holds it up."
@@ -74,7 +76,7 @@ class Busy(NotNow):
     def _text(self) -> str:
         return (
             f"{self.pool}: {self.key} cannot start now, held by "
-            f"{some(self.holders, 5) or 'nobody; others wait before it'}. "
+            f"{some(self.holders, _SHOWN) or 'nobody; others wait before it'}. "
             "Run the same command again later, or let it wait (runner.on_busy: wait); `spark-flow leases` lists them."
         )
 
@@ -97,7 +99,7 @@ class QueueFull(NotNow):
 
 @dataclass(eq=False, repr=False)
 class LeaseLost(NotNow):
-    """The lease was not renewed in time, or was released by an operator: others may run now, so nothing more is written."""
+    """The lease was not renewed in time, or was released by an operator; others may run now, so this run stops."""
 
     pool: str
     key: str

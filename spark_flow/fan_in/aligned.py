@@ -24,11 +24,11 @@ from spark_flow.fan_in.branches import (
     chosen,
     completeness_of,
     declare,
+    ensure,
     is_asked,
     merge_fingerprint,
     merged,
     planned,
-    settle,
 )
 from spark_flow.transforms.union import union_by_name
 
@@ -100,8 +100,16 @@ def aligned_fan_in(
 
     def scanned() -> DataFrame:
         ended = _all_of(run, node, declared, max_in_flight, on_failure)
-        how = {"merge": merge, "allow_missing_columns": allow_missing_columns, "words": f"{len(names)} branches"}
-        return merged(run, node, made_of, declared, ended, **how)  # type: ignore[arg-type]
+        return merged(
+            run,
+            node,
+            made_of,
+            declared,
+            ended,
+            merge=merge,
+            allow_missing_columns=allow_missing_columns,
+            words=f"{len(names)} branches",
+        )
 
     if restart:
         return FanIn(LazyFrame(run, node, "merge", made_of, (), scanned, upstream), complete)
@@ -112,11 +120,11 @@ def aligned_fan_in(
 def _all_of(run: Run, node: str, branches: Sequence[Branch], max_in_flight: int, on_failure: OnFailure) -> Ended:
     """Return the checkpoints of all branches, or raise an error that lists the ones that failed or are missing."""
     mine = chosen(run, branches)
-    ended = settle(run, mine, max_in_flight=max_in_flight, on_failure=on_failure)
+    ended = ensure(run, mine, max_in_flight=max_in_flight, on_failure=on_failure)
     _check_all_arrived(run, node, branches, ended)
     if mine == list(branches):
         return ended
-    everything = settle(run, branches, max_in_flight=max_in_flight, on_failure=on_failure)
+    everything = ensure(run, branches, max_in_flight=max_in_flight, on_failure=on_failure)
     return dataclasses.replace(everything, slowest=ended.slowest)
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from spark_flow.engine.node import Node
 from spark_flow.core import fingerprint
 from spark_flow.core.completeness import Completeness, together
 from spark_flow.core.names import check_name
-from spark_flow.engine.lazy_frame import Bounded, LazyFrame, held, lazy
+from spark_flow.engine.lazy_frame import Checkpoint, LazyFrame, held, lazy
+from spark_flow.engine.node import Node
 from spark_flow.engine.outcome import Outcome, not_its_own_fault
-from spark_flow.engine.parallel import IN_FLIGHT, OnFailure, Task, side_by_side
+from spark_flow.engine.parallel import IN_FLIGHT, OnFailure, Task, run_parallel
 from spark_flow.engine.reading import read_now
 from spark_flow.errors import (
     BranchesFailed,
@@ -29,7 +29,7 @@ from spark_flow.errors import (
     describe,
     reason_of,
 )
-from spark_flow.storage import boundaries
+from spark_flow.storage import checkpoints
 from spark_flow.storage.failures import as_missing_input
 from spark_flow.storage.sink_protocol import Intent, Written
 from spark_flow.storage.sources import Source, check_present
@@ -69,7 +69,7 @@ class Branch:
     """One branch as a node of the run."""
 
     name: str
-    bounded: Bounded
+    bounded: Checkpoint
     frame: LazyFrame
     source: Source | None
 
@@ -142,7 +142,7 @@ def _declare(run: Run, node: str, name: str, value: Input, each: Each | None, *,
         "branch", fingerprint.of(value, name=node), fingerprint.of(each, name=node) if each else "", restart
     )
     build = functools.partial(_build, run, node, value, each)
-    bounded = Bounded(run, node, "branch", made_of, inputs, build)
+    bounded = Checkpoint(run, node, "branch", made_of, inputs, build)
     completeness = together(part for frame in inputs for part in frame.completeness)
     if restart:
         return Branch(name, bounded, bounded.lazily(completeness), source)
@@ -180,7 +180,7 @@ def is_asked(run: Run, node: str) -> bool:
     return node in run.only or not any(only.startswith(f"{node}/") for only in run.only)
 
 
-def settle(
+def ensure(
     run: Run, branches: Sequence[Branch], *, max_in_flight: int = IN_FLIGHT, on_failure: OnFailure = "finish"
 ) -> Ended:
     """Run the branches that have no valid checkpoint, in parallel; failed and missing ones are returned, not raised.
@@ -200,8 +200,8 @@ def settle(
         else:
             run.failed(branch.node, "branch", missing, fingerprint=branch.fingerprint)
             results[branch.name] = missing
-    tasks = [Task(branch.node, "branch", branch.fingerprint, branch.bounded.settle) for branch in ready]
-    found = side_by_side(run, tasks, max_in_flight=max_in_flight, on_failure=on_failure)
+    tasks = [Task(branch.node, "branch", branch.fingerprint, branch.bounded.ensure) for branch in ready]
+    found = run_parallel(run, tasks, max_in_flight=max_in_flight, on_failure=on_failure)
     ended = {branch.name: found[branch.node] for branch in ready}
     results |= {name: one.result for name, one in ended.items()}
     times = {
@@ -343,11 +343,11 @@ def _merge(
     from pyspark.sql.types import StructField, StructType
 
     if merge is not None:
-        return merge({name: boundaries.read(run.spark, run.state, [detail]) for name, detail in details.items()})
+        return merge({name: checkpoints.read(run.spark, run.state, [detail]) for name, detail in details.items()})
     columns = common_columns(
-        {name: boundaries.schema(detail) for name, detail in details.items()},
+        {name: checkpoints.schema(detail) for name, detail in details.items()},
         allow_missing_columns=allow_missing_columns,
         case_sensitive=folding(run.spark) is str,
     )
     schema = StructType([StructField(name, kind) for name, kind in columns.items()])
-    return boundaries.read(run.spark, run.state, list(details.values()), schema)
+    return checkpoints.read(run.spark, run.state, list(details.values()), schema)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from spark_flow.engine.node import Node
-from spark_flow.engine.writing import TableTarget
 from spark_flow.core import fingerprint, notify
 from spark_flow.core.names import check_name
 from spark_flow.engine.lazy_frame import held
+from spark_flow.engine.node import Node
+from spark_flow.engine.writing import TableTarget
 from spark_flow.errors import NotNotified
 from spark_flow.fan_in.branches import FanIn
 from spark_flow.ledger.event import now

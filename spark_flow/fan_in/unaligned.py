@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 
-from spark_flow.engine.node import Node
-from spark_flow.engine.lazy_frame import CheckpointTarget
-from spark_flow.engine.writing import TableTarget
 from spark_flow.core import fingerprint
 from spark_flow.core.arrival_rules import RULES, Require
 from spark_flow.core.completeness import Completeness, together
-from spark_flow.engine.lazy_frame import LazyFrame
+from spark_flow.engine.lazy_frame import CheckpointTarget, LazyFrame
+from spark_flow.engine.node import Node
 from spark_flow.engine.parallel import IN_FLIGHT, check_settings
 from spark_flow.engine.reading import read_now
+from spark_flow.engine.writing import TableTarget
 from spark_flow.errors import (
     BranchesFailed,
     DuplicateNode,
@@ -42,13 +41,13 @@ from spark_flow.fan_in.branches import (
     chosen,
     completeness_of,
     declare,
+    ensure,
     is_asked,
     merge_fingerprint,
     merged,
-    settle,
 )
 from spark_flow.ledger.event import now
-from spark_flow.storage import boundaries, delta, files
+from spark_flow.storage import checkpoints, delta, files
 from spark_flow.storage.sink_protocol import Intent, Written, app_id
 from spark_flow.storage.sources import Source
 from spark_flow.transforms.columns import check_frame
@@ -57,7 +56,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from spark_flow.engine.run import Run
-    from spark_flow.ledger import Event
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ def unaligned_fan_in(
         raise run.failed(node, "merge", NotRecorded(node, too_few))
     # A merge to be reused stays as complete as it was: branches that were missing then are left out.
     pending = [] if reuse else [branch for branch in chosen(run, declared) if branch not in recorded]
-    ended = settle(run, pending, max_in_flight=max_in_flight)
+    ended = ensure(run, pending, max_in_flight=max_in_flight)
     completeness = completeness_of(run, node, declared, ended)
     arrived = [branch for branch in declared if branch.name in completeness.arrived]
     run.measure(completeness)
@@ -171,10 +169,18 @@ def unaligned_fan_in(
 
     def scanned() -> DataFrame:
         # Checkpoints of recorded branches are validated only now: if everything downstream is reused, they are unused.
-        again = settle(run, arrived, max_in_flight=max_in_flight)
+        again = ensure(run, arrived, max_in_flight=max_in_flight)
         settled = dataclasses.replace(again, slowest=ended.slowest or again.slowest)
-        how = {"merge": merge, "allow_missing_columns": allow_missing_columns, "words": str(completeness)}
-        return merged(run, node, made_of, arrived, settled, **how)  # type: ignore[arg-type]
+        return merged(
+            run,
+            node,
+            made_of,
+            arrived,
+            settled,
+            merge=merge,
+            allow_missing_columns=allow_missing_columns,
+            words=str(completeness),
+        )
 
     return FanIn(LazyFrame(run, node, "merge", made_of, (), scanned, upstream), completeness)
 
@@ -212,9 +218,9 @@ def _called(
         if frame is None:
             return Written(reason="the fallback returned no frame")
         check_frame(node, frame)
-        return boundaries.write(frame, run.state, intent)
+        return checkpoints.write(frame, run.state, intent)
 
-    outcome = run.once(Node(name=node, kind="fallback", fingerprint=made_of), call, CheckpointTarget(run.state))
+    outcome = run.once(Node(name=node, kind="fallback", fingerprint=made_of), call, CheckpointTarget(run.state, optional=True))
     error = TookFallback(node, getattr(fallback, "__name__", "a function"))
     if not outcome.detail:
         raise error
@@ -224,7 +230,7 @@ def _called(
 
 
 def _read_checkpoint(run: Run, detail: Any) -> DataFrame:
-    return boundaries.read(run.spark, run.state, [detail])
+    return checkpoints.read(run.spark, run.state, [detail])
 
 
 def _write_errors(run: Run, completeness: Completeness, path: str, intent: Intent) -> Written:

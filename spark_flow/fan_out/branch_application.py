@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from spark_flow.core import fingerprint
 from spark_flow.core.secrets import resolved
-from spark_flow.engine.lazy_frame import Bounded, LazyFrame
+from spark_flow.engine.lazy_frame import Checkpoint, LazyFrame
 from spark_flow.errors import ApplicationFailed, DamagedFile, describe
 from spark_flow.spark import submit
 from spark_flow.spark.session import end_with, session
-from spark_flow.storage import boundaries, files
+from spark_flow.storage import checkpoints, files
 from spark_flow.storage.sink_protocol import Intent, Written
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Work:
     conf: Mapping[str, str]
 
 
-def settle_apart(
+def run_apart(
     run: Run, intent: Intent, shared: LazyFrame, transform: Step | None, sink: Sink, settings: Mapping[str, str]
 ) -> Written:
     """Run a branch as a separate application, and wait for it.
@@ -111,7 +111,7 @@ def _is_frame(value: object) -> bool:
 
 def _checkpoint(run: Run, node: str, frame: LazyFrame) -> Mapping[str, Any]:
     made_of = fingerprint.combine("handover", frame.fingerprint)
-    return Bounded(run, node, "step", made_of, (frame,), lambda: frame.frame).settle().detail
+    return Checkpoint(run, node, "step", made_of, (frame,), lambda: frame.frame).ensure().detail
 
 
 def _recorded(run: Run, node: str) -> Mapping[str, Any]:
@@ -185,9 +185,9 @@ def _perform(work: Work) -> dict[str, Any]:
 
 
 def _do(spark: SparkSession, work: Work) -> dict[str, Any]:
-    frame = boundaries.read(spark, work.state, [work.shared])
+    frame = checkpoints.read(spark, work.state, [work.shared])
     if work.transform is not None:
-        frames = {name: boundaries.read(spark, work.state, [detail]) for name, detail in work.frames.items()}
+        frames = {name: checkpoints.read(spark, work.state, [detail]) for name, detail in work.frames.items()}
         frame = work.transform(frame, **resolved(work.arguments), **frames)
     written = work.sink.write(frame, work.intent)
     application = str(spark.conf.get("spark.app.id"))

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from spark_flow.engine.node import Node
 from spark_flow.core import fingerprint
 from spark_flow.core.names import check_name
 from spark_flow.engine.lazy_frame import LazyFrame, held
+from spark_flow.engine.node import Node
 from spark_flow.errors import InvalidArgument, InvalidCondition, NoBranches, NotExclusive
 from spark_flow.storage.sink_protocol import Written
 from spark_flow.transforms.columns import is_frame

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from spark_flow.engine.node import Node, Target
 from spark_flow.core import fingerprint
 from spark_flow.core.names import check_name
-from spark_flow.engine.lazy_frame import Bounded, LazyFrame, lazy
-from spark_flow.engine.parallel import IN_FLIGHT, Task, side_by_side
+from spark_flow.engine.lazy_frame import Checkpoint, LazyFrame, lazy
+from spark_flow.engine.node import Node, Target
+from spark_flow.engine.parallel import IN_FLIGHT, Task, run_parallel
 from spark_flow.engine.writing import Writing, writing
 from spark_flow.errors import BranchesFailed, ColumnClash, DuplicateNode, InvalidArgument, NoBranches
-from spark_flow.fan_out.branch_application import handover, settle_apart
+from spark_flow.fan_out.branch_application import handover, run_apart
 from spark_flow.sequence import Step, local_sequencer, step
 from spark_flow.storage import files
 from spark_flow.storage.sink_protocol import Intent, Sink, Written
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from spark_flow.engine.outcome import Outcome
     from spark_flow.engine.run import Run
     from spark_flow.engine.writing import Scope
+    from spark_flow.ledger import Event
     from spark_flow.sequence.local_sequencer import Transform
 
 Share = Literal["MEMORY_AND_DISK", "MEMORY_ONLY", "DISK_ONLY", "boundary"]
@@ -99,7 +100,7 @@ def parallel_split(
             files.remove(handover(run))  # left by a killed attempt
             held.callback(files.remove, handover(run))
         if separate or share == "boundary":
-            shared = Bounded(run, node, "step", made_of, (data,), make).lazily(data.completeness)
+            shared = Checkpoint(run, node, "step", made_of, (data,), make).lazily(data.completeness)
         else:
             hold = functools.partial(_hold, run, node, made_of, data, make, share, held)
             shared = LazyFrame(run, node, "step", made_of, (), hold, data.completeness)
@@ -118,7 +119,7 @@ def _check(
         raise NoBranches(node)
     for each, branch in branches.items():
         sink = branch[-1] if isinstance(branch, tuple) and len(branch) == 2 else branch  # noqa: PLR2004 - (transform, sink)
-        if not hasattr(sink, "write") or not hasattr(sink, "remembered"):
+        if not hasattr(sink, "write") or not hasattr(sink, "last_revision"):
             raise InvalidArgument(f"{node}/{each}", repr(branch), "a sink, or (transform, sink)")
         if each == name:
             raise DuplicateNode(node, "a branch has the same name as the split; pass another name=")
@@ -164,7 +165,7 @@ def _write_branches(
     pending = {}
     for name, branch in branches.items():
         if run.plan or branch.write.is_done:
-            outcomes[name] = branch.write.settle()
+            outcomes[name] = branch.write.ensure()
         else:
             pending[name] = branch
     if not pending:
@@ -175,13 +176,13 @@ def _write_branches(
             branch.write.node,
             "sink",
             branch.write.fingerprint,
-            branch.write.settle
+            branch.write.ensure
             if settings is None
             else functools.partial(_run_as_application, run, shared, branch, settings.get(name, {})),
         )
         for name, branch in pending.items()
     ]
-    ended = side_by_side(run, tasks, max_in_flight=max_in_flight)
+    ended = run_parallel(run, tasks, max_in_flight=max_in_flight)
     failed: dict[str, BaseException] = {}
     for name, branch in pending.items():
         result = ended[branch.write.node].result
@@ -196,9 +197,9 @@ def _write_branches(
 
 def _run_as_application(run: Run, shared: LazyFrame, branch: _Declared, settings: Mapping[str, str]) -> Outcome:
     def do(intent: Intent) -> Written:
-        return settle_apart(run, intent, shared, branch.transform, branch.write.sink, settings)
+        return run_apart(run, intent, shared, branch.transform, branch.write.sink, settings)
 
-    return branch.write.settle(do)
+    return branch.write.ensure(do)
 
 
 def _with_loading_time(run: Run, data: LazyFrame, column: str) -> DataFrame:

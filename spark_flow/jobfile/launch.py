@@ -22,8 +22,8 @@ from spark_flow.jobfile.footprint import footprint
 from spark_flow.jobfile.interpreter import execute
 from spark_flow.ledger import DeltaLedger
 from spark_flow.lineage import follow
-from spark_flow.orchestration.depends_on_past import Gate
-from spark_flow.orchestration.pipeline import Order, Pipeline
+from spark_flow.orchestration.depends_on_past import DependsOnPast
+from spark_flow.orchestration.pipeline import Pipeline, RunRequest
 from spark_flow.spark import submit
 from spark_flow.spark.session import existing, session
 from spark_flow.storage.files import join
@@ -45,18 +45,18 @@ _log = logging.getLogger("spark_flow")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What a command line asks of a file, for any of its keys.
+class JobRequest:
+    """What a command line requests of a job file, for any of its keys.
 
     Attributes:
-        job: The job's file: ``module:function`` is looked up beside it.
+        job: The job's Python file; ``module:function`` is looked up in its folder first.
         config: The YAML file.
-        overrides: ``name=value``, the key's among them where there is one key.
-        rerun: Do all anew.
-        start: Do this node and all after it anew.
-        only: Do these nodes, or branches, alone.
-        observers: Told of each run's progress.
-        secrets: What is not to be recorded or shown; the file is read before it is known.
+        overrides: ``name=value`` pairs, with ``key=`` if there is one key.
+        rerun: Recompute everything.
+        start: Run this node and everything after it again.
+        only: Run only these nodes, or branches.
+        observers: Called as nodes of each run proceed.
+        secrets: Hides secrets in everything that is recorded or shown; it learns them when the file is read.
     """
 
     job: Path
@@ -68,7 +68,7 @@ class Asked:
     observers: tuple[Observer, ...] = ()
     secrets: Redactor = field(default_factory=Redactor, compare=False, repr=False)
 
-    def of(self, key: str) -> Asked:
+    def of(self, key: str) -> JobRequest:
         """The same for one key."""
         return dataclasses.replace(self, overrides=(*self.overrides, f"key={key}"))
 
@@ -106,7 +106,7 @@ class Asked:
         return {**place, "withheld": held} if held else {**place, "overrides": list(self.overrides)}
 
 
-def other_file(asked: Asked, config: files.JobConfig) -> str:
+def other_file(asked: JobRequest, config: files.JobConfig) -> str:
     """A warning where the pipeline was last run from another file: two files of one name share what is recorded."""
     try:
         begun = DeltaLedger(config.state, create=False).begun(config.pipeline, last=_LOOKED_AT)
@@ -160,7 +160,7 @@ class Application:
 
 
 def pipeline_of(
-    asked: Asked,
+    asked: JobRequest,
     config: files.JobConfig,
     application: Application,
     *,
@@ -169,7 +169,7 @@ def pipeline_of(
     """A file as a pipeline of the runners, whose runs share an application.
 
     Args:
-        asked: What is asked of it.
+        asked: What the command line requests.
         config: The file, of any key.
         application: Where its runs' jobs are.
         progress: Makes what each run is shown by.
@@ -179,7 +179,7 @@ def pipeline_of(
         StateError: The state folder cannot be used.
     """
 
-    def perform(order: Order) -> Mapping[str, Any]:
+    def perform(order: RunRequest) -> Mapping[str, Any]:
         one = asked.of(order.key)
         shown = progress() if progress is not None else None
         return recomputing(lambda: run_file(one, one.load(), order, application, progress=shown)).summary()
@@ -187,11 +187,11 @@ def pipeline_of(
     return claims_of(config, perform=perform, footprint=_touched(asked))
 
 
-def _touched(asked: Asked) -> Callable[[str], Footprint]:
+def _touched(asked: JobRequest) -> Callable[[str], Footprint]:
     return lambda key: footprint(asked.of(key).load())
 
 
-def submitted(asked: Asked, config: files.JobConfig) -> Pipeline:
+def submitted(asked: JobRequest, config: files.JobConfig) -> Pipeline:
     """A file as a pipeline whose runs are applications of their own, by spark-submit; each claims its key itself.
 
     Args:
@@ -209,11 +209,11 @@ def submitted(asked: Asked, config: files.JobConfig) -> Pipeline:
         raise InvalidArgument("--job", f"no such file: {asked.job}", "the file to submit")
     options = [*(["--from", asked.start] if asked.start else []), *(p for node in asked.only for p in ("--only", node))]
 
-    def perform(order: Order) -> Mapping[str, Any]:
+    def perform(order: RunRequest) -> Mapping[str, Any]:
         log = submit.logs(config.state) / "submits" / config.pipeline / f"{order.key}.log"
-        cause = ["--cause", order.cause] if order.cause else []
+        request = ["--request-id", order.request_id] if order.request_id else []
         place = [str(asked.job), "--config", str(asked.config), f"key={order.key}", *asked.overrides]
-        program = [*place, *options, *cause]
+        program = [*place, *options, *request]
         return submit.follow([*submit.launcher(str(asked.job)), *program], log, order.interrupted)
 
     return claims_of(config, perform=perform, footprint=_touched(asked), claims=False)
@@ -228,8 +228,8 @@ def claims_of(config: files.JobConfig, **how: Any) -> Pipeline:
 
 
 @contextlib.contextmanager
-def alone(config: files.JobConfig, tell: Callable[[str], None]) -> Iterator[Order]:
-    """The right to run a file's key, as the file says: its lease, its slots of a pool, after the key before it.
+def alone(config: files.JobConfig, tell: Callable[[str], None]) -> Iterator[RunRequest]:
+    """Claim a file's key: its lease, its slots of a pool, and the previous key done if the file says so.
 
     Raises:
         NotNow: It cannot be run now.
@@ -240,21 +240,27 @@ def alone(config: files.JobConfig, tell: Callable[[str], None]) -> Iterator[Orde
     how: dict[str, Any] = {"limit": runner.max_active_runs, "busy": runner.on_busy, "queue": runner.queue}
     previous = runner.keys_of.previous(config.key) if runner.depends_on_past else None
     with pipeline.claimed(config.key, tell=tell, **how) as lease:
-        gate: Callable[[str], None] = lambda _: None  # noqa: E731
+        before_node: Callable[[str], None] = lambda _: None  # noqa: E731
         if previous is not None and runner.depends_on_past is True:
             past = pipeline.past(previous)
             if not past.done:
                 raise PreviousNotDone(config.key, previous, past.reason)
         elif previous is not None and not isinstance(runner.depends_on_past, bool):
-            place = {"pipeline": pipeline.name, "ledger": pipeline.ledger, "leases": pipeline.leases}
-            gate = Gate(previous=previous, nodes=runner.depends_on_past, tell=tell, **place)  # type: ignore[arg-type]
-        yield Order(key=config.key, lease=lease, gate=gate)
+            before_node = DependsOnPast(
+                pipeline=pipeline.name,
+                previous=previous,
+                nodes=runner.depends_on_past,
+                ledger=pipeline.ledger,
+                leases=pipeline.leases,
+                tell=tell,
+            )
+        yield RunRequest(key=config.key, lease=lease, before_node=before_node)
 
 
 def run_file(
-    asked: Asked,
+    asked: JobRequest,
     config: files.JobConfig,
-    order: Order,
+    order: RunRequest,
     application: Application,
     *,
     plan: bool = False,
@@ -264,13 +270,13 @@ def run_file(
     """Run a file's flow for its key; returns the run, which has ended.
 
     Args:
-        asked: What is asked of it.
+        asked: What the command line requests.
         config: The file of this key.
-        order: The right to run it, and what asks for it.
-        application: Where its jobs are.
+        order: The lease of the key, and the request id.
+        application: The Spark application that its jobs run in.
         plan: Walk it without an action.
         summary: Where to write the run's summary.
-        progress: Told of it, too.
+        progress: Shows the run's progress.
 
     Raises:
         SparkFlowError: As the flow's patterns do.
@@ -293,7 +299,7 @@ def run_file(
             plan=plan,
             only=() if redo else tuple(asked.only),
             redo=redo,
-            request_id=order.cause,
+            request_id=order.request_id,
             command=asked.command,
             retention=dt.timedelta(days=config.retention_days),
             secrets=asked.secrets,

@@ -1,4 +1,4 @@
-"""A partial backfill: which nodes of a flow are done anew, and which are kept."""
+"""A partial backfill: which nodes of a flow run again, and which are taken over."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Redo:
-    """What of a key is done anew; as ``Run.open`` takes it.
+    """Which nodes of a key run again; a ``Mode.redo``.
 
     Attributes:
-        anew: Names of the flow's nodes that are done anew, with all below them.
-        kept: The other ones, and the sources that they read.
+        again: The nodes that run again, with everything below their names.
+        kept: The other nodes, and the sources that they read.
     """
 
-    anew: frozenset[str]
+    again: frozenset[str]
     kept: frozenset[str]
 
     def __call__(self, node: str) -> bool:
-        """Whether a node is done anew, by the flow's own name for it: ``hours/07`` is a part of ``hours``."""
+        """Whether a node runs again; ``hours/07`` is part of ``hours``."""
         parts = node.split("/")
         above = ("/".join(parts[:length]) for length in range(len(parts), 0, -1))
-        named = next((name for name in above if name in self.anew or name in self.kept), "")
+        named = next((name for name in above if name in self.again or name in self.kept), "")
         return named not in self.kept
 
 
 def redo(config: JobConfig, *, start: str = "", only: Sequence[str] = (), rerun: bool = False) -> Redo | None:
-    """What the options of a job ask to be done anew; ``None`` where they ask for no partial backfill.
+    """What ``--from`` and ``--only`` select to run again; ``None`` without a partial backfill.
 
     Args:
         config: The job's file.
-        start: Of ``--from``: this node's entry, and all after it.
-        only: Of ``--only``: these nodes' entries; branches of fan-ins are no partial backfill.
+        start: ``--from``: this node's entry, and all after it.
+        only: ``--only``: these nodes' entries; branches of fan-ins alone are not a partial backfill.
         rerun: Whether ``--rerun`` is given.
 
     Raises:
@@ -92,12 +92,12 @@ def _from(config: JobConfig, places: Sequence[Place], node: str) -> Redo:
     home, whole = _whole(places, node)
     after = places[places.index(whole[0]) :]
     aside = [place for place in places if home.excludes(place)]
-    anew = [place for place in after if place not in aside]
-    return _told(config, anew, [place for place in places if place not in anew], aside)
+    again = [place for place in after if place not in aside]
+    return _told(config, again, [place for place in places if place not in again], aside)
 
 
 def _only(config: JobConfig, places: Sequence[Place], nodes: Sequence[str]) -> Redo:
-    anew: list[Place] = []
+    again: list[Place] = []
     for node in nodes:
         home, whole = _whole(places, node)
         if isinstance(home.entry, WithCompletenessModel) or (
@@ -106,28 +106,32 @@ def _only(config: JobConfig, places: Sequence[Place], nodes: Sequence[str]) -> R
             found = "a step that is a part of what needs it"
             raise InvalidArgument(f"--only {node}", found, f"one with restart: true, or --from {node}")
         # A transaction's record pins what is written within it.
-        anew += [*whole, *(p for p in places if isinstance(p.entry, TransactionModel) and p.names[0] in home.around)]
-    kept = [place for place in places if place not in anew]
-    for place in anew:
+        again += [*whole, *(p for p in places if isinstance(p.entry, TransactionModel) and p.names[0] in home.around)]
+    kept = [place for place in places if place not in again]
+    for place in again:
         after = (one for one in places[places.index(place) :] if one in kept)
         telling = next((one.names[0] for one in after if _tells(one.entry, place)), "")
         if telling:
             found = f"{telling} after it, which tells of what it writes and would have to run"
             raise InvalidArgument(f"--only {place.names[0]}", found, f"--from {place.names[0]}")
-    return _told(config, anew, kept)
+    return _told(config, again, kept)
 
 
 def _tells(entry: FlowModel, of: Place) -> bool:
-    """Whether what an entry does is made of what another one has written."""
+    """Whether an entry reports what another one writes."""
     if isinstance(entry, PublishModel):
-        return bool(of.entry.written()) and entry.state == "ready" and (not entry.tables or bool(set(entry.tables) & set(of.names)))
+        return (
+            bool(of.entry.written())
+            and entry.state == "ready"
+            and (not entry.tables or bool(set(entry.tables) & set(of.names)))
+        )
     reported = bool(of.entry.written()) or isinstance(of.entry, ReportCompletenessModel | PublishModel)
     return isinstance(entry, TriggerModel) and reported
 
 
-def _told(config: JobConfig, anew: Sequence[Place], kept: Sequence[Place], aside: Collection[Place] = ()) -> Redo:
+def _told(config: JobConfig, again: Sequence[Place], kept: Sequence[Place], aside: Collection[Place] = ()) -> Redo:
     """By names; what a kept entry reads is kept, also where another one reads it."""
-    names = frozenset(name for place in anew for name in place.names)
+    names = frozenset(name for place in again for name in place.names)
     readers = [place.entry for place in kept if place not in aside]
     read = {source for entry in readers for source in entry.read_nodes(config.sources)}
     return Redo(names, frozenset([*read, *(name for place in kept for name in place.names)]) - names)

@@ -28,8 +28,8 @@ def words(one: StaleKey, launcher: str = "") -> list[str]:
     command = one.command
     if _unknown(one):
         return []
-    cause = f"backfill@{fingerprint.combine([read.reason for read in one.reads])[:12]}"
-    program = [command["job"], "--config", command["config"], *command["overrides"], "--cause", cause]
+    request_id = f"backfill@{fingerprint.combine([read.reason for read in one.reads])[:12]}"
+    program = [command["job"], "--config", command["config"], *command["overrides"], "--request-id", request_id]
     return [*submit.launcher(command["job"], launcher), *program]
 
 

@@ -13,13 +13,13 @@ from spark_flow.core.clock import Clock
 from spark_flow.errors import InvalidArgument, UsageError, describe
 from spark_flow.orchestration import key_plan as plans
 from spark_flow.orchestration import shared_state
-from spark_flow.orchestration.depends_on_past import PATIENCE, Gate
+from spark_flow.orchestration.depends_on_past import PATIENCE, DependsOnPast
 from spark_flow.orchestration.leases import QUEUE, OnBusy
 from spark_flow.orchestration.pipeline import (
     KeyResult,
-    Order,
     Pipeline,
     RunnerInterrupted,
+    RunRequest,
     Stop,
     Summary,
     attempted,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from spark_flow.orchestration.calendar import Calendar
     from spark_flow.orchestration.key_plan import Planned, Reprocess
+    from spark_flow.orchestration.leases import HeldLeases
     from spark_flow.orchestration.shared_state import Footprint
 
 First = Literal["oldest", "newest"]
@@ -79,7 +80,7 @@ class ConcurrentRunner:
     on_busy: OnBusy = "wait"
     queue: int = QUEUE
     reprocess: Reprocess = "failed"
-    cause: str = ""
+    request_id: str = ""
     straggler: Straggler = field(default_factory=Straggler)
     tell: Callable[[str], None] = lambda _: None
     patience: float = PATIENCE
@@ -229,12 +230,13 @@ class _Side:
             time.sleep(_POLL)
             self._stop.end()
 
-    def _claimed(self, key: str) -> contextlib.AbstractContextManager[object]:
-        runner = self._runner
-        how = {"busy": runner.on_busy, "queue": runner.queue, "tell": runner.tell}
-        return self._pipeline.claimed(key, limit=runner.max_active_runs, **how)  # type: ignore[arg-type]
+    def _claimed(self, key: str) -> contextlib.AbstractContextManager[HeldLeases | None]:
+        runner, limit = self._runner, self._runner.max_active_runs
+        return self._pipeline.claimed(key, limit=limit, busy=runner.on_busy, queue=runner.queue, tell=runner.tell)
 
-    def _work(self, key: str, lease: object, stack: contextlib.ExitStack, free: threading.Semaphore) -> KeyResult:
+    def _work(
+        self, key: str, lease: HeldLeases | None, stack: contextlib.ExitStack, free: threading.Semaphore
+    ) -> KeyResult:
         def under_lease() -> KeyResult:
             with stack:
                 return self._one(key, lease)
@@ -247,7 +249,7 @@ class _Side:
         self._runner._report(result)  # noqa: SLF001 - of this module
         return result
 
-    def _one(self, key: str, lease: object) -> KeyResult:
+    def _one(self, key: str, lease: HeldLeases | None) -> KeyResult:
         runner = self._runner
         # Plan again: another process may have run the key while this one waited.
         (now,) = plans.plan((key,), self._pipeline.past, runner.calendar.previous, reprocess=runner.reprocess)
@@ -258,29 +260,28 @@ class _Side:
         with watched(runner.straggler, name, self._usually, lambda: self._behind, runner.tell):
             return one(self._pipeline, self._order(key, lease))
 
-    def _order(self, key: str, lease: object) -> Order:
-        gate = self._gate(key)
-        return Order(
+    def _order(self, key: str, lease: HeldLeases | None) -> RunRequest:
+        return RunRequest(
             key=key,
-            lease=lease,  # type: ignore[arg-type]
-            cause=self._runner.cause,
+            lease=lease,
+            request_id=self._runner.request_id,
             fair_pool=f"{self._pipeline.name}/{key}",
-            gate=gate or (lambda _: None),
+            before_node=self._before_node(key) or (lambda _: None),
             stop=self._stop,
         )
 
-    def _gate(self, key: str) -> Gate | None:
+    def _before_node(self, key: str) -> DependsOnPast | None:
         runner, pipeline = self._runner, self._pipeline
         previous = runner.calendar.previous(key) if runner.depends_on_past else None
         if previous is None:
             return None
-        return Gate(
+        return DependsOnPast(
             pipeline=pipeline.name,
             previous=previous,
             nodes=tuple(runner.depends_on_past),
             ledger=pipeline.ledger,
             leases=pipeline.leases,
-            cause=runner.cause if previous in self._keys else "",
+            request_id=runner.request_id if previous in self._keys else "",
             expected=previous in self._keys,
             patience=runner.patience,
             tell=runner.tell,

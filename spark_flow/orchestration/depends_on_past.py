@@ -25,7 +25,7 @@ PATIENCE = 60.0
 
 
 @dataclass(kw_only=True)
-class Gate:
+class DependsOnPast:
     """A before_node hook that lets a key's nodes start once the previous key has finished all of them.
 
     Attributes:
@@ -34,8 +34,8 @@ class Gate:
         nodes: The nodes that wait; a name includes the nodes under it (``hours`` includes ``hours/07``).
         ledger: The ledger with the events of the previous key.
         leases: The folder of leases; a previous key that is running is waited for.
-        cause: The request id of both runs. If it is set, a success of the previous key for another request does not
-            count.
+        request_id: The request id of both runs. If it is set, a success of the previous key for another request does
+            not count.
         expected: Whether the previous key, if no run has claimed it yet, is expected to run.
         patience: Seconds to wait for a previous key that is not running yet. The wait is limited, as the previous key
             may itself wait for a slot that this run takes.
@@ -48,7 +48,7 @@ class Gate:
     nodes: Sequence[str]
     ledger: Ledger
     leases: str
-    cause: str = ""
+    request_id: str = ""
     expected: bool = True
     patience: float = PATIENCE
     tell: Callable[[str], None] = lambda _: None
@@ -95,7 +95,7 @@ class Gate:
         last = max((event.generation for event in events), default=0)
         mine = [event for event in events if event.generation == last]
         causes = [event.detail.get("cause", "") for event in mine if event.kind == "run"]
-        return mine if not self.cause or self.cause in causes else []
+        return mine if not self.request_id or self.request_id in causes else []
 
     def _missing(self, events: Sequence[Event]) -> str:
         """Return a message with the nodes that the previous key has not finished; empty if it has finished all."""

@@ -224,7 +224,7 @@ class Lease:
 
 
 @dataclass(frozen=True)
-class Rights:
+class HeldLeases:
     """The leases of one run: the first is for its key, the others are for slots of workload pools."""
 
     leases: tuple[Lease, ...]

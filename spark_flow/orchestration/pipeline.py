@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import threading
 import time
 from collections import Counter
@@ -19,10 +18,11 @@ from spark_flow.ledger import DeltaLedger
 from spark_flow.orchestration import shared_state
 from spark_flow.orchestration.claims import check_slots
 from spark_flow.orchestration.key_plan import past_of
-from spark_flow.orchestration.leases import QUEUE, TTL, Leases, OnBusy, Rights, hold
+from spark_flow.orchestration.leases import QUEUE, TTL, HeldLeases, Leases, OnBusy, hold
 from spark_flow.storage import files
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pyspark.sql import SparkSession
@@ -87,23 +87,23 @@ class Stop:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class RunRequest:
     """A request to run one key.
 
     Attributes:
         key: The unit of work.
         lease: The lease of the key; ``None`` if the process that runs it claims it itself.
-        cause: Request id (see ``Run.open``). A new id starts a new generation; the same id retries it.
+        request_id: ReprocessRequest id (see ``Run.open``). A new id starts a new generation; the same id retries it.
         fair_pool: The pool of Spark's FAIR scheduler for the run's jobs; empty for the default pool.
         gate: The before_node hook: called with each node before it runs. It waits until the node may run, or raises.
         stop: Ends the run from another thread; ``None`` for a run in the main thread, which is interrupted directly.
     """
 
     key: str
-    lease: Rights | None = None
-    cause: str = ""
+    lease: HeldLeases | None = None
+    request_id: str = ""
     fair_pool: str = ""
-    gate: Callable[[str], None] = lambda _: None
+    before_node: Callable[[str], None] = lambda _: None
     stop: Stop | None = None
 
     def interrupted(self) -> bool:
@@ -113,7 +113,7 @@ class Order:
     @property
     def permission(self) -> Permission:
         """Return what the run asks before it does any work."""
-        return Permission(lease=self.lease, before_node=self.gate, interrupted=self.interrupted)
+        return Permission(lease=self.lease, before_node=self.before_node, interrupted=self.interrupted)
 
     def in_pool(self, session: SparkSession) -> SparkSession:
         """Assign the Spark jobs of this thread to the fair pool, and return the session.
@@ -147,7 +147,7 @@ class Pipeline:
     """
 
     name: str
-    perform: Callable[[Order], Mapping[str, Any]]
+    perform: Callable[[RunRequest], Mapping[str, Any]]
     state: str
     ledger: Ledger
     leases: str
@@ -169,7 +169,7 @@ class Pipeline:
         busy: OnBusy = "wait",
         queue: int = QUEUE,
         tell: Callable[[str], None] = lambda _: None,
-    ) -> Iterator[Rights | None]:
+    ) -> Iterator[HeldLeases | None]:
         """Hold the lease of a key, and its slots of the workload pool, while the block runs.
 
         Args:
@@ -195,7 +195,7 @@ class Pipeline:
                 pool, more = Leases(self.slots.leases).of_pool(self.slots.pool), self.slots.slots
                 how["slots"] = more
                 leases.append(stack.enter_context(hold(pool, self.name, key, limit=self.slots.limit, **how)))
-            yield Rights(tuple(leases))
+            yield HeldLeases(tuple(leases))
 
 
 def pipeline(
@@ -239,16 +239,18 @@ def pipeline(
         _ = slots.limit
     where = ledger if ledger is not None else DeltaLedger(state)
 
-    def perform(order: Order) -> Mapping[str, Any]:
+    def perform(order: RunRequest) -> Mapping[str, Any]:
         return recomputing(lambda: once(order))
 
-    def once(order: Order) -> Mapping[str, Any]:
+    def once(order: RunRequest) -> Mapping[str, Any]:
         def session() -> SparkSession:
             from pyspark.sql import SparkSession
 
             return order.in_pool(spark() if callable(spark) else spark or SparkSession.builder.getOrCreate())
 
-        return opened(order.key, session, Mode(request_id=order.cause, retention=retention), order.permission).summary()
+        return opened(
+            order.key, session, Mode(request_id=order.request_id, retention=retention), order.permission
+        ).summary()
 
     def walked(key: str) -> Footprint:
         return shared_state.footprint(opened(key, spark, Mode(plan=True), Permission()))
@@ -339,7 +341,7 @@ def not_begun(key: str) -> KeyResult:
     return KeyResult(key=key, state="interrupted", reason="not started: the runner was interrupted")
 
 
-def one(pipeline: Pipeline, order: Order) -> KeyResult:
+def one(pipeline: Pipeline, order: RunRequest) -> KeyResult:
     """Run one key; an error is returned in the result, not raised."""
     began = time.monotonic()
 

@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Request:
+class ReprocessRequest:
     """A request to reprocess keys.
 
     Attributes:
-        cause: Request id (see ``Run.open``); it stays the same until the request is done.
+        request_id: ReprocessRequest id (see ``Run.open``); it stays the same until the request is done.
         done: Set this when all keys are done.
     """
 
-    cause: str
+    request_id: str
     done: bool = False
 
 
 @contextlib.contextmanager
-def request(state: str, pipeline: str, *words: str) -> Iterator[Request]:
+def request(state: str, pipeline: str, *words: str) -> Iterator[ReprocessRequest]:
     """Open the request identified by ``words`` in the state folder; it is removed once it is done.
 
     The same words after a kill or a failure resume the request, and keys that it has done are reused. The same words
@@ -41,20 +41,22 @@ def request(state: str, pipeline: str, *words: str) -> Iterator[Request]:
     identity = fingerprint.combine(*words)[:12]
     path = files.join(files.absolute(state), "requests", pipeline, f"{identity}.json")
     try:
-        cause = _cause(path, words)
+        request_id = _request_id(path, words)
     except (OSError, ValueError) as error:  # a URI of an unknown storage raises ValueError
         raise StateNotWritable(state, describe(error)) from error
-    opened = Request(cause)
+    opened = ReprocessRequest(request_id)
     yield opened
     if opened.done:
         files.remove(path)
 
 
-def _cause(path: str, words: tuple[str, ...]) -> str:
+def _request_id(path: str, words: tuple[str, ...]) -> str:
     """Return the id of an unfinished request, or of a new one."""
     try:
         return str(files.read_json(path)["cause"])
     except (FileNotFoundError, DamagedFile, KeyError):  # damaged: a new request does more, never less
-        cause = f"{' '.join(word for word in words if word)}@{dt.datetime.now(dt.timezone.utc):%Y-%m-%dT%H:%M:%S.%f}"
-        files.write_json(path, {"cause": cause})
-        return cause
+        request_id = (
+            f"{' '.join(word for word in words if word)}@{dt.datetime.now(dt.timezone.utc):%Y-%m-%dT%H:%M:%S.%f}"
+        )
+        files.write_json(path, {"cause": request_id})
+        return request_id

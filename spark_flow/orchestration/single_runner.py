@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from spark_flow.core.clock import Clock
 from spark_flow.errors import InvalidArgument, PreviousNotDone, UsageError
 from spark_flow.orchestration import key_plan as plans
-from spark_flow.orchestration.leases import QUEUE, Leases, OnBusy, Rights
+from spark_flow.orchestration.leases import QUEUE, HeldLeases, Leases, OnBusy
 from spark_flow.orchestration.pipeline import (
     KeyResult,
-    Order,
     Pipeline,
     RunnerInterrupted,
+    RunRequest,
     Summary,
     attempted,
     ended_with,
@@ -57,7 +57,7 @@ class SingleRunner:
         queue: The largest number of waiting runs for ``on_busy="queue"``.
         reprocess: Which keys that were run before are run again: ``none``, those that ``failed`` or were incomplete,
             or ``all``.
-        cause: Request id (see ``Run.open``). A new id starts a new generation; the same id retries it.
+        request_id: ReprocessRequest id (see ``Run.open``). A new id starts a new generation; the same id retries it.
         straggler: When to report a run that takes unusually long.
         tell: Called with progress messages.
         clock: The source of time; by default the machine's clocks.
@@ -72,7 +72,7 @@ class SingleRunner:
     on_busy: OnBusy = "wait"
     queue: int = QUEUE
     reprocess: Reprocess = "failed"
-    cause: str = ""
+    request_id: str = ""
     straggler: Straggler = field(default_factory=Straggler)
     tell: Callable[[str], None] = lambda _: None
     clock: Clock = field(default_factory=Clock)
@@ -131,8 +131,8 @@ class SingleRunner:
         return Summary(pipeline=self.pipeline.name, results=tuple(results))
 
     def _plan(self, keys: tuple[str, ...], past: Callable[[str], plans.Past]) -> list[Planned]:
-        how = {"reprocess": self.reprocess, "depends_on_past": self.depends_on_past}
-        return plans.plan(keys, past, self.calendar.previous, **how)  # type: ignore[arg-type]
+        previous, reprocess = self.calendar.previous, self.reprocess
+        return plans.plan(keys, past, previous, reprocess=reprocess, depends_on_past=self.depends_on_past)
 
     def _check(self) -> None:
         if self.on_busy not in ("wait", "queue", "exit"):
@@ -152,10 +152,10 @@ class SingleRunner:
             usually = usual(self.pipeline.ledger.read(self.pipeline.name), self.straggler.last)
             name = f"{self.pipeline.name} {key}"
             with watched(self.straggler, name, usually, lambda: behind + self._queued(), self.tell):
-                return one(self.pipeline, Order(key=key, lease=lease, cause=self.cause))
+                return one(self.pipeline, RunRequest(key=key, lease=lease, request_id=self.request_id))
 
     @contextlib.contextmanager
-    def _alone(self, key: str) -> Iterator[Rights | None]:
+    def _alone(self, key: str) -> Iterator[HeldLeases | None]:
         if self.after_marker:
             self._wait_for_marker(key)
             yield None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from spark_flow.core import fingerprint
 from spark_flow.core.completeness import together
 from spark_flow.core.secrets import arguments_shown, resolved
-from spark_flow.engine.lazy_frame import Bounded, LazyFrame, lazy
+from spark_flow.engine.lazy_frame import Checkpoint, LazyFrame, lazy
 from spark_flow.errors import InvalidStep
 from spark_flow.storage.sources import Source
 from spark_flow.transforms.pipe import apply
@@ -107,7 +107,7 @@ def _chain(run: Run, before: LazyFrame, step: Step, prefix: str) -> LazyFrame:
     build = functools.partial(_apply, step, before)
     completeness = together(part for frame in inputs for part in frame.completeness)
     if step.restart:
-        return Bounded(run, node, "step", made_of, inputs, build).lazily(completeness)
+        return Checkpoint(run, node, "step", made_of, inputs, build).lazily(completeness)
     return LazyFrame(run, node, "step", made_of, inputs, build, completeness)
 
 

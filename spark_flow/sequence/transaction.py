@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from spark_flow.engine.node import Node
 from spark_flow.core import fingerprint
+from spark_flow.engine.node import Node
 from spark_flow.errors import SetNotVisible
 from spark_flow.ledger import DeltaLedger, Ledger
 from spark_flow.storage import files, key_folder

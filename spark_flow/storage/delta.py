@@ -117,15 +117,15 @@ class DeltaSink:
         """Return what a write replaces: the whole table, the predicate's rows, or nothing; see ``TellsRows``."""
         return {self.path: ALL if self.mode == "overwrite" else self.predicate(key) or ""}
 
-    def remembered(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:  # noqa: ARG002 - the port's; an id holds the key
+    def last_revision(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:  # noqa: ARG002 - the port's; an id holds the key
         """Return the revision that the table remembers, or 0."""
-        return remembered(self.path, app_id)
+        return last_revision(self.path, app_id)
 
-    def admit(self, intent: Intent) -> None:
+    def validate(self, intent: Intent) -> None:
         """Refuse to append a key's rows a second time.
 
         Raises:
-            CannotReplace: See ``Sink.admit``.
+            CannotReplace: See ``Sink.validate``.
         """
         if intent.revision > 1 and self.mode != "overwrite" and self.predicate(intent.key) is None:
             raise CannotReplace(intent.node, self.path, intent.revision)
@@ -140,7 +140,7 @@ class DeltaSink:
             WriteNotProved: The table has a newer revision, or does not hold this one.
         """
         table = _open(self.path)
-        known = self.remembered(intent.app_id, intent.key) if table is not None else 0
+        known = self.last_revision(intent.app_id, intent.key) if table is not None else 0
         if known > intent.revision:
             raise WriteNotProved(self.path, f"no revision above {intent.revision}", f"revision {known}")
         rows = self._rows(frame, intent)
@@ -243,15 +243,15 @@ def append(frame: DataFrame, sink: DeltaSink, options: Mapping[str, str]) -> Non
     _again(writer.save)(files.for_spark(sink.path))
 
 
-def remembered(path: str, app_id: str) -> int:
+def last_revision(path: str, app_id: str) -> int:
     """Return the revision that a table remembers for an id, or 0."""
     table = _open(path)
     return (table.transaction_version(app_id) or 0) if table else 0
 
 
-def lacks(path: str, app_id: str, revision: int) -> str:
+def why_invalid(path: str, app_id: str, revision: int) -> str:
     """Return why a recorded write to a table is invalid; empty if the table remembers its revision."""
-    known = remembered(path, app_id)
+    known = last_revision(path, app_id)
     return "" if known == revision else f"{path} remembers revision {known}, not {revision}"
 
 

@@ -16,7 +16,7 @@ from spark_flow.core.names import check_name
 from spark_flow.errors import DamagedFile, InvalidArgument, NotRepresentable, WriteNotProved, describe
 from spark_flow.storage import files, key_rows
 from spark_flow.storage.content import Content, measured, observed
-from spark_flow.storage.key_folder import MANIFEST, data_files, lacking, read, read_manifest, rows_in_footers
+from spark_flow.storage.key_folder import MANIFEST, data_files, missing_files, read, read_manifest, rows_in_footers
 from spark_flow.storage.sink_protocol import ALL, Intent, Written
 
 if TYPE_CHECKING:
@@ -83,15 +83,15 @@ class FolderSink:
         """Return what a write replaces: the key's whole folder; see ``TellsRows``."""
         return {self.folder(key): ALL}
 
-    def remembered(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:  # noqa: ARG002 - the port's
+    def last_revision(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:  # noqa: ARG002 - the port's
         """Return the revision in the manifest; 0 if it is missing or damaged, or if any of its files is missing."""
         try:
             manifest = read_manifest(self.folder(key))
         except DamagedFile:
             return 0  # so that the key's folder is written again
-        return manifest["revision"] if manifest.get("app_id") == app_id and not lacking(self.folder(key)) else 0
+        return manifest["revision"] if manifest.get("app_id") == app_id and not missing_files(self.folder(key)) else 0
 
-    def admit(self, intent: Intent) -> None:
+    def validate(self, intent: Intent) -> None:
         """Accept every intent: a key's folder can always be replaced."""
 
     def write(self, frame: DataFrame, intent: Intent) -> Written:
@@ -104,7 +104,7 @@ class FolderSink:
             WriteNotProved: The folder has a newer revision, or does not hold this one.
         """
         folder = self.folder(intent.key)
-        known = self.remembered(intent.app_id, intent.key)
+        known = self.last_revision(intent.app_id, intent.key)
         if known == intent.revision:
             return self._written(intent, f"already written at revision {intent.revision}")
         if known > intent.revision:
@@ -152,7 +152,7 @@ class FolderSink:
 
     def _written_value(self, intent: Intent) -> object:
         """Return the key's value with which the existing folder was written."""
-        known = self.remembered(intent.app_id, intent.key)
+        known = self.last_revision(intent.app_id, intent.key)
         return read_manifest(self.folder(intent.key)).get("value") if known else None
 
     def _save(self, frame: DataFrame, folder: str) -> None:
@@ -189,8 +189,8 @@ class FolderSink:
     def _written(self, intent: Intent, words: str) -> Written:
         folder = self.folder(intent.key)
         manifest = read_manifest(folder)
-        if manifest.get("revision") != intent.revision or lacking(folder):
-            found = f"revision {manifest.get('revision')}, {len(lacking(folder))} file(s) missing"
+        if manifest.get("revision") != intent.revision or missing_files(folder):
+            found = f"revision {manifest.get('revision')}, {len(missing_files(folder))} file(s) missing"
             raise WriteNotProved(folder, f"revision {intent.revision} with all its files", found)
         detail = {"format": self.format, "path": folder, "revision": intent.revision}
         return Written(rows=manifest["rows"], reason=words, detail=detail)

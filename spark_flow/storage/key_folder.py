@@ -28,7 +28,7 @@ def held(detail: Mapping[str, Any], app_id: str) -> Held:
     """
     folder = str(detail["path"])
     manifest = read_manifest(folder)
-    missing = [files.join(folder, name) for name in (lacking(folder) if manifest else [MANIFEST])]
+    missing = [files.join(folder, name) for name in (missing_files(folder) if manifest else [MANIFEST])]
     if missing:
         raise MissingInput(app_id, missing)
     rows = int(manifest["rows"])
@@ -70,7 +70,7 @@ def read_manifest(folder: str) -> dict[str, Any]:
         return {}
 
 
-def lacking(folder: str) -> list[str]:
+def missing_files(folder: str) -> list[str]:
     """Return the manifest's files that are missing or have another size."""
     present = data_files(folder)
     return [name for name, size in read_manifest(folder).get("files", {}).items() if present.get(name) != size]

@@ -309,7 +309,7 @@ def check_tables(path: str, marker: Marker, roots: Sequence[str]) -> None:
     for name, table in marker.tables.items():
         try:
             inside = any(_within(table.path, root) for root in roots)
-            gone = lacking(table, marker.key) if inside else ""
+            gone = why_missing(table, marker.key) if inside else ""
         except ValueError as error:  # not a path of a known storage
             raise InvalidMarker(path, f"table {name!r} at {table.path!r} ({describe(error)})", "a path") from error
         if not inside:
@@ -329,7 +329,7 @@ def _real(path: str) -> str:
     return full if files.is_uri(full) else os.path.realpath(full)
 
 
-def lacking(table: MarkedTable, key: str) -> str:
+def why_missing(table: MarkedTable, key: str) -> str:
     """Describe what is missing of a table that a marker pins; empty if it can be read.
 
     Raises:
@@ -341,7 +341,7 @@ def lacking(table: MarkedTable, key: str) -> str:
         return "it is missing"
     if table.revision is not None:
         return replaced(table)
-    missing = key_folder.lacking(table.path)
+    missing = key_folder.missing_files(table.path)
     return f"{len(missing)} of its files are missing" if missing else ""
 
 
@@ -350,7 +350,7 @@ def replaced(table: MarkedTable) -> str:
     found = key_folder.read_manifest(table.path).get("revision")
     if found != table.revision:
         return f"its manifest has revision {found}, not {table.revision}: it was replaced since"
-    missing = key_folder.lacking(table.path)
+    missing = key_folder.missing_files(table.path)
     return f"{len(missing)} of its files are missing" if missing else ""
 
 

@@ -112,7 +112,7 @@ class Sink(Protocol):
     def fingerprint(self) -> str:
         """A hash of the sink's settings."""
 
-    def remembered(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:
+    def last_revision(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:
         """Return the last revision that the target itself remembers for this id, or 0.
 
         Args:
@@ -121,7 +121,7 @@ class Sink(Protocol):
             written: A recorded write's detail; a sink with several paths then checks only the one that it went to.
         """
 
-    def admit(self, intent: Intent) -> None:
+    def validate(self, intent: Intent) -> None:
         """Validate an intent before any work is done: a write that could duplicate rows is refused.
 
         Raises:

@@ -38,18 +38,18 @@ class StagedSink:
         """Return what a write to both sinks replaces; see ``TellsRows``."""
         return {**sink_protocol.replaces(self.public, key), **sink_protocol.replaces(self.private, key)}
 
-    def remembered(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:
+    def last_revision(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:
         """Return the newer revision of both sinks; for a recorded write, that of the sink that it went to."""
         if written is not None:  # a private sink that was emptied remembers the revision as well
             sink = self.private if written.get("staged") else self.public
-            return sink.remembered(app_id, key, written)
-        return max(sink.remembered(app_id, key) for sink in (self.public, self.private))
+            return sink.last_revision(app_id, key, written)
+        return max(sink.last_revision(app_id, key) for sink in (self.public, self.private))
 
-    def admit(self, intent: Intent) -> None:
+    def validate(self, intent: Intent) -> None:
         """Refuse sinks that cannot replace a key's rows, from the first revision on: staging is emptied later."""
         later = dataclasses.replace(intent, revision=max(intent.revision, 2))
-        self.public.admit(later)
-        self.private.admit(later)
+        self.public.validate(later)
+        self.private.validate(later)
 
     def write(self, frame: DataFrame, intent: Intent) -> Written:
         """Write a partial key to the private sink; a complete one to the public sink, then empty the private one.
@@ -61,7 +61,7 @@ class StagedSink:
             reason = f"kept in staging until complete; {written.reason}"
             return dataclasses.replace(written, reason=reason, detail={**written.detail, "staged": True})
         written = self.public.write(frame, intent)
-        if self.private.remembered(intent.app_id, intent.key):
+        if self.private.last_revision(intent.app_id, intent.key):
             self.private.write(frame.limit(0), intent)
         return written
 

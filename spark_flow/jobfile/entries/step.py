@@ -3,7 +3,15 @@
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StrictBool,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, Text, needed
 from spark_flow.jobfile.model.fields import argument_names, name_of, placeholders, references_function, version_text

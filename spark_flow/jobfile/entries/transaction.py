@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from spark_flow.engine.writing import Scope
     from spark_flow.jobfile.interpreter import Flow
     from spark_flow.jobfile.model.base import Touched
-    from spark_flow.jobfile.model.job import JobConfig
     from spark_flow.jobfile.model.flow import FlowEntry
+    from spark_flow.jobfile.model.job import JobConfig
 
 
 class TransactionModel(FlowModel):

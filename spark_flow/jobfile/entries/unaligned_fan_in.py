@@ -16,10 +16,10 @@ from spark_flow.storage.files import absolute
 if TYPE_CHECKING:
     from spark_flow.engine.lazy_frame import LazyFrame
     from spark_flow.engine.writing import Scope
+    from spark_flow.fan_in.unaligned import Fallback
     from spark_flow.jobfile.interpreter import Flow
     from spark_flow.jobfile.model.base import Touched
     from spark_flow.jobfile.model.job import JobConfig
-    from spark_flow.fan_in.unaligned import Fallback
 
 
 class FallbackModel(Model):

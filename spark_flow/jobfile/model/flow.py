@@ -53,7 +53,6 @@ else:  # the union is made from the list, which mypy cannot read
     FlowEntry = Annotated[_Any, BeforeValidator(_unfold), WrapSerializer(_fold)]
 
 
-
 def walk(flow: Sequence[FlowModel], without: Collection[str] = ()) -> Iterator[FlowModel]:
     """All entries of a flow, those within others after them, without some routes of choices."""
     for entry in flow:

@@ -101,7 +101,20 @@ class SourceModel(Model):
 
 
 OPTIONS = frozenset(
-    {"config", "job", "plan", "rerun", "reprocess", "from", "only", "show", "summary-json", "cause", "debug", "help"}
+    {
+        "config",
+        "job",
+        "plan",
+        "rerun",
+        "reprocess",
+        "from",
+        "only",
+        "show",
+        "summary-json",
+        "request-id",
+        "debug",
+        "help",
+    }
 )
 """The options of jobs and runners: a parameter of such a name could not be given."""
 

@@ -59,7 +59,7 @@ def _module(reference: str, name: str) -> ModuleType:
     try:
         with _IMPORTS:
             if name not in sys.modules:
-                importlib.invalidate_caches()  # reads the archives on sys.path anew, those of spark-submit among them
+                importlib.invalidate_caches()  # reads the archives on sys.path again, those of spark-submit among them
             return importlib.import_module(name)  # waits for one that another thread is still importing
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
@@ -68,7 +68,7 @@ def _module(reference: str, name: str) -> ModuleType:
             reference,
             f"{describe(error)}, raised while importing {name!r}",
             "a module that imports",
-            "Mend that module.",
+            "Fix that module.",
         ) from error
 
 

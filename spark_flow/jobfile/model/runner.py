@@ -52,7 +52,7 @@ class StragglerModel(Model):
 
 
 class RunnerModel(Model):
-    """What the runners, and each job by itself, are told of the runs of a pipeline."""
+    """How runners, and each job by itself, treat the runs of a pipeline."""
 
     calendar: Literal["daily", "hourly"] | tuple[KeyText, ...] = "daily"
     start_date: KeyText | None = None

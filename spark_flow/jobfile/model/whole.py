@@ -8,7 +8,6 @@ from spark_flow.jobfile.model.flow import Place, places, walk
 from spark_flow.jobfile.model.problems import Finding, Location, show
 
 
-
 def flow_findings(flow: Sequence[FlowModel | None], sources: Collection[str] = ()) -> list[Finding]:
     """What is wrong with a flow as a whole; ``None`` stands for an entry that is wrong in itself."""
     found = []

@@ -7,12 +7,12 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from spark_flow.engine.node import Node, Target
 from spark_flow.core import fingerprint
 from spark_flow.core.arrival_rules import RULES, Require, all_succeeded
 from spark_flow.core.clock import Clock
 from spark_flow.core.completeness import Completeness, together
 from spark_flow.engine.lazy_frame import LazyFrame
+from spark_flow.engine.node import Node, Target
 from spark_flow.errors import InvalidArgument, InvalidMarker, InvalidRule, SparkFlowError, UpstreamNotReady
 from spark_flow.sequence.isolated_sequencer.keys import KeyMap, keys_of, same_key
 from spark_flow.sequence.isolated_sequencer.polling import (
@@ -213,7 +213,7 @@ def _tables_of(marker: Marker) -> list[tuple[MarkedTable, str]]:
 
 def _why_missing(pinned: tuple[MarkedTable, str]) -> str:
     try:
-        return readiness.lacking(*pinned)
+        return readiness.why_missing(*pinned)
     except OSError:
         return ""  # storage does not respond: assume that the table is still there
 

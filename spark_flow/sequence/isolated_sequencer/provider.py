@@ -6,9 +6,9 @@ import contextlib
 import dataclasses
 from typing import TYPE_CHECKING
 
-from spark_flow.engine.node import Node, Target
 from spark_flow.core import fingerprint
 from spark_flow.core.completeness import Completeness, together
+from spark_flow.engine.node import Node, Target
 from spark_flow.errors import (
     DuplicateNode,
     InvalidArgument,

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from spark_flow.engine.node import Node
 from spark_flow.core import fingerprint
 from spark_flow.core.secrets import redact
+from spark_flow.engine.node import Node
 from spark_flow.errors import InvalidArgument, TriggeredFailed, TriggeredWaits, UnknownJob, describe
 from spark_flow.spark import submit
 from spark_flow.storage.sink_protocol import Intent, Written
@@ -145,7 +145,7 @@ def trigger(
     if staged:
         return run.skip(node, "trigger", f"not started: {', '.join(staged)} is kept in staging")
     wrote = sorted([o.node, o.revision] for o in run.outcomes if o.kind in ("sink", "marker"))
-    cause = fingerprint.combine(run.generation, wrote)[:12]  # without paths: a moved folder is not new data
+    request_id = fingerprint.combine(run.generation, wrote)[:12]  # without paths: a moved folder is not new data
     overrides = [redact(override) for override in to_start.overrides]
     made_of = fingerprint.combine(wrote, to_start.job, to_start.config, overrides, wait, list(allow))
     child = _Child(run, node, to_start, tuple(allow))
@@ -153,7 +153,7 @@ def trigger(
     def start(intent: Intent) -> Written:
         words = [
             *submit.launcher(to_start.job, launcher),
-            *_program(to_start, run.key, f"{run.pipeline}/{node}@{cause}"),
+            *_program(to_start, run.key, f"{run.pipeline}/{node}@{request_id}"),
         ]
         if wait:
             return child.follow(words)
@@ -166,9 +166,9 @@ def trigger(
     return run.once(Node(name=node, kind="trigger", fingerprint=made_of), start)
 
 
-def _program(to_start: Consumer, key: str, cause: str) -> list[str]:
+def _program(to_start: Consumer, key: str, request_id: str) -> list[str]:
     config = ["--config", to_start.config] if to_start.config else []
-    return [to_start.job, *config, f"key={key}", *to_start.overrides, "--cause", cause]
+    return [to_start.job, *config, f"key={key}", *to_start.overrides, "--request-id", request_id]
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def write(frame: DataFrame, state: str, intent: Intent) -> Written:
     return Written(rows=rows, reason="checkpoint written", detail=detail)
 
 
-def lack(state: str, detail: Mapping[str, Any]) -> str:
+def why_invalid(state: str, detail: Mapping[str, Any]) -> str:
     """Return why a recorded checkpoint cannot be used; empty if it can.
 
     Its files are read once for their checksum, which a checkpoint of an earlier version does not have.
