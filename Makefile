@@ -26,13 +26,14 @@ test: lint java ## everything: lint, types, layers, all tests
 fast: $(STAMP) ## the tests that need neither Spark nor processes
 	@$(BIN)/python -m pytest -m "not spark and not process"
 
-lint: $(STAMP) ## ruff, mypy, import-linter
+lint: $(STAMP) ## ruff, mypy, import-linter, replaced words
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python scripts/check_words.py
 
-format: $(STAMP) ## mend what ruff can mend
+format: $(STAMP) ## fix what ruff can fix
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 

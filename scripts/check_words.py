@@ -1,6 +1,6 @@
 """Look for words that were replaced (``words.txt``) in code, docs and configuration.
 
-    python scripts/check_words.py
+python scripts/check_words.py
 """
 
 from __future__ import annotations
@@ -11,7 +11,17 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LOOKED_AT = ["spark_flow", "jobs", "conf", "docs", "scripts", "README.md", "CONTRIBUTING.md", "spark-submit.sh", "Makefile"]
+LOOKED_AT = [
+    "spark_flow",
+    "jobs",
+    "conf",
+    "docs",
+    "scripts",
+    "README.md",
+    "CONTRIBUTING.md",
+    "spark-submit.sh",
+    "Makefile",
+]
 NAMES = Path(__file__).with_name("words.txt")
 
 
@@ -23,7 +33,9 @@ def words() -> list[tuple[re.Pattern[str], str]]:
 
 def main() -> int:
     """Print where a replaced word is; returns 1 if one is found."""
-    listed = subprocess.run(["git", "ls-files", *LOOKED_AT], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", *LOOKED_AT], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     patterns, found = words(), 0
     for name in listed.splitlines():
         path = ROOT / name
