@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from runs import FakeTarget, new_run
 
 from spark_flow import Run
+from spark_flow.engine.mode import Mode
 from spark_flow.engine.node import Node
 from spark_flow.engine.run import recomputing
-from spark_flow.errors import BadRecords, DuplicateNode, InvalidName, NodeFailed
+from spark_flow.errors import BadRecords, DuplicateNode, InvalidArgument, InvalidName, NodeFailed
 from spark_flow.ledger import MemoryLedger
 from spark_flow.storage.sink_protocol import Written
 
@@ -308,3 +309,13 @@ def test_a_retry_by_hand_belongs_to_the_cause(open_run):
     generation(open_run, "x@1", fails=True)
     assert generation(open_run) == (1, 2, "succeeded")
     assert generation(open_run, "x@1") == (1, 3, "reused")
+
+
+def test_rerun_and_plan_are_short_for_modes(open_run, memory_ledger, tmp_path):
+    where = {"ledger": memory_ledger, "state": str(tmp_path)}
+    with Run.open("p", "2013-01-02", **where) as first, Run.open("p", "2013-01-02", plan=True, **where) as planned:
+        assert (first.plan, planned.plan) == (False, True)
+    with Run.open("p", "2013-01-02", rerun=True, **where) as again:
+        assert (again.generation, again.plan) == (2, False)
+    with pytest.raises(InvalidArgument):
+        Run.open("p", "2013-01-02", rerun=True, mode=Mode(redo=lambda _: True), **where)

@@ -116,6 +116,8 @@ class Run:
         *,
         state: str = "state",
         spark: SparkSession | Callable[[], SparkSession] | None = None,
+        rerun: bool = False,
+        plan: bool = False,
         ledger: Ledger | None = None,
         mode: Mode | None = None,
         permission: Permission | None = None,
@@ -128,6 +130,8 @@ class Run:
             key: The unit of work, of the same characters; usually a date as ``2013-01-02``.
             state: The state folder, a path or URI.
             spark: A session, or a function that makes one when it is first needed; by default the active one.
+            rerun: Short for ``mode=Mode(rerun=True)``: recompute everything, and replace the key's rows.
+            plan: Short for ``mode=Mode(plan=True)``: walk the run without running or writing anything.
             ledger: Where events are recorded; by default the Delta table in the state folder.
             mode: Retry (the default), rerun, partial backfill or plan; see ``Mode``.
             permission: The lease of the key and other conditions; see ``Permission``.
@@ -143,6 +147,7 @@ class Run:
         check_name("pipeline", pipeline)
         check_name("key", key)
         mode = mode or Mode()
+        mode = dataclasses.replace(mode, rerun=rerun or mode.rerun, plan=plan or mode.plan)
         run = cls(
             pipeline,
             key,

@@ -220,7 +220,8 @@ def _called(
         check_frame(node, frame)
         return checkpoints.write(frame, run.state, intent)
 
-    outcome = run.once(Node(name=node, kind="fallback", fingerprint=made_of), call, CheckpointTarget(run.state, optional=True))
+    target = CheckpointTarget(run.state, optional=True)
+    outcome = run.once(Node(name=node, kind="fallback", fingerprint=made_of), call, target)
     error = TookFallback(node, getattr(fallback, "__name__", "a function"))
     if not outcome.detail:
         raise error
