@@ -207,7 +207,7 @@ SLOW = """
 import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, "ROOT/jobs")
-from spark_flow import runners
+from spark_flow.cli import runner
 
 def until(frame, flag):
     Path(flag + ".reached").touch()
@@ -225,7 +225,7 @@ def kill(point, node, _):
         os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
-    sys.exit(runners.main(job="ROOT/jobs/single_runner.py", kind="single", observers=[stop, kill]))
+    sys.exit(runner.main(job="ROOT/jobs/single_runner.py", kind="single", observers=[stop, kill]))
 """
 
 
