@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LOOKED_AT = [
+CHECKED = [
     "spark_flow",
     "jobs",
     "conf",
@@ -22,24 +22,22 @@ LOOKED_AT = [
     "spark-submit.sh",
     "Makefile",
 ]
-NAMES = Path(__file__).with_name("words.txt")
+WORDS = Path(__file__).with_name("words.txt")
 
 
 def words() -> list[tuple[re.Pattern[str], str]]:
     """Each pattern, and what to write instead."""
-    lines = [line for line in NAMES.read_text().splitlines() if line and not line.startswith("#")]
+    lines = [line for line in WORDS.read_text().splitlines() if line and not line.startswith("#")]
     return [(re.compile(pattern, re.IGNORECASE), instead) for pattern, instead in (line.split("\t") for line in lines)]
 
 
 def main() -> int:
     """Print where a replaced word is; returns 1 if one is found."""
-    listed = subprocess.run(
-        ["git", "ls-files", *LOOKED_AT], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+    listed = subprocess.run(["git", "ls-files", *CHECKED], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     patterns, found = words(), 0
     for name in listed.splitlines():
         path = ROOT / name
-        if path == NAMES or path.suffix not in {".py", ".md", ".yaml", ".sh", ".conf", ""} or not path.is_file():
+        if path == WORDS or path.suffix not in {".py", ".md", ".yaml", ".sh", ".conf", ""} or not path.is_file():
             continue
         for at, line in enumerate(path.read_text().splitlines(), 1):
             for pattern, instead in patterns:

@@ -116,3 +116,12 @@ def test_the_readmes_python_runs(spark, tmp_path, monkeypatch, capsys):
         path.write_text(block)
         exec(compile(block, str(path), "exec"), names)
     assert "written at version 0" in capsys.readouterr().out
+
+
+def test_an_error_copies_collections_and_keeps_objects_as_they_are():
+    missing = ["05", "06"]
+    late = errors.NotAllArrived("hours", missing, 19)
+    missing.append("07")
+    assert late.missing == ("05", "06")
+    returned = errors.NotADataFrame("clean", [1, 2])
+    assert (returned.found, "returned list" in str(returned)) == ([1, 2], True)

@@ -45,7 +45,7 @@ def test_java_missing_or_too_old(monkeypatch, tmp_path, script, found):
     fake_java(monkeypatch, tmp_path, script)
     with pytest.raises(EnvironmentTooOld) as error:
         jars.check_java()
-    assert error.value.what == "Java"
+    assert error.value.where == "Java"
     assert error.value.found.startswith(found)
 
 

@@ -8,21 +8,22 @@
     │   ├── InvalidName             a pipeline, key or node name that cannot be a folder name
     │   ├── InvalidPath             a path that two libraries would read as two paths
     │   ├── InvalidStep             a step that is not a function, or has no stable fingerprint
-    │   ├── InvalidArgument         an argument that a pattern does not take
     │   ├── DuplicateNode           two nodes of one name, or two writes to one path
     │   ├── CannotReplace           a sink that cannot replace a key's rows was asked to
     │   ├── NoBranches              a fan-in without branches
     │   ├── UnknownBranch           a branch was named that the fan-in does not have
     │   ├── UnknownNode             a node was named that the flow does not have
     │   ├── UnknownFormat           a sink's format that neither we nor an installed package has
-    │   ├── InvalidCondition        a condition of a choice that cannot be asked
     │   ├── OtherCheckpoint         a stream's name was used with another checkpoint
-    │   ├── UnknownJob              a job to trigger that is missing, or is another one
     │   ├── OtherLimit              another runner has another limit for the same pipeline or pool
-    │   ├── UnknownPool             a pool that is not declared, or has too few slots
-    │   ├── InvalidRule             a rule of how many branches must arrive that cannot be met
     │   ├── SharedState             runs of several keys that read or replace what another one writes
-    │   └── EnvironmentTooOld       Java, Python or Delta's library missing or too old
+    │   └── Unexpected              something else was given than expected; where, found, expected, fix
+    │       ├── InvalidArgument     an argument that a pattern does not take
+    │       ├── InvalidCondition    a condition of a choice that cannot be asked
+    │       ├── UnknownJob          a job to trigger that is missing, or is another one
+    │       ├── UnknownPool         a pool that is not declared, or has too few slots
+    │       ├── InvalidRule         a rule of how many branches must arrive that cannot be met
+    │       └── EnvironmentTooOld   Java, Python or Delta's library missing or too old
     ├── StateError                  exit code 1: the state folder
     │   ├── StateNotWritable
     │   ├── StateTooNew             written by a newer version of spark_flow
@@ -86,6 +87,7 @@ from spark_flow.errors.base import (
     RunError,
     SparkFlowError,
     StateError,
+    Unexpected,
     UsageError,
     describe,
     some,
@@ -231,6 +233,7 @@ __all__ = [
     "TriggeredFailed",
     "TriggeredWaits",
     "TypeConflict",
+    "Unexpected",
     "UnknownBranch",
     "UnknownFormat",
     "UnknownJob",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar
 
 from spark_flow.errors.cause import LIMIT, message, short
@@ -16,23 +16,23 @@ INTERRUPTED = "interrupted; what succeeded is reused when the same command is ru
 class SparkFlowError(Exception):
     """The root; ``exit_code`` is the exit code of a job that ends with it.
 
-    A subclass with fields is a dataclass whose ``_text`` makes the message of them: what was found, what was expected
-    and what to do. Sequences are held as tuples, mappings as copies.
+    A subclass with fields is a dataclass whose ``_text`` is the message: what was found, what was expected and what to
+    do. Fields that are declared as a sequence are held as tuples, mappings as copies.
     """
 
     exit_code: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        """Fix the fields and the message."""
-        for name, value in vars(self).items():
-            if isinstance(value, list):
-                setattr(self, name, tuple(value))
-            elif isinstance(value, Mapping):
-                setattr(self, name, dict(value))
+        """Copy the collections, and set the message."""
+        for each in fields(self):  # type: ignore[arg-type]  # only dataclasses call this
+            if str(each.type).startswith("Sequence["):
+                setattr(self, each.name, tuple(getattr(self, each.name)))
+            elif str(each.type).startswith("Mapping["):
+                setattr(self, each.name, dict(getattr(self, each.name)))
         super().__init__(self._text())
 
     def _text(self) -> str:
-        return type(self).__name__
+        raise NotImplementedError
 
 
 class UsageError(SparkFlowError):
@@ -59,6 +59,28 @@ class NothingToDo(SparkFlowError):
 
 class RunError(SparkFlowError):
     """A run could not do its work."""
+
+
+@dataclass(eq=False, repr=False)
+class Unexpected(UsageError):
+    """Something else was given than expected.
+
+    Attributes:
+        where: The argument, option, file or program.
+        found: What was given.
+        expected: What is valid.
+        fix: What to do; empty if ``expected`` says it.
+    """
+
+    subject: ClassVar[str] = ""  # a word before ``where``
+    where: str
+    found: str
+    expected: str
+    fix: str = ""
+
+    def _text(self) -> str:
+        words = f"{self.subject} {self.where}: found {self.found}, expected {self.expected}. {self.fix}"
+        return words.strip()
 
 
 def some(names: Sequence[str], most: int = 10) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from spark_flow.errors.base import UsageError, some
+from spark_flow.errors.base import Unexpected, UsageError, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,16 +83,8 @@ class InvalidStep(UsageError):
         return f"step {self.step!r}: found {self.found}. {self.fix}"
 
 
-@dataclass(eq=False, repr=False)
-class InvalidArgument(UsageError):
+class InvalidArgument(Unexpected):
     """An argument is not valid."""
-
-    where: str
-    found: str
-    expected: str
-
-    def _text(self) -> str:
-        return f"{self.where}: found {self.found}, expected {self.expected}."
 
 
 @dataclass(eq=False, repr=False)
@@ -189,40 +181,20 @@ class OtherLimit(UsageError):
         )
 
 
-@dataclass(eq=False, repr=False)
-class UnknownPool(UsageError):
-    """A pool that is not declared, or has fewer slots than a run wants."""
+class UnknownPool(Unexpected):
+    """A pool is not declared, or has fewer slots than a run needs."""
 
-    pool: str
-    found: str
-    expected: str
-
-    def _text(self) -> str:
-        return f"pool {self.pool!r}: found {self.found}, expected {self.expected}."
+    subject: ClassVar[str] = "pool"
 
 
-@dataclass(eq=False, repr=False)
-class InvalidRule(UsageError):
-    """A rule of how many branches must arrive that no number of branches, or not this one, can meet."""
+class InvalidRule(Unexpected):
+    """A rule of how many branches must arrive is invalid, or cannot be met by these branches."""
 
-    rule: str
-    found: str
-    expected: str
-
-    def _text(self) -> str:
-        return f"require {self.rule}: found {self.found}, expected {self.expected}."
+    subject: ClassVar[str] = "require"
 
 
-@dataclass(eq=False, repr=False)
-class InvalidCondition(UsageError):
-    """A condition of a choice that cannot be asked."""
-
-    condition: str
-    found: str
-    expected: str
-
-    def _text(self) -> str:
-        return f"{self.condition}: found {self.found}, expected {self.expected}."
+class InvalidCondition(Unexpected):
+    """A condition of a choice is invalid."""
 
 
 @dataclass(eq=False, repr=False)
@@ -243,15 +215,11 @@ class OtherCheckpoint(UsageError):
 
 
 @dataclass(eq=False, repr=False)
-class UnknownJob(UsageError):
-    """A job that should be triggered is not there, or is not the one that was meant."""
+class UnknownJob(Unexpected):
+    """A job that should be triggered is missing, or is another one."""
 
-    job: str
-    found: str
-    expected: str
-
-    def _text(self) -> str:
-        return f"job to trigger {self.job}: found {self.found}, expected {self.expected}. Was it moved or renamed?"
+    subject: ClassVar[str] = "job to trigger"
+    fix: str = "Was it moved or renamed?"
 
 
 @dataclass(frozen=True)
@@ -308,14 +276,5 @@ class SharedState(UsageError):
         )
 
 
-@dataclass(eq=False, repr=False)
-class EnvironmentTooOld(UsageError):
-    """Something outside Python's packages is missing or too old."""
-
-    what: str
-    found: str
-    expected: str
-    fix: str
-
-    def _text(self) -> str:
-        return f"{self.what}: found {self.found}, expected {self.expected}. {self.fix}"
+class EnvironmentTooOld(Unexpected):
+    """Java, Python or a library outside of Python's packages is missing or too old."""

@@ -3,8 +3,7 @@
 from spark_flow.jobfile.entries import ExclusiveChoiceModel, PublishModel, StepModel, TriggerModel
 from spark_flow.jobfile.entries.parallel_split import SplitSinkModel
 from spark_flow.jobfile.load import load, load_stream, parameter_names
-from spark_flow.jobfile.model.base import FlowModel
-from spark_flow.jobfile.model.flow import walk
+from spark_flow.jobfile.model.base import FlowModel, walk
 from spark_flow.jobfile.model.job import JobConfig, SourceModel
 from spark_flow.jobfile.model.references import is_reference, resolve
 from spark_flow.jobfile.model.stream import StreamConfig

@@ -93,7 +93,7 @@ class RunRequest:
     Attributes:
         key: The unit of work.
         lease: The lease of the key; ``None`` if the process that runs it claims it itself.
-        request_id: ReprocessRequest id (see ``Run.open``). A new id starts a new generation; the same id retries it.
+        request_id: Request id (see ``Run.open``). A new id starts a new generation; the same id retries it.
         fair_pool: The pool of Spark's FAIR scheduler for the run's jobs; empty for the default pool.
         gate: The before_node hook: called with each node before it runs. It waits until the node may run, or raises.
         stop: Ends the run from another thread; ``None`` for a run in the main thread, which is interrupted directly.

@@ -20,7 +20,7 @@ class ReprocessRequest:
     """A request to reprocess keys.
 
     Attributes:
-        request_id: ReprocessRequest id (see ``Run.open``); it stays the same until the request is done.
+        request_id: Request id (see ``Run.open``); it stays the same until the request is done.
         done: Set this when all keys are done.
     """
 

@@ -57,7 +57,7 @@ class SingleRunner:
         queue: The largest number of waiting runs for ``on_busy="queue"``.
         reprocess: Which keys that were run before are run again: ``none``, those that ``failed`` or were incomplete,
             or ``all``.
-        request_id: ReprocessRequest id (see ``Run.open``). A new id starts a new generation; the same id retries it.
+        request_id: Request id (see ``Run.open``). A new id starts a new generation; the same id retries it.
         straggler: When to report a run that takes unusually long.
         tell: Called with progress messages.
         clock: The source of time; by default the machine's clocks.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, StrictBool
 
-from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, Texts
+from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, Texts, walk
 from spark_flow.jobfile.model.problems import Finding, nearest, one_of, show
 from spark_flow.orchestration.shared_state import Write
 from spark_flow.sequence import publish
@@ -39,8 +39,6 @@ class PublishModel(FlowModel):
 
     def misplaced(self, before: Sequence[FlowModel | None]) -> Iterator[Finding]:
         """It comes after a write, names tables that are written before it, and is the only one of its dataset."""
-        from spark_flow.jobfile.model.flow import walk  # of all patterns, this one included
-
         known = [one for one in before if one]
         if self.state == "ready" and None not in before and not any(one.written() for one in walk(known)):
             yield Finding((), "no write before it", "a write before it", "A marker comes after the data.")

@@ -1,6 +1,5 @@
 """``report_completeness``: a row of the completeness table, and a notification."""
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -8,7 +7,6 @@ from pydantic import AfterValidator, Field
 from spark_flow.fan_in import report_completeness
 from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, TablePath, needed
 from spark_flow.jobfile.model.fields import variable_name
-from spark_flow.jobfile.model.problems import Finding
 from spark_flow.orchestration.shared_state import Write
 from spark_flow.storage.files import absolute
 
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
 class ReportCompletenessModel(FlowModel):
     """A row of the completeness table, and a notification."""
 
+    needs_completeness = True
     pattern: Literal["report_completeness"] = Field("report_completeness", alias=PATTERN)
     name: Name = "completeness"
     dataset: Name
@@ -32,11 +31,6 @@ class ReportCompletenessModel(FlowModel):
     def nodes(self) -> tuple[str, ...]:
         """The row's name."""
         return (self.name,)
-
-    def misplaced(self, before: Sequence[FlowModel | None]) -> Iterator[Finding]:
-        """It needs a frame that knows its completeness."""
-        if not any(one is None or one.knows_completeness for one in before):
-            yield Finding((), "no fan-in before it", "a fan-in or a wait_for before it")
 
     def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame":  # noqa: ARG002
         """Write the row."""

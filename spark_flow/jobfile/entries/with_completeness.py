@@ -1,12 +1,10 @@
 """``with_completeness``: a column that says whether the frame is approximate."""
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, Text, needed
-from spark_flow.jobfile.model.problems import Finding
 from spark_flow.sequence import local_sequencer, step
 from spark_flow.transforms import with_completeness
 
@@ -20,6 +18,7 @@ class WithCompletenessModel(FlowModel):
     """The frame with a column that says whether it is approximate; a bare name is that of the column."""
 
     short = ("column", str)
+    needs_completeness = True
     pattern: Literal["with_completeness"] = Field("with_completeness", alias=PATTERN)
     name: Name = "with_completeness"
     column: Text = "is_approximate"
@@ -27,11 +26,6 @@ class WithCompletenessModel(FlowModel):
     def nodes(self) -> tuple[str, ...]:
         """The step's name."""
         return (self.name,)
-
-    def misplaced(self, before: Sequence[FlowModel | None]) -> Iterator[Finding]:
-        """It needs a frame that knows its completeness."""
-        if not any(one is None or one.knows_completeness for one in before):
-            yield Finding((), "no fan-in before it", "a fan-in or a wait_for before it")
 
     def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame":  # noqa: ARG002
         """Append the step to the chain."""

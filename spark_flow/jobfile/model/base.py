@@ -50,6 +50,7 @@ class FlowModel(Model):
     bare: ClassVar[str | None] = None  # a mapping without this key is the value of this key
     in_transaction: ClassVar[bool] = False  # whether it may stand in a transaction
     knows_completeness: ClassVar[bool] = False  # whether its frame knows which branches arrived
+    needs_completeness: ClassVar[bool] = False  # whether it needs such a frame
     nested: ClassVar[Mapping[str, type[Model]]] = {}  # models within it, by the key that they stand under
     named: ClassVar[Mapping[str, type[Model]]] = {}  # models whose names are the author's, by the key above them
     pattern: str = Field(alias=PATTERN)
@@ -83,9 +84,10 @@ class FlowModel(Model):
         """The sinks that it writes to, by their path within the entry."""
         return {}
 
-    def misplaced(self, before: Sequence["FlowModel | None"]) -> Iterator[Finding]:  # noqa: ARG002 - for those below
+    def misplaced(self, before: Sequence["FlowModel | None"]) -> Iterator[Finding]:
         """What is wrong with it after the entries before it; ``None`` is an entry that is wrong in itself."""
-        yield from ()
+        if self.needs_completeness and not any(one is None or one.knows_completeness for one in before):
+            yield Finding((), "no fan-in before it", "a fan-in or a wait_for before it")
 
     def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame | None":
         """Call the pattern; returns the frame for the next entry."""
@@ -94,6 +96,13 @@ class FlowModel(Model):
     def footprint(self, config: "JobConfig", above: str) -> Touched:  # noqa: ARG002 - for those below
         """What it writes and reads, its nodes named below ``above``, without a session."""
         yield from ()
+
+
+def walk(flow: Sequence[FlowModel], without: Collection[str] = ()) -> Iterator[FlowModel]:
+    """All entries of a flow, those within an entry after it, without some routes of choices."""
+    for entry in flow:
+        yield entry
+        yield from walk(entry.within(without), without)
 
 
 def needed(frame: "LazyFrame | None") -> "LazyFrame":

@@ -1,6 +1,6 @@
 """The entries of a flow: any of the patterns, found by its name."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union
 
@@ -51,13 +51,6 @@ if TYPE_CHECKING:
 else:  # the union is made from the list, which mypy cannot read
     _Any = Annotated[Union[ENTRIES], Field(discriminator="pattern")]  # noqa: UP007
     FlowEntry = Annotated[_Any, BeforeValidator(_unfold), WrapSerializer(_fold)]
-
-
-def walk(flow: Sequence[FlowModel], without: Collection[str] = ()) -> Iterator[FlowModel]:
-    """All entries of a flow, those within others after them, without some routes of choices."""
-    for entry in flow:
-        yield entry
-        yield from walk(entry.within(without), without)
 
 
 @dataclass(frozen=True, eq=False)

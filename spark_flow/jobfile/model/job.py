@@ -21,9 +21,9 @@ from spark_flow.core.arrival_rules import parse
 from spark_flow.core.names import check_name
 from spark_flow.errors import InvalidArgument, InvalidName, InvalidRule
 from spark_flow.jobfile.entries import AlignedFanInModel, PublishModel, UnalignedFanInModel, WaitForModel
-from spark_flow.jobfile.model.base import Model, Name, Options, TablePath, Text, Touched, only_delta
+from spark_flow.jobfile.model.base import Model, Name, Options, TablePath, Text, Touched, only_delta, walk
 from spark_flow.jobfile.model.fields import branch_names, references_schema, table_path
-from spark_flow.jobfile.model.flow import FlowEntry, walk
+from spark_flow.jobfile.model.flow import FlowEntry
 from spark_flow.jobfile.model.lineage import LineageModel
 from spark_flow.jobfile.model.problems import Finding, findings, nearest, one_of, refuse, show
 from spark_flow.jobfile.model.runner import RunnerModel

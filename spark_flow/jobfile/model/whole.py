@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
-from spark_flow.jobfile.model.base import FlowModel
+from spark_flow.jobfile.model.base import FlowModel, walk
 from spark_flow.jobfile.model.fields import overlap
-from spark_flow.jobfile.model.flow import Place, places, walk
+from spark_flow.jobfile.model.flow import Place, places
 from spark_flow.jobfile.model.problems import Finding, Location, show
 
 
