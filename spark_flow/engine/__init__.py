@@ -1,1 +1,1 @@
-"""The one primitive and what it stands on: a run, its nodes, their history, lazy frames, reading and writing."""
+"""The one primitive, ``once``, and its parts: runs, nodes, their history, lazy frames, reading and writing."""

@@ -24,7 +24,7 @@ _DONE = ("succeeded", "reused", "would run", "would reuse")
 
 
 def once(run: Run, node: Node, action: Callable[[Intent], Written], target: Target) -> Outcome:
-    """As ``Run.once``, which makes sure that one thread at a time is here with a node."""
+    """Implement ``Run.once``, which lets one thread at a time in here for each node."""
     done = run.outcome(node.name)
     if done is not None and done.state in _DONE:
         if done.fingerprint != node.fingerprint:
@@ -103,7 +103,7 @@ def _do(run: Run, node: Node, action: Callable[[Intent], Written], intent: Inten
 
 
 def _cause(run: Run, node: str, error: BaseException) -> BaseException:
-    """What an action failed by: a stop from outside, or what Spark's error stands for."""
+    """The error to record for a failed action: a stop from outside, or the cause within Spark's error."""
     if isinstance(error, KeyboardInterrupt):
         return error
     if node in run.stopped:

@@ -1,4 +1,4 @@
-"""The nodes of a run, and what each is made from."""
+"""The nodes of a run, and the inputs of each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Lazy(Protocol):
-    """What ``once`` needs to know of a frame that is not computed yet (``spark_flow.LazyFrame``)."""
+    """A frame that is not computed yet, as ``once`` uses it (``spark_flow.LazyFrame``)."""
 
     @property
     def node(self) -> str: ...  # noqa: D102
@@ -38,13 +38,13 @@ class Graph:
     """The nodes that a run has declared: their sources, their branches, and the lazy ones among them.
 
     Attributes:
-        sources: What is read, by the node that reads it.
-        inputs: What the files held that were read, by the node that reads them (``storage.arrivals.facts``).
-        writes: What is written, by the node that writes it: of each place the rows that it replaces there.
-        waits: The paths of the markers that are waited for, by the node that waits.
-        fan_ins: The branches' nodes of each fan-in.
-        declared: Lazy nodes, whose work is done within another node's action, in the order of the flow.
-        built: How long each plan took to be made, in milliseconds; those that are missing were not needed.
+        sources: The sources, by the node that reads each.
+        inputs: Facts of the files that were read, by node (``storage.arrivals.facts``).
+        writes: The rows that each node replaces, by path.
+        waits: The paths of the markers that each node waits for.
+        fan_ins: The nodes of each fan-in's branches.
+        declared: Lazy nodes, which are computed within another node's action, in the order of the flow.
+        built: Milliseconds that making each plan took; plans that were not needed are missing.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Graph:
         self._lock = threading.RLock()
 
     def declare(self, lazy: Lazy) -> None:
-        """Note a node whose work is done within another node's action.
+        """Add a lazy node, which is computed within another node's action.
 
         Raises:
             DuplicateNode: Another node has its name.
@@ -72,12 +72,12 @@ class Graph:
         self.uses(lazy.node, (each.node for each in lazy.inputs))
 
     def uses(self, node: str, inputs: Iterable[str]) -> None:
-        """Note the nodes that a node is made from, whether it is computed in this attempt or reused."""
+        """Add the inputs of a node, whether it is computed in this attempt or reused."""
         with self._lock:
             self._used.setdefault(node, {}).update(dict.fromkeys(inputs))
 
     def reads(self, node: str) -> list[str]:
-        """The sources that a node is made from, through all that is between; of a fan-in those that arrived."""
+        """The sources upstream of a node; of a fan-in, those of the branches that arrived."""
         found: dict[str, None] = {}
 
         def walk(name: str) -> None:
@@ -91,13 +91,13 @@ class Graph:
             return [name for name in found if name in self.sources]
 
     def _arrived(self, node: str) -> list[str]:
-        """The branches that a fan-in's frame holds."""
+        """The nodes of the branches that arrived in a fan-in."""
         merge = self.declared.get(node) if node in self.fan_ins else None
         parts = merge.completeness if merge is not None else ()
         return [f"{node}/{name}" for part in parts if part.node == node for name in part.arrived]
 
     def claim(self, inputs: Sequence[Lazy], ended: Collection[str]) -> list[Lazy]:
-        """Lazy nodes that were computed within an action, those before first; each is claimed by one action alone.
+        """Lazy nodes that were computed within an action, upstream ones first; each is claimed by one action only.
 
         Args:
             inputs: The action's.

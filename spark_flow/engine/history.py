@@ -17,11 +17,8 @@ if TYPE_CHECKING:
     from spark_flow.core.secrets import Redactor
     from spark_flow.engine.mode import Lease, Mode
 
-_REAL = (
-    "started",
-    "succeeded",
-    "failed",
-)  # what happened to a node; the other states say what an attempt did with that
+# What happened to a node; the other states say what an attempt did with that.
+_REAL = ("started", "succeeded", "failed")
 
 
 class History:
@@ -75,14 +72,14 @@ class History:
             if last.state != "succeeded" or redo(node):
                 continue
             self.kept[node] = done_in.get(node, before)
-            # What was decided is told by the reason, what was done by the rest.
+            # The reason of a choice is its decision; of other nodes it says where the result comes from.
             reason = last.reason if last.kind == "choice" else f"kept from generation {self.kept[node]}"
             same = {name: getattr(last, name) for name in ("revision", "fingerprint", "rows", "detail")}
             self._opening.append(self.event(node, last.kind, "succeeded", reason=reason, **same))
         self._events.extend(self._opening)
 
     def begin(self, detail: Mapping[str, Any]) -> None:
-        """Record that the attempt has begun, and by what command or cause.
+        """Record the start of the attempt, with its command and request id.
 
         A partial backfill begins with its first event: one that is refused before leaves no generation behind, which
         a plain retry would have to complete.
@@ -98,7 +95,7 @@ class History:
             self.record([started])
 
     def start_over(self, doubt: str, remembered: Mapping[str, int]) -> None:
-        """Become the first attempt of the next generation, of which nothing is recorded; ``begin`` records it.
+        """Become the first attempt of the next generation; ``begin`` records it.
 
         Args:
             doubt: Why.
@@ -111,39 +108,39 @@ class History:
 
     @property
     def reuses(self) -> bool:
-        """Whether anything that is recorded may be reused: by a retry, or a partial backfill."""
+        """Whether recorded results may be reused: in a retry or a partial backfill."""
         return self.attempt > 1 or bool(self.kept)
 
     def known(self, node: str) -> int:
-        """The highest revision of a node that the ledger knows of, in any generation; 0 for none."""
+        """The highest recorded revision of a node, in any generation; 0 for none."""
         with self._lock:
             own = [e.revision for e in self._events if e.node == node]
             seen = [int(e.detail.get("remembered", {}).get(node, 0)) for e in self._events if e.kind == "run"]
         return max([*own, *seen], default=0)
 
     def less_than(self, remembered: Mapping[str, int]) -> dict[str, int]:
-        """What of the revisions that targets remember is higher than what the ledger knows of."""
+        """The revisions, of those that targets remember, that are higher than any recorded one."""
         return {node: there for node, there in remembered.items() if there > self.known(node)}
 
     def written(self) -> dict[str, tuple[int, Mapping[str, Any]]]:
-        """By node, its highest revision, and what was recorded with its last write."""
+        """The highest revision of each node that wrote, and the detail of its last write."""
         with self._lock:
             done = {e.node: e.detail for e in self._events if e.revision and e.state == "succeeded"}
         return {node: (self.known(node), detail) for node, detail in done.items()}
 
     def refresh(self) -> None:
-        """Read again what is recorded: another run may have added to it."""
+        """Read the events again: another run may have added some."""
         events = self._ledger.read(self.pipeline, self.key)
         with self._lock:
             self._events = [*events, *self._opening]
 
     @property
     def begun(self) -> bool:
-        """Whether the ledger knows of the attempt."""
+        """Whether the start of the attempt is recorded."""
         return not self._opening
 
     def event(self, node: str, kind: Kind, state: Any, **fields: Any) -> Event:
-        """A new event of this attempt, without secrets; not recorded yet."""
+        """Make an event of this attempt, without secrets; it is not recorded yet."""
         with self._lock:
             self._seq += 1
             place: dict[str, Any] = {"generation": self.generation, "attempt": self.attempt, "seq": self._seq}
@@ -154,7 +151,7 @@ class History:
         return Event(pipeline=self.pipeline, key=self.key, node=node, kind=kind, state=state, **told)
 
     def check(self) -> None:
-        """Whether the run may go on.
+        """Check that the run may continue.
 
         Raises:
             Fenced, LeaseLost: It may not, now or since an earlier call: who has caught that error gets it again.
@@ -167,7 +164,7 @@ class History:
 
     @contextlib.contextmanager
     def _remembered(self) -> Iterator[None]:
-        """A lease that is lost stays lost, although a step of the user's catches what says so."""
+        """Remember that the lease is lost, even if a step of the user's catches the error."""
         try:
             yield
         except (Fenced, LeaseLost) as lost:
@@ -175,7 +172,7 @@ class History:
             raise
 
     def record(self, events: Sequence[Event]) -> None:
-        """Add events, all or none.
+        """Record events, all or none.
 
         Raises:
             Fenced: Another holder of the right has recorded since.
@@ -183,7 +180,7 @@ class History:
         fence = self._lease.fence if self._lease else None
         with self._remembered():
             if self._opening:
-                with self._lock:  # no node's event is there before those that it builds on
+                with self._lock:  # no node's event is recorded before the events that it depends on
                     self._ledger.append([*self._opening, *events], fence)
                     self._opening = []
             else:
@@ -199,7 +196,7 @@ class History:
         return self._last(node, self.generation)
 
     def before(self, node: str) -> Event | None:
-        """A node's last real event in the generation before, where this one has just begun."""
+        """A node's last event in the previous generation, in the first attempt of this one."""
         return self._last(node, self.generation - 1) if self.attempt == 1 else None
 
     def _last(self, node: str, generation: int) -> Event | None:
@@ -225,12 +222,12 @@ class History:
         return max(last.revision, remembered) + 1
 
     def maintain(self) -> None:
-        """Keep the ledger fast."""
+        """Compact the ledger if needed."""
         self._ledger.maintain()
 
 
 def _kept(events: Sequence[Event], generation: int) -> dict[str, int]:
-    """What a generation has kept of earlier ones: by node, the generation that did it."""
+    """The nodes that a generation took over from earlier ones, with the generation that ran each."""
     runs = (e for e in events if e.kind == "run" and e.generation == generation)
     return {node: int(done_in) for e in runs for node, done_in in e.detail.get("kept", {}).items()}
 

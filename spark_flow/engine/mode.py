@@ -1,4 +1,4 @@
-"""How a run is asked to treat its key, and what allows it to."""
+"""How a run treats its key (``Mode``), and what it asks before it works (``Permission``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nodes of a run side by side: threads of one application, each node under a job tag of its own."""
+"""Run nodes in parallel: in threads of one Spark application, each node with its own job tag."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ OnFailure = Literal["finish", "stop"]
 _log = logging.getLogger("spark_flow")
 
 IN_FLIGHT = 4
-_AGAIN = 0.5  # seconds between two interrupts of what was told to stop
+_AGAIN = 0.5  # seconds between two attempts to interrupt the nodes that have to stop
 _NO_FAILURE = (MissingInput, NotNow, StoppedBySibling)
 
 
 @dataclass(frozen=True)
 class Task:
-    """A node that may be settled in a thread of its own.
+    """A node that can run in a thread.
 
     Attributes:
-        ensure: Does the node's work once and returns its outcome, or raises what went wrong with it.
+        ensure: Runs the node unless it is done, and returns its outcome; raises the node's error.
     """
 
     node: str
@@ -55,7 +55,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of a task, and when, in seconds of the monotonic clock."""
+    """The result of a task, with its start and end in seconds of the monotonic clock."""
 
     result: Outcome | SparkFlowError
     began: float
@@ -65,23 +65,23 @@ class Ended:
 def run_parallel(
     run: Run, tasks: Sequence[Task], *, max_in_flight: int = IN_FLIGHT, on_failure: OnFailure = "finish"
 ) -> dict[str, Ended]:
-    """Settle nodes in threads; what fails is told, not raised.
+    """Run nodes in threads; errors of nodes are returned, not raised.
 
     Args:
-        run: The run that they belong to.
-        tasks: What to do, each under the job tag ``spark_flow/<run>/<node>``.
-        max_in_flight: How many at once.
-        on_failure: ``finish`` the others when one fails, or ``stop`` them: those that run are interrupted, those
-            that have not begun do not begin.
+        run: The run of the nodes.
+        tasks: The nodes; each runs under the job tag ``spark_flow/<run>/<node>``.
+        max_in_flight: How many nodes run at the same time.
+        on_failure: When a node fails, ``finish`` the others, or ``stop`` them: nodes that run are interrupted, nodes
+            that have not started do not start.
 
     Returns:
-        By node.
+        The result of each node, by name.
 
     Raises:
-        InvalidArgument: ``max_in_flight`` or ``on_failure`` is none.
+        InvalidArgument: ``max_in_flight`` or ``on_failure`` is invalid.
         StateError: Nothing can be recorded.
-        NotRecorded: A task is of a node that is to be kept.
-        BaseException: Whatever is no error of a node: the others are stopped first.
+        NotRecorded: A node is not part of this partial backfill, and has no valid result.
+        BaseException: Any error that is not a node's, such as an interrupt; the other nodes are stopped first.
     """
     if not tasks:
         return {}
@@ -90,10 +90,10 @@ def run_parallel(
 
 
 def check_settings(max_in_flight: int, on_failure: str = "finish") -> None:
-    """Refuse settings that are none, before anything runs.
+    """Check settings before anything runs.
 
     Raises:
-        InvalidArgument: See above.
+        InvalidArgument: One of them is invalid.
     """
     if max_in_flight < 1:
         raise InvalidArgument("max_in_flight", str(max_in_flight), "1 or more")
@@ -110,7 +110,7 @@ class _SideBySide:
     def do(self, tasks: Sequence[Task], max_in_flight: int) -> dict[str, Ended]:
         from pyspark import inheritable_thread_target
 
-        # The decorator hands each thread this one's local properties: pool, job group, tags.
+        # The decorator gives each thread the local properties of this one: pool, job group, tags.
         work = inheritable_thread_target(self._run.spark)(self._work)
         with ThreadPoolExecutor(max_in_flight, thread_name_prefix=f"spark_flow/{self._run.run_id}") as pool:
             futures = {pool.submit(work, task): task for task in tasks}
@@ -158,7 +158,7 @@ class _SideBySide:
     def _stop_all(
         self, futures: Mapping[Future[Ended], Task], why: type[Interrupted | StoppedBySibling] = StoppedBySibling
     ) -> None:
-        """What has not begun sees the flag and does not begin; what runs is interrupted."""
+        """Keep tasks that have not started from starting, and interrupt the others."""
         if not self._stop.is_set():
             self._run.stopped.update(
                 {task.node: why(task.node) for future, task in futures.items() if not future.done()}
@@ -166,13 +166,13 @@ class _SideBySide:
             self._stop.set()
 
     def _interrupt(self, futures: Mapping[Future[Ended], Task]) -> None:
-        """Cancel the jobs of what runs; again and again, for a branch may be between two of its jobs."""
+        """Cancel the jobs of running tasks; called repeatedly, because a branch may be between two of its jobs."""
         for future, task in futures.items():
             if not future.done():
                 interrupt_jobs(self._run.spark, self._tag(task))
 
     def _stopped(self, task: Task) -> SparkFlowError:
-        """The error of a task that did not begin."""
+        """The error of a task that did not start."""
         stopped = self._run.stopped.get(task.node) or StoppedBySibling(task.node)
         if isinstance(stopped, Interrupted):
             self._run.skip(task.node, task.kind, "not begun: the run was interrupted", task.fingerprint)
@@ -189,7 +189,7 @@ class _SideBySide:
 
 
 def tag_jobs(spark: SparkSession, tag: str) -> None:
-    """Mark the jobs that this thread will start."""
+    """Tag the jobs that this thread will start."""
     context = getattr(spark, "sparkContext", None)
     if context is not None:
         context.addJobTag(tag)

@@ -214,16 +214,16 @@ class Run:
         return check_node(name)
 
     def wrote(self, outcome: Outcome) -> None:
-        """A transaction notes its writes; a run has its outcomes already."""
+        """Note a write; a transaction collects them, a run has its outcomes already."""
 
     @property
     def generation(self) -> int:
-        """1, and one more for each deliberate rerun."""
+        """The generation, from 1; each rerun starts the next one."""
         return self.history.generation
 
     @property
     def attempt(self) -> int:
-        """1, and one more for each retry of the generation."""
+        """The attempt within the generation, from 1; each retry is the next one."""
         return self.history.attempt
 
     @property
@@ -233,7 +233,7 @@ class Run:
 
     @property
     def spark(self) -> SparkSession:
-        """The run's session, made when it is first asked for."""
+        """The run's session, made at its first use."""
         with self.lock:
             if self._session is None:
                 self._session = _session_of(self._spark)
@@ -410,7 +410,7 @@ class Run:
 
     @property
     def completeness(self) -> tuple[Completeness, ...]:
-        """Of each fan-in that has ended in this attempt or before."""
+        """The completeness of each fan-in that has ended, in this attempt or an earlier one."""
         ended = ("succeeded", "reused", "would run", "would reuse")
         states = {outcome.node: outcome.state for outcome in self.outcomes}
         done = [lazy for lazy in self.graph.declared.values() if states.get(lazy.node) in ended]
@@ -538,7 +538,7 @@ class Run:
 
 
 def recomputing(do: Callable[[], T]) -> T:
-    """Do a whole run, and once more if it ended with ``LedgerOld``: the second time nothing recorded is used."""
+    """Call a function that does a whole run, and again if it raises ``LedgerOld``: then nothing recorded is used."""
     try:
         return do()
     except LedgerOld:

@@ -1,4 +1,4 @@
-"""``${name}`` resolved leaf by leaf, so that every one that leads nowhere is told."""
+"""Resolve ``${name}`` value by value, so that every unknown name is reported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
-_FREE = ("options", "overrides", "properties", "spark", "vars", "with")  # what these hold is handed on as it is
+_FREE = ("options", "overrides", "properties", "spark", "vars", "with")  # the values of these are passed on unchanged
 
 
 def as_written(config: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A config file as a pipeline: what a job, or a runner, does with one key of it."""
+"""Run a job file for a key: alone, or as a pipeline of a runner."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from spark_flow.orchestration.shared_state import Footprint
     from spark_flow.view.progress import Progress
 
-_LOOKED_AT = 20  # runs of a pipeline among which one is looked for that says from which file it was
+_LOOKED_AT = 20  # runs that are searched for one that recorded its file
 _log = logging.getLogger("spark_flow")
 
 
@@ -107,7 +107,7 @@ class JobRequest:
 
 
 def other_file(asked: JobRequest, config: files.JobConfig) -> str:
-    """A warning where the pipeline was last run from another file: two files of one name share what is recorded."""
+    """A warning if the pipeline was last run from another file: both files share the recorded results."""
     try:
         begun = DeltaLedger(config.state, create=False).begun(config.pipeline, last=_LOOKED_AT)
     except Exception:
@@ -124,12 +124,11 @@ def other_file(asked: JobRequest, config: files.JobConfig) -> str:
 
 
 class Application:
-    """The one session of this process, made when a run first needs it; one that was there before is only used.
+    """The Spark session of this process, made when a run first needs it; an existing one is used unchanged.
 
     Args:
-        name: What Spark's own views show.
-        shared: Whether several runs are in it, at once or one after another. Spark's own lineage events, which belong
-            to one run, are then not told.
+        name: The application's name in Spark.
+        shared: Whether several runs use it. Spark's own lineage events, which belong to one run, are then not sent.
     """
 
     def __init__(self, name: str, *, shared: bool = False) -> None:
@@ -140,7 +139,7 @@ class Application:
         self._lock = threading.Lock()
 
     def session(self, *, delta: bool, listener: Mapping[str, str]) -> SparkSession:
-        """The session; what it is made with is up to who needs it first."""
+        """The session; the first call decides its settings."""
         with self._lock:
             if self._session is None:
                 self._session = session(self._name, delta=delta or self.shared, listener=listener)
@@ -149,7 +148,7 @@ class Application:
             return self._session
 
     def close(self) -> None:
-        """Stop the session, if it was made here; one that is asked for afterwards is a new one."""
+        """Stop the session, if it was made here; a later call of ``session`` makes a new one."""
         made, self._session = self._session, None
         if made is not None and not self._others:
             try:
@@ -166,13 +165,13 @@ def pipeline_of(
     *,
     progress: Callable[[], Progress] | None = None,
 ) -> Pipeline:
-    """A file as a pipeline of the runners, whose runs share an application.
+    """Make a pipeline from a job file, whose runs share an application.
 
     Args:
         asked: What the command line requests.
         config: The file, of any key.
-        application: Where its runs' jobs are.
-        progress: Makes what each run is shown by.
+        application: The Spark application of its runs.
+        progress: Makes the display of a run's progress.
 
     Raises:
         ConfigError: The pools' file is wrong, or does not declare the pool.
@@ -192,10 +191,10 @@ def _touched(asked: JobRequest) -> Callable[[str], Footprint]:
 
 
 def submitted(asked: JobRequest, config: files.JobConfig) -> Pipeline:
-    """A file as a pipeline whose runs are applications of their own, by spark-submit; each claims its key itself.
+    """Make a pipeline from a job file, each run a separate spark-submit application that claims its key itself.
 
     Args:
-        asked: What is asked of it: its job's file is what is submitted.
+        asked: What the command line requests; its job's file is submitted.
         config: The file, of any key.
 
     Raises:
@@ -220,7 +219,7 @@ def submitted(asked: JobRequest, config: files.JobConfig) -> Pipeline:
 
 
 def claims_of(config: files.JobConfig, **how: Any) -> Pipeline:
-    """How the runs of a file claim their keys; ``how`` they are run is up to the caller."""
+    """Make a pipeline with the leases and slots of a job file; ``how`` has the other fields of ``Pipeline``."""
     runner = config.runner
     place = runner.leases or join(config.state, "leases")
     claimed: dict[str, Any] = {"leases": place, "slots": runner.share(), "ttl": runner.lease_seconds}
@@ -274,7 +273,7 @@ def run_file(
         config: The file of this key.
         order: The lease of the key, and the request id.
         application: The Spark application that its jobs run in.
-        plan: Walk it without an action.
+        plan: Plan instead of running.
         summary: Where to write the run's summary.
         progress: Shows the run's progress.
 
@@ -315,7 +314,7 @@ def run_file(
         if lineage is not None:
             lineage.finish(error)  # after the session's end, which is an event of Spark's as well
 
-    # Ended in the reverse order, each whatever became of those before it: the run first.
+    # Closed in reverse order, each even if an earlier one fails: the run first.
     with contextlib.ExitStack() as ends:
         ends.push(finish)
         if not application.shared:
@@ -332,7 +331,7 @@ def run_file(
 
 
 def _summarise(run: Run, path: Path | None, _: object, error: BaseException | None, __: object) -> None:
-    """Write the run's summary; what the run ended with matters more than that this cannot be done."""
+    """Write the run's summary; if that fails after an error of the run, only log it."""
     try:
         write_summary(path, run.summary())
     except SummaryNotWritten as wrong:
@@ -344,7 +343,7 @@ def _summarise(run: Run, path: Path | None, _: object, error: BaseException | No
 def _check_triggers(
     config: files.JobConfig, job: Path, above: Sequence[tuple[str, str]] = (), *, any_key: bool = False
 ) -> None:
-    """Read the files of the jobs that will be triggered: what is wrong with them is said before any work is done.
+    """Read the files of the jobs that will be triggered, to report their problems before any work is done.
 
     Raises:
         ConfigError: Of a consumer's file.

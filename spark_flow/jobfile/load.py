@@ -1,4 +1,4 @@
-"""Read a job's YAML file: overrides, interpolations, and all that is wrong with it at once."""
+"""Read a job file: overrides, interpolations, and all problems at once."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def load(
 
 
 def _mark_per_key(config: DictConfig, raw: dict[str, Any]) -> None:
-    """Fill in of each source whether its path is another one for another key, however it is interpolated."""
+    """Set for each source whether its path depends on the key."""
     if not isinstance(raw.get("sources"), dict):
         return
     other = copy.deepcopy(config)
@@ -90,7 +90,7 @@ def _mark_per_key(config: DictConfig, raw: dict[str, Any]) -> None:
 
 
 def load_stream(path: str | Path, overrides: Sequence[str] = (), *, beside: Path | None = None) -> StreamConfig:
-    """A stream's file, read and refused as ``load`` does.
+    """Read and check a stream's file, as ``load`` does.
 
     Raises:
         ConfigError: With every problem of the file and of the overrides.
@@ -120,7 +120,7 @@ def _stream_keys(loc: tuple[str | int, ...]) -> tuple[str, ...]:
 
 
 def parameter_names(path: str | Path) -> tuple[str, ...]:
-    """The names of a file's parameters; none of a file that cannot be read: ``load`` tells what is wrong with it."""
+    """The names of a file's parameters; none if the file cannot be read, which ``load`` reports."""
     try:
         parameters = as_written(_read(path)).get("parameters")
     except ConfigError:
@@ -190,7 +190,7 @@ def _validate(raw: dict[str, Any], beside: Path | None, *, any_key: bool) -> tup
 
 
 def _entry(raw: object) -> FlowModel | None:
-    """An entry that is right in itself, so that the flow as a whole is checked although others are wrong."""
+    """An entry that is valid by itself, so that the flow is checked even if other entries are wrong."""
     try:
         return _ENTRY.validate_python(raw)
     except ValidationError:
@@ -198,7 +198,7 @@ def _entry(raw: object) -> FlowModel | None:
 
 
 def _keys(loc: tuple[str | int, ...]) -> tuple[str, ...]:
-    """The keys that are allowed beside the one at ``loc``."""
+    """The keys that are allowed next to the one at ``loc``."""
     if len(loc) == 1:
         return JobConfig.keys()
     if loc[:1] == ("sources",):

@@ -24,7 +24,7 @@ TEXT_KEYS = frozenset({"pipeline", "key", "state", "output", "markers"})
 
 
 def override(config: DictConfig, item: str) -> Problem | None:
-    """Put ``name=value`` into ``config``, or say why not."""
+    """Set ``name=value`` in ``config``, or return why not."""
     name, equals, text = item.partition("=")
     parts = re.sub(r"\[(\d+)\]", r".\1", name).split(".")
     if not equals or not all(parts):
@@ -41,7 +41,7 @@ def override(config: DictConfig, item: str) -> Problem | None:
 
 
 def _unknown(node: Any, name: str, parts: Sequence[str]) -> Problem | None:
-    """What no key of the file and none of the models is; deeper keys are judged by the models."""
+    """The first part of a name that is unknown to the file and the models; deeper keys are checked by the models."""
     for depth, part in enumerate(parts):
         if isinstance(node, list):
             if not part.isdecimal() or int(part) >= len(node):

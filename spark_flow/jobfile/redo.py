@@ -83,7 +83,7 @@ def _check(
 
 
 def _whole(places: Sequence[Place], node: str) -> tuple[Place, list[Place]]:
-    """A node's entry, and that with all that stands within it."""
+    """A node's entry, and the same with all entries within it."""
     home = next(place for place in places if node in place.names)
     return home, [place for place in places if place is home or set(place.around) & set(home.names)]
 
@@ -130,7 +130,7 @@ def _tells(entry: FlowModel, of: Place) -> bool:
 
 
 def _told(config: JobConfig, again: Sequence[Place], kept: Sequence[Place], aside: Collection[Place] = ()) -> Redo:
-    """By names; what a kept entry reads is kept, also where another one reads it."""
+    """As names; a source that a taken-over entry reads is taken over, even if another entry reads it too."""
     names = frozenset(name for place in again for name in place.names)
     readers = [place.entry for place in kept if place not in aside]
     read = {source for entry in readers for source in entry.read_nodes(config.sources)}

@@ -1,4 +1,4 @@
-"""The values of a file that are not to be recorded or shown: by their names, and those from the environment."""
+"""The secret values of a job file: those with a secret name, and those from the environment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LONG = 8
 
 
 def secret_values(written: Mapping[str, Any], raw: Mapping[str, Any]) -> list[str]:
-    """The values that nothing may record or show.
+    """The values that must not be recorded or shown.
 
     What comes from the environment into options and arguments is one of them, unless it is plainly none: a number, a
     date, a word, or a part of the file's own names and paths.
@@ -46,7 +46,7 @@ def _may_be_secret(value: str, ours: Sequence[str]) -> bool:
 
 
 def without_secrets(problems: Iterable[Problem], known: Iterable[str]) -> list[Problem]:
-    """Problems of a file that tell no secret of it."""
+    """Problems of a file, without its secrets."""
     redactor = Redactor(known)
     return [
         dataclasses.replace(

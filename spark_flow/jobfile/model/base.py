@@ -1,4 +1,4 @@
-"""What all models of the YAML file share."""
+"""The base of all models of a job file."""
 # Read by pydantic at run time, so the modules of models do without `from __future__ import annotations`.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from spark_flow.orchestration.shared_state import Read, Write
 
 Touched: TypeAlias = "Iterator[Write | Read]"
-PATTERN = "<pattern>"  # a key that nobody writes: an entry's own name, moved inside for pydantic to choose by
+PATTERN = "<pattern>"  # the entry's name, moved into its body for pydantic's discriminator; no file has this key
 
 Name = Annotated[str, AfterValidator(valid_name)]
 Text = Annotated[str, Field(min_length=1)]
@@ -32,13 +32,13 @@ SinkFormat = Annotated[Text, AfterValidator(sink_format)]
 
 
 class Model(BaseModel):
-    """Frozen, and closed to keys that it does not know."""
+    """A frozen model that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
     def keys(cls) -> tuple[str, ...]:
-        """The keys that may be written, by their names in the file."""
+        """The valid keys, as they are written in the file."""
         names = (field.alias or name for name, field in cls.model_fields.items())
         return tuple(name for name in names if name != PATTERN)
 
@@ -51,8 +51,8 @@ class FlowModel(Model):
     in_transaction: ClassVar[bool] = False  # whether it may stand in a transaction
     knows_completeness: ClassVar[bool] = False  # whether its frame knows which branches arrived
     needs_completeness: ClassVar[bool] = False  # whether it needs such a frame
-    nested: ClassVar[Mapping[str, type[Model]]] = {}  # models within it, by the key that they stand under
-    named: ClassVar[Mapping[str, type[Model]]] = {}  # models whose names are the author's, by the key above them
+    nested: ClassVar[Mapping[str, type[Model]]] = {}  # models within it, by their key
+    named: ClassVar[Mapping[str, type[Model]]] = {}  # models with names that the author chooses, by the key above them
     pattern: str = Field(alias=PATTERN)
 
     @property
@@ -61,15 +61,15 @@ class FlowModel(Model):
         return False
 
     def nodes(self) -> tuple[str, ...]:
-        """The names that the entry takes in its run."""
+        """The names of its nodes in the run."""
         return ()
 
     def within(self, without: Collection[str] = ()) -> tuple["FlowModel", ...]:  # noqa: ARG002 - of choices
-        """The entries within it; of a choice without those of some routes, given by their nodes."""
+        """The entries within it; of a choice, without those of the given routes (node names)."""
         return ()
 
     def reads(self) -> tuple[str, ...]:
-        """Names of sources that it reads whole; other names may be among them."""
+        """Names of the sources that it reads; may include other names."""
         return ()
 
     def read_nodes(self, sources: Collection[str]) -> tuple[str, ...]:
@@ -85,7 +85,7 @@ class FlowModel(Model):
         return {}
 
     def misplaced(self, before: Sequence["FlowModel | None"]) -> Iterator[Finding]:
-        """What is wrong with it after the entries before it; ``None`` is an entry that is wrong in itself."""
+        """Why it cannot follow the entries before it; ``None`` is an entry that is invalid by itself."""
         if self.needs_completeness and not any(one is None or one.knows_completeness for one in before):
             yield Finding((), "no fan-in before it", "a fan-in or a wait_for before it")
 
