@@ -11,6 +11,14 @@ from runs import new_run
 import spark_flow as sf
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Whoever takes the session is a Spark test, so that ``make fast`` starts no JVM."""
+    for item in items:
+        if "spark" in item.fixturenames:
+            item.add_marker("spark")
+
+
 def rows(frame):
     """A frame's rows in a fixed order."""
     return sorted(tuple(row) for row in frame.collect())

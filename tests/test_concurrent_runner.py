@@ -301,8 +301,8 @@ def test_a_node_waits_for_a_key_that_is_at_work_and_not_for_one_that_waits_for_i
     trend, memory_ledger, tmp_path, slots
 ):
     body, run = trend
-    body.slow = {(DAYS[1], "load"): 3.0, (DAYS[0], "trend"): 2.5}
-    how = {"depends_on_past": ["trend"], "patience": 1.0}
+    body.slow = {(DAYS[1], "load"): 1.0, (DAYS[0], "trend"): 1.2}
+    how = {"depends_on_past": ["trend"], "patience": 0.4}
     how["slots"] = Slots(pool="etl", pools={"etl": slots}, leases=str(tmp_path / "pools"))
     with ThreadPoolExecutor(1) as beside:
         later = beside.submit(run, DAYS[1], **how)

@@ -112,7 +112,9 @@ def errors(run, table):
     sf.unaligned_fan_in(run, "hours", inputs, require=sf.any_succeeded, on_all_failed=sf.error_table(table))
 
 
-@pytest.mark.parametrize(("write", "node"), [(report, "completeness"), (errors, "hours/fallback")])
+@pytest.mark.parametrize(
+    ("write", "node"), [(report, "completeness"), pytest.param(errors, "hours/fallback", marks=pytest.mark.spark)]
+)
 def test_who_lost_its_lease_before_the_commit_writes_nothing(request, memory_ledger, state, table, write, node):
     spark = request.getfixturevalue("spark") if write is errors else None
     place = Place("pipelines/p", MemoryRegister())

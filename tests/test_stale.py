@@ -261,6 +261,7 @@ def spark_flow(*words):
     return CliRunner().invoke(app, list(words))
 
 
+@pytest.mark.process
 def test_stale_lists_backfill_plans_and_does(commanded):
     commanded()
     state = commanded.state
@@ -278,6 +279,7 @@ def test_stale_lists_backfill_plans_and_does(commanded):
     assert (again.exit_code, again.stdout.strip()) == (0, "nothing is stale")
 
 
+@pytest.mark.process
 def test_backfill_says_by_its_exit_code_that_a_key_was_not_made_anew(commanded):
     commanded()
     failed = spark_flow("backfill", "--stale", commanded.state, commanded.state, "--launcher=false")

@@ -31,10 +31,14 @@ def plain(config: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
     In options and arguments ``${oc.env:NAME}`` stays as it is (``secrets.resolved``), also where another name leads to
     it; that the variable is set is looked at.
     """
-    walk = _Walk(names=tuple(_names(config)))
+    written = as_written(config)
+    walk = _Walk(names=tuple(_names(written)))
     value: dict[str, Any] = walk.container(config, "", ())
+    escaped_ = _escaped(written)
+    if escaped_ == written:
+        return value, walk.problems
     late = _Walk(names=walk.names)
-    return _late(value, late.container(DictConfig(_escaped(as_written(config))), "", ()), free=False), walk.problems
+    return _late(value, late.container(DictConfig(escaped_), "", ()), free=False), walk.problems
 
 
 def _escaped(value: Any) -> Any:
@@ -70,13 +74,14 @@ class _Walk:
         if OmegaConf.is_missing(node, key):
             self.problems.append(Problem(path, "nothing", "a value", f"Required: give {path}=…"))
             return "???"
-        raw = as_written(node)[key]
         try:
             value = node[key]
         except (OmegaConfBaseException, RecursionError) as error:
+            raw = as_written(node)[key]
             self.problems.append(_problem(path, str(raw), error, self.names))
             return raw
         if any(value is one for one in around):
+            raw = as_written(node)[key]
             self.problems.append(Problem(path, f"{raw!r}, which holds itself", "an interpolation that ends"))
             return raw
         return self.container(value, path, around) if isinstance(value, DictConfig | ListConfig) else value
@@ -91,8 +96,8 @@ def _problem(path: str, raw: str, error: Exception, names: Sequence[str]) -> Pro
     return Problem(path, f"{raw!r}", f"a name of this file instead of {wanted[1]}", nearest(wanted[1], names))
 
 
-def _names(config: DictConfig) -> Iterator[str]:
-    yield from map(str, config)
-    variables = as_written(config).get("vars")
+def _names(written: dict[str, Any]) -> Iterator[str]:
+    yield from map(str, written)
+    variables = written.get("vars")
     if isinstance(variables, dict):
         yield from (f"vars.{name}" for name in variables)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,7 @@ def load(
     problems += unresolved
     if any(problem.path == "key" for problem in unresolved):
         raw["key"] = _STAND_IN
-    _mark_per_key(config, raw)
+    _mark_per_key(config, raw)  # the last use of config, which has another key afterwards
     check_name("key", raw["key"])
     job, wrong = _validate(raw, beside, any_key=any_key)
     places = {problem.path for problem in problems}
@@ -81,12 +81,11 @@ def _mark_per_key(config: DictConfig, raw: dict[str, Any]) -> None:
     """Set for each source whether its path depends on the key."""
     if not isinstance(raw.get("sources"), dict):
         return
-    other = copy.deepcopy(config)
-    other["key"] = f"{raw['key']}-other"
-    elsewhere = plain(other)[0]["sources"]
+    config["key"] = f"{raw['key']}-other"
     for name, source in raw["sources"].items():
         if isinstance(source, dict) and isinstance(source.get("path"), str):
-            source.setdefault("per_key", source["path"] != elsewhere[name]["path"])
+            with contextlib.suppress(OmegaConfBaseException):  # told by `plain`
+                source.setdefault("per_key", source["path"] != config["sources"][name]["path"])
 
 
 def load_stream(path: str | Path, overrides: Sequence[str] = (), *, beside: Path | None = None) -> StreamConfig:

@@ -14,7 +14,7 @@ from spark_flow.errors import ConfigError, InvalidName, InvalidPath, InvalidRule
 from spark_flow.jobfile.model.problems import nearest, one_of, refuse, show
 from spark_flow.jobfile.model.references import is_reference, resolve
 from spark_flow.storage.files import absolute, for_deltalake
-from spark_flow.storage.sinks import sink_formats
+from spark_flow.storage.sinks import FORMATS, sink_formats
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -44,8 +44,7 @@ def source_name(value: str, info: ValidationInfo) -> str:
 
 def sink_format(value: str) -> str:
     """The name of a format that can be written: ours, or one of an installed package's."""
-    known = sink_formats()
-    if value not in known:
+    if value not in FORMATS and value not in (known := sink_formats()):
         raise refuse(show(value), one_of(known), nearest(value, known))
     return value
 
