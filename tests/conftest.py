@@ -9,14 +9,29 @@ from pyspark.sql import functions as F
 from runs import new_run
 
 import spark_flow as sf
+from jobs import Jobs
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Whoever takes the session is a Spark test, so that ``make fast`` starts no JVM."""
+def pytest_collection_modifyitems(config, items):
+    """Whoever takes the session is a Spark test: ``make fast`` starts no JVM. Nightly tests must be asked for."""
     for item in items:
         if "spark" in item.fixturenames:
             item.add_marker("spark")
+    if "nightly" not in config.option.markexpr:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("nightly")])
+        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
+
+
+HERE_OR_PROCESS = [pytest.param("here", marks=pytest.mark.spark), pytest.param("process", marks=pytest.mark.nightly)]
+
+
+@pytest.fixture(params=HERE_OR_PROCESS)
+def submit(request, tmp_path, capsys, monkeypatch):
+    """Run a job by ``main(argv)`` in the shared session; at night also as the process that a user starts."""
+    if request.param == "here":
+        request.getfixturevalue("spark")
+    return Jobs(tmp_path, how=request.param, capsys=capsys, monkeypatch=monkeypatch)
 
 
 def rows(frame):

@@ -10,7 +10,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from spark_flow.errors import Busy, InvalidArgument, OtherLimit, QueueFull, UnknownPool
 from spark_flow.ledger import DeltaRegister, MemoryRegister
 from spark_flow.orchestration.claims import KEPT, Claim, Holder, Pool, check_slots
-from spark_flow.orchestration.leases import Place
+from spark_flow.orchestration.leases import PoolDocument
 
 ME = Holder(host="h", pid=1)
 NOW = 1_000_000.0
@@ -144,7 +144,7 @@ def test_a_pool_comes_back_from_its_document():
     pool = pool.take({pool.find("a"): "gone"}, ME, NOW)
     register = MemoryRegister()
     register.swap(0, pool.as_content())
-    assert Place("x", register).read() == pool
+    assert PoolDocument("x", register).read() == pool
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ class Claims(RuleBasedStateMachine):
     @initialize()
     def begin(self):
         made = self.registers()
-        self.places = [Place("x", register) for register in (made if isinstance(made, tuple) else (made, made))]
+        self.places = [PoolDocument("x", register) for register in (made if isinstance(made, tuple) else (made, made))]
         self.model, self.count, self.tokens, self.now = Model(), 0, [], NOW
         self.stopped = {}  # what a process that was stopped remembers of its claim
 

@@ -1,22 +1,116 @@
-"""Real processes, real SIGKILL: the main job killed at every point, repeated, equals one never killed."""
+"""Killed at any point and repeated, a job equals one that was never killed."""
 
 import json
-import os
+import re
+import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
 
+from jobs import KEY, Jobs, table
 from spark_flow.ledger import DeltaLedger
+from spark_flow.testing import CrashImages
 
-pytestmark = pytest.mark.process
-ROOT = Path(__file__).parent.parent
-JOB, CRASH = "jobs/daily_flights.py", "spark_flow/testing/crash.py"
-KEY = "2013-01-02"
-CRASHES = {
+SMALL = """
+pipeline: small
+key: ???
+sources:
+  hourly: {format: json, path: "data/flights/date=${key}/hour={branch}", schema: flights:SCHEMA}
+flow:
+  - unaligned_fan_in:
+      {name: hours, source: hourly, branches: ["05", "06", "99"], require: at_least(0.5), max_in_flight: 1}
+  - step: {name: late, sql: "SELECT * FROM {frame} WHERE dep_delay > 15", restart: true}
+  - step: {name: dated, sql: "SELECT DATE'${key}' AS date, carrier, flight FROM {frame}"}
+  - with_completeness: is_approximate
+  - transaction:
+      name: publish
+      flow:
+        - parallel_split:
+            max_in_flight: 1
+            sinks:
+              lake: {format: delta, path: "${output}/lake", partition_by: [date]}
+              legacy: {format: csv, path: "${output}/legacy", partition_by: [date]}
+  - report_completeness: {dataset: small, table: "${output}/completeness"}
+  - publish: {dataset: small}
+"""
+ONCE = ["hours/05", "hours/06", "late", "publish/lake", "publish/legacy", "publish", "completeness", "marker/small"]
+
+
+def successes(root, pipeline, nodes):
+    """How often each node succeeded, as the ledger has it."""
+    events = DeltaLedger(f"{root}/state", create=False).read(pipeline, KEY)
+    return {node: len([e for e in events if (e.node, e.state) == (node, "succeeded")]) for node in nodes}
+
+
+def csv_lines(folder):
+    return sorted(line for file in Path(folder).rglob("*.csv") for line in file.read_text().splitlines())
+
+
+def small_result(root):
+    """What readers find of the small job: its tables' rows, the file's lines, and the marker."""
+    report = [row[:8] for row in table(root / "out" / "completeness")]
+    marker = json.loads((root / "out" / "markers" / "small" / f"{KEY}.json").read_text())
+    versions = [DeltaTable(str(root / "out" / name)).version() for name in ("lake", "completeness")]
+    said = (marker["state"], marker["revision"], sorted(marker["tables"]))
+    return table(root / "out" / "lake"), csv_lines(root / "out" / "legacy"), report, said, versions
+
+
+@pytest.fixture
+def small(spark, tmp_path, capsys, monkeypatch):
+    """The small job in this process, in a folder that holds all that it writes."""
+    (tmp_path / "small.yaml").write_text(SMALL)
+    (tmp_path / "work").mkdir()
+    jobs = Jobs(tmp_path / "work", how="here", capsys=capsys, monkeypatch=monkeypatch)
+
+    def run(*more, **options):
+        return jobs("daily_flights", f"--config={tmp_path}/small.yaml", *more, **options)
+
+    run.root, run.jobs, run.config = tmp_path / "work", jobs, f"--config={tmp_path}/small.yaml"
+    return run
+
+
+def test_law_killed_anywhere_and_repeated_equals_never_killed(small, tmp_path):
+    images = CrashImages(folder=small.root, into=tmp_path / "images")
+    images.into.mkdir()
+    code, said = small(observers=[images])
+    assert code == 0, said
+    expected = small_result(small.root)
+    assert {image.node for image in images.taken} >= set(ONCE)
+    for image in images.taken:
+        image.restore()
+        shutil.rmtree(small.root / "state" / "leases", ignore_errors=True)  # their holder, this process, is alive
+        code, said = small()
+        assert (code, small_result(small.root)) == (0, expected), (image, said)
+        assert successes(small.root, "small", ONCE) == dict.fromkeys(ONCE, 1), image
+
+
+def shape(root):
+    """The files of a folder, and the ledger's events, without what differs between any two runs."""
+    files = [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()]
+    kept = [re.sub(r"[0-9a-f]{4,}(-[0-9a-f]+)*", "*", name) for name in files if "/leases/" not in name]
+    events = DeltaLedger(f"{root}/state", create=False).read("small", KEY)
+    return sorted(kept), [(event.node, event.state, event.revision) for event in events]
+
+
+@pytest.mark.process
+def test_an_image_is_the_disk_that_a_kill_leaves(small, tmp_path):
+    images = CrashImages(folder=small.root, into=tmp_path / "images")
+    images.into.mkdir()
+    assert small(observers=[images])[0] == 0
+    (image,) = [image for image in images.taken if (image.point, image.node) == ("after_commit", "publish/lake")]
+    image.restore()
+    expected = shape(small.root)
+    shutil.rmtree(small.root)
+    small.root.mkdir()
+    code, said = small.jobs.killed("daily_flights", "after_commit", "publish/lake", small.config)
+    assert (code, shape(small.root)) == (-signal.SIGKILL, expected), said
+
+
+MAIN = ["hours/05", "hours/13", "hours", "clean", "enrich", "publish/lake", "publish/legacy", "publish"]
+CHAINS = {
+    "short": [("during_action", "hours/13"), ("before_event", "hours/13"), ("after_commit", "publish/lake")],
     "a": [
         ("during_action", "hours/13"),  # in the middle of the branches
         ("after_event", "hours"),  # all branches merged
@@ -38,73 +132,51 @@ CRASHES = {
 """Chains of kills: each repeated command goes on from the kill before, and is killed at a later point."""
 
 
-def submit(folder, *arguments, crash=()):
-    """Run the main job (killed where ``crash`` says) as a process of its own; returns its exit code and output."""
-    program = [CRASH, *crash, JOB] if crash else [JOB]
-    command = [sys.executable, *program, f"state={folder}/state", f"output={folder}/out", *arguments]
-    environment = {**os.environ, "MASTER": "local[2]"}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
-    return done.returncode, done.stdout + done.stderr
+def main_result(root):
+    return table(root / "out" / "daily_flights"), csv_lines(root / "out" / "legacy")
 
 
-def result(folder):
-    """What readers find: the table's rows, and the CSV's lines."""
-    table = (
-        DeltaTable(f"{folder}/out/daily_flights")
-        .to_pyarrow_table()
-        .sort_by([("carrier", "ascending"), ("origin", "ascending")])
-    )
-    lines = [line for file in Path(folder, "out", "legacy").rglob("*.csv") for line in file.read_text().splitlines()]
-    return table.to_pylist(), sorted(lines)
+@pytest.fixture
+def main_job(spark, tmp_path, capsys, monkeypatch):
+    """The main job in this process, and what readers find of it when it was never killed."""
+    job = Jobs(tmp_path / "never", how="here", capsys=capsys, monkeypatch=monkeypatch)
+    job.root.mkdir()
+    code, said = job("daily_flights")
+    assert code == 0, said
+    job.result = main_result(job.root)
+    return job
 
 
-@pytest.fixture(scope="module")
-def never_killed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("never_killed")
-    code, output = submit(folder, f"key={KEY}")
-    assert code == 0, output
-    return result(folder)
+MARKS = {"short": pytest.mark.process}
 
 
-def successes(folder, node):
-    events = DeltaLedger(f"{folder}/state", create=False).read("daily_flights", KEY)
-    return len([e for e in events if e.node == node and e.state == "succeeded"])
-
-
-@pytest.mark.parametrize("crashes", CRASHES.values(), ids=CRASHES)
-def test_killed_again_and_again_and_repeated_equals_never_killed(tmp_path, never_killed, crashes):
+@pytest.mark.parametrize(
+    "crashes",
+    [pytest.param(chain, id=name, marks=MARKS.get(name, pytest.mark.nightly)) for name, chain in CHAINS.items()],
+)
+def test_killed_again_and_again_and_repeated_equals_never_killed(main_job, tmp_path, crashes):
+    jobs = Jobs(tmp_path)
     for crash in crashes:
-        code, output = submit(tmp_path, f"key={KEY}", crash=crash)
-        assert code == -signal.SIGKILL, output
-    code, output = submit(tmp_path, f"key={KEY}")
-    assert code == 0, output
-    assert result(tmp_path) == never_killed
+        code, said = jobs.killed("daily_flights", *crash)
+        assert code == -signal.SIGKILL, said
+    code, said = jobs("daily_flights")
+    assert (code, main_result(tmp_path)) == (0, main_job.result), said
     report = DeltaTable(f"{tmp_path}/out/completeness").to_pyarrow_table().to_pylist()
     assert [(r["key"], r["arrived"], r["is_approximate"]) for r in report] == [(KEY, 19, False)]
-    once = ["hours/05", "hours/13", "hours", "clean", "enrich", "publish/lake", "publish/legacy", "publish"]
-    assert {node: successes(tmp_path, node) for node in once} == dict.fromkeys(once, 1)
+    assert successes(tmp_path, "daily_flights", MAIN) == dict.fromkeys(MAIN, 1)
     assert DeltaTable(f"{tmp_path}/out/daily_flights").version() == 0
 
 
-def test_the_same_command_again_reuses_all_and_touches_nothing(tmp_path, never_killed):
-    submit(tmp_path, f"key={KEY}")
-    version = DeltaTable(f"{tmp_path}/out/daily_flights").version()
-    code, output = submit(tmp_path, f"key={KEY}", "--summary-json", f"{tmp_path}/s.json")
-    assert (code, {n["state"] for n in json.loads((tmp_path / "s.json").read_text())["nodes"]}) == (0, {"reused"}), (
-        output
-    )
-    assert (DeltaTable(f"{tmp_path}/out/daily_flights").version(), result(tmp_path)) == (version, never_killed)
+def test_the_same_command_again_reuses_all_and_a_rerun_replaces_its_key_alone(main_job):
+    version = DeltaTable(f"{main_job.root}/out/daily_flights").version()
+    code, said = main_job("daily_flights")
+    assert (code, {node["state"] for node in main_job.nodes.values()}) == (0, {"reused"}), said
+    assert DeltaTable(f"{main_job.root}/out/daily_flights").version() == version
+    assert main_result(main_job.root) == main_job.result
 
-
-def test_a_rerun_of_an_earlier_date_replaces_its_rows_and_no_others(tmp_path, never_killed):
-    for arguments in (
-        [f"key={KEY}"],
-        ["key=2013-01-03"],
-        [f"key={KEY}", "--rerun", "--summary-json", f"{tmp_path}/s.json"],
-    ):
-        code, output = submit(tmp_path, *arguments)
-        assert code == 0, output
-    rows, _ = result(tmp_path)
-    assert [r for r in rows if str(r["date"]) == KEY] == never_killed[0]
-    assert {str(r["date"]) for r in rows} == {KEY, "2013-01-03"}
-    assert json.loads((tmp_path / "s.json").read_text())["generation"] == 2
+    assert main_job("daily_flights", key="2013-01-03")[0] == 0
+    code, said = main_job("daily_flights", "--rerun")
+    assert (code, main_job.summary["generation"]) == (0, 2), said
+    rows, _ = main_result(main_job.root)
+    assert [row for row in rows if str(row[0]) == KEY] == main_job.result[0]
+    assert {str(row[0]) for row in rows} == {KEY, "2013-01-03"}

@@ -1,22 +1,16 @@
-"""The fan-in jobs as a user runs them: processes, files that are corrupt, missing or late, and readers meanwhile."""
+"""The fan-in jobs as a user runs them: files that are corrupt, missing or late, and readers meanwhile."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-pytestmark = pytest.mark.process
-ROOT = Path(__file__).parent.parent
-CRASH = "spark_flow/testing/crash.py"
-KEY = "2013-01-02"
+from jobs import KEY, ROOT, Jobs, table
+
 ALIGNED, UNALIGNED = "aligned_fan_in", "unaligned_fan_in"
 LATE = ("05", "09", "13", "17", "22")
 
@@ -30,27 +24,9 @@ def data(tmp_path):
 
 
 @pytest.fixture
-def submit(tmp_path, data):
-    def go(name, *arguments, crash=(), environment=()):
-        program = [f"jobs/{name}.py", f"key={KEY}", f"state={tmp_path}/state", f"output={tmp_path}/out"]
-        program += [f"sources.hourly.path={data}/hour={{branch}}", "--summary-json", f"{tmp_path}/s.json", *arguments]
-        command = [sys.executable, *([CRASH, *crash] if crash else []), *program]
-        variables = {**os.environ, "MASTER": "local[2]", **dict(environment)}
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=variables, check=False)
-        summary = {} if crash else json.loads((tmp_path / "s.json").read_text())
-        return done.returncode, done.stdout + done.stderr, summary
-
-    return go
-
-
-def states(summary, kind="branch"):
-    found = [n["state"] for n in summary["nodes"] if n["kind"] == kind]
-    return {state: found.count(state) for state in sorted(set(found))}
-
-
-def table(path):
-    rows = DeltaTable(str(path)).to_pyarrow_table()
-    return sorted((tuple(row.values()) for row in rows.to_pylist()), key=repr)
+def source(data):
+    """The override that reads these hours."""
+    return f"sources.hourly.path={data}/hour={{branch}}"
 
 
 @pytest.fixture
@@ -63,38 +39,38 @@ def away(data, tmp_path):
     return move
 
 
-def test_a_corrupt_hour_fails_alone_and_mended_is_run_alone(submit, data, tmp_path):
-    code, output, _ = submit(ALIGNED, f"state={tmp_path}/state0", f"output={tmp_path}/out0")
+def test_a_corrupt_hour_fails_alone_and_mended_is_run_alone(submit, source, data, tmp_path):
+    code, output = submit(ALIGNED, source, f"state={tmp_path}/state0", f"output={tmp_path}/out0")
     assert code == 0, output
     file = next((data / "hour=13").iterdir())
     good = file.read_text()
     file.write_text(good[:-30])
-    code, output, summary = submit(ALIGNED)
-    assert (code, states(summary), summary["state"]) == (1, {"failed": 1, "succeeded": 18}, "failed"), output
+    code, output = submit(ALIGNED, source)
+    assert (code, submit.states(), submit.summary["state"]) == (1, {"failed": 1, "succeeded": 18}, "failed"), output
     assert "hours/13" in output
     assert file.name in output
     assert not (tmp_path / "out" / "flights").exists()
     file.write_text(good)
-    code, output, summary = submit(ALIGNED)
-    branches = [n for n in summary["nodes"] if n["node"].startswith("hours/")]
+    code, output = submit(ALIGNED, source)
+    branches = [n for n in submit.summary["nodes"] if n["node"].startswith("hours/")]
     ran = [n["node"] for n in branches if n["state"] == "succeeded"]
     assert (code, ran, len(branches)) == (0, ["hours/13"], 19), output
     for name in ("flights", "flights_wide"):
         assert table(tmp_path / "out" / name) == table(tmp_path / "out0" / name)
 
 
-def test_branches_run_as_they_come_and_the_merge_waits_for_all(submit, away, tmp_path):
-    code, output, summary = submit(ALIGNED, "--only", "hours/07", "--only", "hours/08")
-    assert (code, states(summary)["succeeded"], summary["state"]) == (0, 2, "waiting"), output
+def test_branches_run_as_they_come_and_the_merge_waits_for_all(submit, source, away, tmp_path):
+    code, output = submit(ALIGNED, source, "--only", "hours/07", "--only", "hours/08")
+    assert (code, submit.states()["succeeded"], submit.summary["state"]) == (0, 2, "waiting"), output
     away("22")
-    code, output, summary = submit(ALIGNED)
-    assert (code, summary["completeness"][0]["missing"]) == (75, ["22"]), output
+    code, output = submit(ALIGNED, source)
+    assert (code, submit.summary["completeness"][0]["missing"]) == (75, ["22"]), output
     assert "22" in output.splitlines()[-1]
     assert not (tmp_path / "out" / "flights").exists()
     away("22", back=True)
-    code, output, summary = submit(ALIGNED, "--only", "hours/22")
-    assert (code, summary["state"], len(table(tmp_path / "out" / "flights"))) == (0, "succeeded", 943), output
-    code, output, _ = submit(ALIGNED, "--only", "hours/24")
+    code, output = submit(ALIGNED, source, "--only", "hours/22")
+    assert (code, submit.summary["state"], len(table(tmp_path / "out" / "flights"))) == (0, "succeeded", 943), output
+    code, output = submit(ALIGNED, source, "--only", "hours/24")
     assert code == 2, output
 
 
@@ -115,12 +91,12 @@ class Reader(threading.Thread):
             self.seen.add((tuple(whole), tuple(sorted(set(rows["is_approximate"].to_pylist())))))
 
 
-def test_a_partial_day_says_so_and_its_gap_is_filled_in_one_commit(submit, away, webhook, tmp_path):
+def test_a_partial_day_says_so_and_its_gap_is_filled_in_one_commit(submit, source, away, webhook, tmp_path):
     address, told = webhook
     environment = {"SPARK_FLOW_NOTIFY": address}
     away(*LATE)
-    code, output, summary = submit(UNALIGNED, environment=environment)
-    assert (code, states(summary)) == (0, {"skipped": 5, "succeeded": 14}), output
+    code, output = submit(UNALIGNED, source, environment=environment)
+    assert (code, submit.states()) == (0, {"skipped": 5, "succeeded": 14}), output
     assert "14 of 19 = 74%" in output
     (row,) = DeltaTable(str(tmp_path / "out" / "completeness")).to_pyarrow_table().to_pylist()
     assert (row["arrived"], row["missing"], row["is_approximate"]) == (14, list(LATE), True)
@@ -135,10 +111,10 @@ def test_a_partial_day_says_so_and_its_gap_is_filled_in_one_commit(submit, away,
     away(*LATE, back=True)
     reader = Reader(cube)
     reader.start()
-    code, output, summary = submit(UNALIGNED, environment=environment)
+    code, output = submit(UNALIGNED, source, environment=environment)
     reader.stop.set()
     reader.join()
-    assert (code, states(summary)) == (0, {"reused": 14, "succeeded": 5}), output
+    assert (code, submit.states()) == (0, {"reused": 14, "succeeded": 5}), output
     assert len(told) == 1
     whole = ((943,), (False,))
     assert whole in reader.seen
@@ -149,31 +125,33 @@ def test_a_partial_day_says_so_and_its_gap_is_filled_in_one_commit(submit, away,
     assert (row["arrived"], row["missing"], row["is_approximate"]) == (19, [], False)
 
 
-def test_too_few_hours_publish_nothing_and_none_takes_the_fallback(submit, away, data, tmp_path):
+def test_too_few_hours_publish_nothing_and_none_takes_the_fallback(submit, source, away, data, tmp_path):
     hours = sorted(p.name.removeprefix("hour=") for p in data.iterdir())
     away(*hours[::2])
-    code, output, summary = submit(UNALIGNED, "flow.0.unaligned_fan_in.require=at_least(0.9)")
-    assert (code, summary["state"]) == (1, "failed"), output
+    code, output = submit(UNALIGNED, source, "flow.0.unaligned_fan_in.require=at_least(0.9)")
+    assert (code, submit.summary["state"]) == (1, "failed"), output
     assert "9 of 19" in output
     assert not (tmp_path / "out").exists()
     shutil.rmtree(tmp_path / "state")
     away(*hours[1::2])
-    code, output, summary = submit(UNALIGNED, "flow.0.unaligned_fan_in.require=at_least(0.9)")
-    assert (code, summary["state"]) == (1, "fallback"), output
-    assert [(n["node"], n["state"]) for n in summary["nodes"] if n["kind"] == "fallback"] == [
+    code, output = submit(UNALIGNED, source, "flow.0.unaligned_fan_in.require=at_least(0.9)")
+    assert (code, submit.summary["state"]) == (1, "fallback"), output
+    assert [(n["node"], n["state"]) for n in submit.summary["nodes"] if n["kind"] == "fallback"] == [
         ("hours/fallback", "succeeded")
     ]
     assert len(table(tmp_path / "out" / "errors")) == 19
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("point", "node"), [("after_event", "lake"), ("before_event", "completeness")])
-def test_a_partial_day_killed_and_repeated_equals_never_killed(submit, away, tmp_path, point, node):
+def test_a_partial_day_killed_and_repeated_equals_never_killed(source, away, tmp_path, point, node):
+    submit = Jobs(tmp_path)
     away(*LATE)
-    code, output, _ = submit(UNALIGNED, f"state={tmp_path}/state0", f"output={tmp_path}/out0")
+    code, output = submit(UNALIGNED, source, f"state={tmp_path}/state0", f"output={tmp_path}/out0")
     assert code == 0, output
-    code, output, _ = submit(UNALIGNED, crash=(point, node))
+    code, output = submit.killed(UNALIGNED, point, node, source)
     assert code == -signal.SIGKILL, output
-    code, output, _ = submit(UNALIGNED)
+    code, output = submit(UNALIGNED, source)
     assert code == 0, output
     assert table(tmp_path / "out" / "flights_cube") == table(tmp_path / "out0" / "flights_cube")
     assert [row[:8] for row in table(tmp_path / "out" / "completeness")] == [
@@ -181,13 +159,13 @@ def test_a_partial_day_killed_and_repeated_equals_never_killed(submit, away, tmp
     ]
 
 
-def test_private_staging_until_the_day_is_complete(submit, away, tmp_path):
+def test_private_staging_until_the_day_is_complete(submit, source, away, tmp_path):
     staging = f"flow.3.write.staging={tmp_path}/private"
     away("13")
-    code, output, _ = submit(UNALIGNED, staging)
+    code, output = submit(UNALIGNED, source, staging)
     assert code == 0, output
     assert not (tmp_path / "out" / "flights_cube").exists()
     assert len(table(tmp_path / "private")) == 49
     away("13", back=True)
-    code, output, _ = submit(UNALIGNED, staging)
+    code, output = submit(UNALIGNED, source, staging)
     assert (code, len(table(tmp_path / "out" / "flights_cube")), table(tmp_path / "private")) == (0, 49, []), output

@@ -11,7 +11,7 @@ from spark_flow.engine.mode import Permission
 from spark_flow.engine.node import Node
 from spark_flow.errors import Fenced, LeaseLost
 from spark_flow.ledger import DeltaLedger, Event, Fence, MemoryLedger, MemoryRegister
-from spark_flow.orchestration.leases import Place, free, hold
+from spark_flow.orchestration.leases import PoolDocument, free, hold
 from spark_flow.storage.sink_protocol import Written
 
 
@@ -66,7 +66,7 @@ def test_a_fence_outlives_compaction(state):
 
 @pytest.fixture
 def place():
-    return Place("pipelines/p", MemoryRegister())
+    return PoolDocument("pipelines/p", MemoryRegister())
 
 
 def opened(lease, ledger, state, **options):

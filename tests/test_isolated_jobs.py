@@ -69,7 +69,7 @@ def team(tmp_path):
     return Team(tmp_path)
 
 
-@pytest.mark.process
+@pytest.mark.nightly
 def test_a_consumer_started_first_waits_and_a_rerun_reaches_all_that_follow(team):
     consumer = team.start("isolated_consumer", "flow.0.wait_for.interval=0.5")
     log = team.root / "isolated_consumer.log"
@@ -101,7 +101,7 @@ def test_a_consumer_started_first_waits_and_a_rerun_reaches_all_that_follow(team
     assert json.loads(team.spark_flow("stale", "--json")[1]) == []
 
 
-@pytest.mark.process
+@pytest.mark.nightly
 def test_a_provider_killed_between_data_and_marker(team):
     before_the_marker = (sys.executable, CRASH, "before_action", "marker/hourly_flights")
     assert team.submit("isolated_provider", program=before_the_marker)[0] == -9

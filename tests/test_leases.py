@@ -17,19 +17,21 @@ from spark_flow.core.clock import Clock
 from spark_flow.errors import Busy, LeaseLost, OtherLimit, QueueFull, StateDamaged
 from spark_flow.ledger import DeltaRegister, Event, MemoryRegister
 from spark_flow.orchestration.claims import Claim, Holder, Pool
-from spark_flow.orchestration.leases import HeldLeases, Leases, Place, free, has_gone, hold, this_process
+from spark_flow.orchestration.leases import HeldLeases, Leases, PoolDocument, free, has_gone, hold, this_process
 
 ELSEWHERE = Holder(host="other", pid=1, place="another machine", started="1")
 
 
 @pytest.fixture(params=["memory", "delta"])
 def place(request, tmp_path):
-    return Place("pools/x", MemoryRegister() if request.param == "memory" else DeltaRegister(str(tmp_path / "r")))
+    return PoolDocument(
+        "pools/x", MemoryRegister() if request.param == "memory" else DeltaRegister(str(tmp_path / "r"))
+    )
 
 
 @pytest.fixture
 def memory():
-    return Place("pools/x", MemoryRegister())
+    return PoolDocument("pools/x", MemoryRegister())
 
 
 class Time:
@@ -107,7 +109,7 @@ def test_one_who_waits_is_told_of_the_holder_and_goes_on_when_it_ends(memory, ti
     held = foreign(memory, time_)
     time_.plans.append((5, lambda: memory.change(lambda pool: pool.release("f", 0))))
     told = []
-    with hold(memory, "p", "k", limit=1, tell=told.append, clock=time_.clock) as lease:
+    with hold(memory, "p", "k", limit=1, report=told.append, clock=time_.clock) as lease:
         assert (lease.took_over, time_.passed) == ((), pytest.approx(5, abs=0.5))
     assert told == [f"k waits for pools/x: held by {held}"]
 
@@ -219,7 +221,7 @@ def test_a_release_that_fails_is_told_and_hides_neither_success_nor_error(memory
     told = []
 
     def work():
-        with hold(memory, "p", "k", tell=told.append):
+        with hold(memory, "p", "k", report=told.append):
             memory.register.swap(memory.register.read()[0], {"claims": [{"id": "x"}]})
             if error:
                 raise error
@@ -282,7 +284,7 @@ def test_what_is_lost_stays_lost_and_its_end_disturbs_nobody(place, time_):
 
 
 def test_rights_are_lost_with_any_of_their_leases(memory, time_):
-    pool = Place("pools/y", MemoryRegister())
+    pool = PoolDocument("pools/y", MemoryRegister())
     with hold(memory, "p", "k", clock=time_.clock) as own, hold(pool, "p", "k", slots=2, clock=time_.clock) as slots:
         rights = HeldLeases((own, slots))
         rights.check()
@@ -360,7 +362,7 @@ def test_of_another_machine_nothing_is_known(place):
 
 
 def _hold(path, pipe):
-    with hold(Place("x", DeltaRegister(path)), "p", "k", limit=1, ttl=1.5) as lease:
+    with hold(PoolDocument("x", DeltaRegister(path)), "p", "k", limit=1, ttl=1.5) as lease:
         pipe.send(lease.claim.token)
         pipe.recv()
         try:
@@ -377,7 +379,7 @@ def holder(tmp_path):
     ours, theirs = spawn.Pipe()
     child = spawn.Process(target=_hold, args=(str(tmp_path / "r"), theirs))
     child.start()
-    yield child, ours, Place("x", DeltaRegister(str(tmp_path / "r")))
+    yield child, ours, PoolDocument("x", DeltaRegister(str(tmp_path / "r")))
     with contextlib.suppress(ProcessLookupError):
         os.kill(child.pid, signal.SIGCONT)
     child.kill()
@@ -463,7 +465,7 @@ def test_a_pool_that_was_lost_after_a_clock_was_ahead_gives_tokens_that_the_ledg
     time_.jump = AHEAD
     with hold(memory, "p", "k", clock=time_.clock) as lease:
         memory_ledger.append([event], lease.fence)
-    time_.jump, anew = 0, Place("pools/x", MemoryRegister())
+    time_.jump, anew = 0, PoolDocument("pools/x", MemoryRegister())
     above = memory_ledger.token(lease.fence.name)
     assert above == lease.claim.token
     with hold(anew, "p", "k", clock=time_.clock, above=above) as later:

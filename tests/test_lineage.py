@@ -170,7 +170,7 @@ def test_a_failed_node_fails_its_run(opened, told):
 @pytest.mark.parametrize(
     ("error", "state"),
     [
-        (NotAllArrived("hours", ["06"], 2, asked=True), "ABORT"),
+        (NotAllArrived("hours", ["06"], 2, requested=True), "ABORT"),
         (KeyboardInterrupt(), "ABORT"),
         (ValueError("x"), "FAIL"),
     ],
@@ -193,7 +193,7 @@ def test_a_node_that_was_killed_is_aborted(opened, told):
 
 def test_an_interrupted_branch_is_aborted(opened, told):
     def wait(_):
-        raise NotAllArrived("hours", ["06"], 2, asked=True)
+        raise NotAllArrived("hours", ["06"], 2, requested=True)
 
     finished(*opened(), lambda run: run.once(Node(name="hours/06", kind="branch"), wait))
     assert told.kinds == [("p", "START"), ("p.hours/06", "START"), ("p.hours/06", "ABORT"), ("p", "ABORT")]

@@ -13,7 +13,7 @@ from spark_flow.engine.mode import Permission
 from spark_flow.errors import LeaseLost, WriteNotProved
 from spark_flow.fan_in import FanIn
 from spark_flow.ledger import MemoryRegister
-from spark_flow.orchestration.leases import Place, free, hold
+from spark_flow.orchestration.leases import PoolDocument, free, hold
 from spark_flow.storage import delta
 from spark_flow.storage.sink_protocol import Intent
 
@@ -117,7 +117,7 @@ def errors(run, table):
 )
 def test_who_lost_its_lease_before_the_commit_writes_nothing(request, memory_ledger, state, table, write, node):
     spark = request.getfixturevalue("spark") if write is errors else None
-    place = Place("pipelines/p", MemoryRegister())
+    place = PoolDocument("pipelines/p", MemoryRegister())
 
     def lose(point, where, _):
         if (point, where) == ("before_commit", node):

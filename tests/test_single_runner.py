@@ -141,26 +141,26 @@ def test_one_who_waits_goes_on_after_the_others_in_their_order(runner, work, tmp
     place = held(tmp_path, "a", "b")
     told = []
 
-    def tell(words):
+    def report(words):
         told.append(words)
         if "waits" in words:
             for name in "ab":
                 place.change(lambda pool, name=name: pool.release(name, 0))
 
-    assert states(runner(tell=tell).run("2013-01-01")) == ["succeeded"]
+    assert states(runner(report=report).run("2013-01-01")) == ["succeeded"]
     assert "held by p a (other:1), 1 ahead in the queue" in told[0]
 
 
 def test_what_somebody_else_did_meanwhile_is_not_done_again(runner, work, memory_ledger, tmp_path):
     place = held(tmp_path, "2013-01-01")
 
-    def tell(words):
+    def report(words):
         if "waits" in words:
             told = {"pipeline": "p", "key": "2013-01-01", "generation": 1, "attempt": 1, "node": "", "kind": "run"}
             memory_ledger.append([Event(**told, seq=n, state=s) for n, s in ((1, "started"), (2, "succeeded"))])
             place.change(lambda pool: pool.release("2013-01-01", 0))
 
-    assert states(runner(tell=tell).run("2013-01-01")) == ["reused"]
+    assert states(runner(report=report).run("2013-01-01")) == ["reused"]
     assert work.done == []
 
 
@@ -225,12 +225,12 @@ def test_one_who_waits_for_the_marker_goes_on_when_it_comes(by_marker):
     make, publish = by_marker
     told = []
 
-    def tell(words):
+    def report(words):
         told.append(words)
         if "no marker yet" in words:
             publish("2013-01-01")
 
-    assert states(make(on_busy="wait", tell=tell).run("2013-01-02")) == ["succeeded"]
+    assert states(make(on_busy="wait", report=report).run("2013-01-02")) == ["succeeded"]
     assert told[0] == "2013-01-02 waits for d 2013-01-01: no marker yet"
 
 
@@ -245,7 +245,7 @@ def test_a_run_that_takes_long_is_told_with_what_waits_behind_it(runner, work, w
     assert runner(calendar=calendar).run("2013-01-01..2013-01-03").exit_code == 0
     work.told = {"2013-01-04": lambda _: __import__("time").sleep(0.6)}
     straggler = Straggler(notify="ALERTS")
-    runner(calendar=calendar, straggler=straggler, tell=told.append).run("2013-01-04..2013-01-06")
+    runner(calendar=calendar, straggler=straggler, report=told.append).run("2013-01-04..2013-01-06")
     alerts = [words for words in told if "times its usual" in words]
     assert alerts
     assert all("2 run(s) wait behind it" in words for words in alerts)
@@ -314,19 +314,19 @@ RUNNERS = pytest.mark.parametrize("kind", [SingleRunner, ConcurrentRunner])
 def test_with_exit_a_busy_key_is_left_to_later_and_a_free_one_runs(runner, work, tmp_path):
     place = held(tmp_path, "2012-12-31")
 
-    def tell(words):
+    def report(words):
         if words.startswith(DAYS[0]):  # the other run ends after the first key was refused
             place.change(lambda pool: pool.release("2012-12-31", time.time()))
 
-    summary = runner(on_busy="exit", tell=tell).run()
+    summary = runner(on_busy="exit", report=report).run()
     assert (states(summary), summary.exit_code) == (["waiting"] + ["succeeded"] * 3, 75)
     assert (type(summary.results[0].error), work.done) == (Busy, DAYS[1:])
 
 
 def test_with_exit_a_key_that_depends_on_a_busy_one_waits(runner, work, tmp_path):
     place = held(tmp_path, "2012-12-31")
-    tell = lambda words: words.startswith(DAYS[0]) and place.change(lambda p: p.release("2012-12-31", time.time()))  # noqa: E731
-    summary = runner(on_busy="exit", depends_on_past=True, tell=tell).run()
+    report = lambda words: words.startswith(DAYS[0]) and place.change(lambda p: p.release("2012-12-31", time.time()))  # noqa: E731
+    summary = runner(on_busy="exit", depends_on_past=True, report=report).run()
     assert (states(summary), work.done) == (["waiting"] * 4, [])
 
 

@@ -57,9 +57,8 @@ def job(folder, text):
     return "job.py"
 
 
-@pytest.mark.parametrize("code", [0, 1, 2, 75])
-def test_exit_code_of_the_job_comes_through(tmp_path, code):
-    assert submit(job(tmp_path, EXIT), str(code), cwd=tmp_path).returncode == code
+def test_exit_code_of_the_job_comes_through(tmp_path):
+    assert submit(job(tmp_path, EXIT), "75", cwd=tmp_path).returncode == 75
 
 
 def test_ours_below_yours_from_any_folder_and_quiet(tmp_path):

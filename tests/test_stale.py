@@ -298,7 +298,7 @@ def test_a_consumer_whose_provider_was_not_made_anew_is_left_alone(teams):
     teams.consume("hours", "other")
     teams.land(2, rerun=True)
     told = []
-    results = backfill(teams.stale(), teams.stale, launcher=f"{sys.executable} -c exit(1)", tell=told.append)
+    results = backfill(teams.stale(), teams.stale, launcher=f"{sys.executable} -c exit(1)", report=told.append)
     assert results == {
         ("days", "days", KEY): "failed",
         ("other", "other", KEY): "left alone",
@@ -313,7 +313,7 @@ def test_a_rerun_that_reads_the_old_once_more_is_no_success(teams):
     teams.consume("hours", "days", command={"job": "true", "config": "c", "overrides": [], "cwd": "."})
     teams.land(2, rerun=True)
     told = []
-    assert set(backfill(teams.stale(), teams.stale, launcher="true", tell=told.append).values()) == {"failed"}
+    assert set(backfill(teams.stale(), teams.stale, launcher="true", report=told.append).values()) == {"failed"}
     assert told[-1].endswith("it is still stale")
 
 
@@ -324,7 +324,7 @@ def test_a_command_that_cannot_be_started_does_not_stop_the_others(teams, launch
     for report in ("a", "b"):
         teams.consume("hours", report, command=command)
     teams.land(2, rerun=True)
-    assert list(backfill(teams.stale(), teams.stale, launcher=launcher, tell=print).values()) == ["failed"] * 2
+    assert list(backfill(teams.stale(), teams.stale, launcher=launcher, report=print).values()) == ["failed"] * 2
 
 
 @pytest.mark.parametrize("launcher", ["true", "a 'quote that does not end"])
@@ -342,7 +342,7 @@ def test_what_goes_wrong_with_one_key_of_a_backfill_stops_no_other(teams, launch
             raise OSError("Input/output error")
         return teams.stale()
 
-    results = backfill(teams.stale(), again, launcher=launcher, tell=told.append)
+    results = backfill(teams.stale(), again, launcher=launcher, report=told.append)
     assert (list(results.values()), "Input/output error" in told[0]) == (["failed"] * 3, True)
 
 
@@ -364,7 +364,7 @@ def test_what_another_has_made_anew_meanwhile_is_not_made_again(teams):
     (months,) = [one for one in teams.stale() if one.pipeline == "months"]
     teams.consume("hours", "days", rerun=True)
     teams.consume("days", "months", rerun=True)
-    assert backfill([months], teams.stale, tell=print) == {("months", "months", KEY): "succeeded"}
+    assert backfill([months], teams.stale, report=print) == {("months", "months", KEY): "succeeded"}
 
 
 def test_the_order_does_not_depend_on_the_order_of_ledgers(teams):

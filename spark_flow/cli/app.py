@@ -16,7 +16,7 @@ from spark_flow.operations import backfill as backfills
 from spark_flow.operations.stale import StaleKey
 from spark_flow.operations.stale import stale as find_stale
 from spark_flow.operations.verify import verify as check
-from spark_flow.orchestration.leases import Leases, Place, free
+from spark_flow.orchestration.leases import Leases, PoolDocument, free
 from spark_flow.spark.session import session
 from spark_flow.storage import files
 from spark_flow.view.tables import leases_table, run_table, runs, status_table, wide_console
@@ -133,7 +133,7 @@ def backfill(
             say(f"{one.pipeline} {one.key}: {one.reason}\n  {backfills.shown(one, launcher)}")
         say(f"would rerun {len(found)} key(s)")
         return
-    results = backfills.backfill(found, lambda: find_stale(_read(state)), launcher=launcher, tell=say)
+    results = backfills.backfill(found, lambda: find_stale(_read(state)), launcher=launcher, report=say)
     counts = Counter(results.values())
     say(", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing is stale")
     if set(results.values()) - {"succeeded"}:
@@ -177,7 +177,7 @@ def release(
         raise typer.Exit(1)
 
 
-def _pools(places: Sequence[Place]) -> dict[str, Pool]:
+def _pools(places: Sequence[PoolDocument]) -> dict[str, Pool]:
     try:
         return {place.name: place.read() for place in places}
     except SparkFlowError as error:
@@ -185,7 +185,7 @@ def _pools(places: Sequence[Place]) -> dict[str, Pool]:
         raise typer.Exit(error.exit_code) from error
 
 
-def _places(state: str, folder: str) -> list[Place]:
+def _places(state: str, folder: str) -> list[PoolDocument]:
     try:
         return Leases(folder or files.join(state, "leases")).all()
     except (SparkFlowError, OSError, ValueError) as error:  # a URI of an unknown storage raises ValueError

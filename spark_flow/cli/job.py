@@ -189,7 +189,7 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
         ] = "",
         debug: Annotated[bool, typer.Option("--debug", help=DEBUG)] = False,
     ) -> int:
-        asked = JobRequest(
+        request = JobRequest(
             job=job,
             config=config,
             overrides=tuple(overrides or ()),
@@ -201,12 +201,12 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
         try:
             check_summary(summary_json)
             check_given("--from", start)
-            run = _run(asked, plan=plan, request_id=request_id, summary=summary_json)
+            run = _run(request, plan=plan, request_id=request_id, summary=summary_json)
         except SparkFlowError as error:
-            scrub(error, asked.secrets)
-            write_refused(summary_json, error, {"key": asked.key, "nodes": []})
-            code = report(error, debug=debug, secrets=asked.secrets)
-            return 0 if isinstance(error, NotAllArrived) and not error.asked else code
+            scrub(error, request.secrets)
+            write_refused(summary_json, error, {"key": request.key, "nodes": []})
+            code = report(error, debug=debug, secrets=request.secrets)
+            return 0 if isinstance(error, NotAllArrived) and not error.requested else code
         if show:
             print_rows(run.outcomes, limit=show)
         return 0
@@ -214,18 +214,18 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
     return command
 
 
-def _run(asked: JobRequest, *, plan: bool, request_id: str, summary: Path | None) -> Run:
-    config = asked.load()
-    files.redo(config, start=asked.start, only=asked.only, rerun=asked.rerun)  # validate before claiming anything
-    if warning := other_file(asked, config):
+def _run(request: JobRequest, *, plan: bool, request_id: str, summary: Path | None) -> Run:
+    config = request.load()
+    files.redo(config, start=request.start, only=request.only, rerun=request.rerun)  # validate before claiming anything
+    if warning := other_file(request, config):
         say(warning, err=True)
     application = Application(f"{config.pipeline} {config.key}")
-    how: dict[str, Any] = {"summary": summary, "progress": Progress()}
+    run = functools.partial(run_file, request, config, application=application, summary=summary, progress=Progress())
     if plan:
-        return run_file(asked, config, RunRequest(key=config.key, request_id=request_id), application, plan=True, **how)
-    with alone(config, lambda words: say(f"waiting: {words}")) as order:
-        mine = dataclasses.replace(order, request_id=request_id)
-        return recomputing(lambda: run_file(asked, config, mine, application, **how))
+        return run(RunRequest(key=config.key, request_id=request_id), plan=True)
+    with alone(config, lambda words: say(f"waiting: {words}")) as claimed:
+        mine = dataclasses.replace(claimed, request_id=request_id)
+        return recomputing(lambda: run(mine))
 
 
 def check_given(option: str, node: str | None) -> None:

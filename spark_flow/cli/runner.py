@@ -7,7 +7,7 @@ import dataclasses
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from spark_flow.core.secrets import Redactor
     from spark_flow.engine.outcome import Observer
-    from spark_flow.orchestration.key_plan import Planned
+    from spark_flow.orchestration.key_plan import Planned, Reprocess
     from spark_flow.orchestration.pipeline import Pipeline, Summary
 
 Kind = Literal["single", "concurrent"]
@@ -201,25 +201,46 @@ def _runner(
     call: _Command, config: files.JobConfig, application: Application, request_id: str, *, rerun: bool
 ) -> SingleRunner | ConcurrentRunner:
     model = config.runner
-    how: dict[str, Any] = {"on_busy": model.on_busy, "queue": model.queue, "straggler": model.straggler.straggler}
-    how |= {"reprocess": "all" if rerun else model.reprocess, "request_id": request_id}
-    how |= {"tell": lambda words: say(call.asked.secrets(words))}
-    depends = model.depends_on_past
+    depends, active = model.depends_on_past, model.max_active_runs
+    reprocess: Reprocess = "all" if rerun else model.reprocess
+
+    def report(words: str) -> None:
+        say(call.asked.secrets(words))
+
     if call.kind == "single":
-        if not isinstance(depends, bool):
-            depends = True  # names of nodes: running whole keys in order implies it
-        if model.max_active_runs not in (None, 1):
-            raise InvalidArgument("runner.max_active_runs", str(model.max_active_runs), "1 for the single runner")
-        pipeline = _pipeline(call, config, application, Progress)
-        how |= {"depends_on_past": depends, "after_marker": model.after_marker or "", "markers": config.markers}
-        return SingleRunner(pipeline, model.keys_of, **how)
+        if active not in (None, 1):
+            raise InvalidArgument("runner.max_active_runs", str(active), "1 for the single runner")
+        return SingleRunner(
+            _pipeline(call, config, application, Progress),
+            model.keys_of,
+            depends_on_past=depends is not False,  # names of nodes: running whole keys in order implies it
+            after_marker=model.after_marker or "",
+            markers=config.markers,
+            on_busy=model.on_busy,
+            queue=model.queue,
+            reprocess=reprocess,
+            straggler=model.straggler.straggler,
+            request_id=request_id,
+            report=report,
+        )
     if depends is True:
         raise InvalidArgument(
             "runner.depends_on_past", "true", "names of nodes, or use the single runner (jobs/single_runner.py)"
         )
-    pipeline = _pipeline(call, config, application, None)
-    how |= {"depends_on_past": depends or (), "shared_state": model.shared_state, "first": model.first}
-    return ConcurrentRunner(pipeline, model.keys_of, max_active_runs=model.max_active_runs or MAX_ACTIVE_RUNS, **how)
+    return ConcurrentRunner(
+        _pipeline(call, config, application, None),
+        model.keys_of,
+        max_active_runs=active or MAX_ACTIVE_RUNS,
+        depends_on_past=depends or (),
+        shared_state=model.shared_state,
+        first=model.first,
+        on_busy=model.on_busy,
+        queue=model.queue,
+        reprocess=reprocess,
+        straggler=model.straggler.straggler,
+        request_id=request_id,
+        report=report,
+    )
 
 
 def _pipeline(

@@ -41,7 +41,7 @@ def once(run: Run, node: Node, action: Callable[[Intent], Written], target: Targ
         intent = _intent(run, node, target)
         target.validate(intent)
     except Exception as error:  # the target refuses, or cannot even be looked at
-        failure = run.failed(node.name, node.kind, error, fingerprint=node.fingerprint)
+        failure = run.failed(node.name, node.kind, error, node.fingerprint)
         raise failure from (error if failure is not error else error.__cause__)
     for needed in node.inputs:
         _ = needed.frame
@@ -69,34 +69,35 @@ def _intent(run: Run, node: Node, target: Target) -> Intent:
 
 
 def _do(run: Run, node: Node, action: Callable[[Intent], Written], intent: Intent) -> Outcome:
-    history, known = run.history, {"fingerprint": node.fingerprint, "revision": intent.revision}
-    if intent.revision:
-        history.record([history.event(node.name, node.kind, "started", **known)])
+    history, revision, fingerprint = run.history, intent.revision, node.fingerprint
+    if revision:
+        history.record([history.event(node.name, node.kind, "started", revision=revision, fingerprint=fingerprint)])
     began = time.monotonic()
     try:
         run.check()
-        run.tell("before_action", node.name)
+        run.report("before_action", node.name)
         written = action(intent)
         run.trust.check()
     except BaseException as error:
         own = _cause(run, node.name, error)
-        failure = run.failed(node.name, node.kind, own, **known, duration_ms=ms_since(began))
+        took = ms_since(began)
+        failure = run.failed(node.name, node.kind, own, fingerprint, revision=revision, duration_ms=took)
         raise failure from (error if failure is not error else error.__cause__)
     outcome = Outcome(
         node=node.name,
         kind=node.kind,
         state="succeeded",
-        revision=intent.revision,
-        fingerprint=node.fingerprint,
+        revision=revision,
+        fingerprint=fingerprint,
         rows=written.rows,
         duration_ms=ms_since(began),
         reason=written.reason,
         detail=written.detail,
     )
-    run.tell("before_event", node.name)
+    run.report("before_event", node.name)
     carried = [_carried(run, lazy, node.name) for lazy in run.graph.claim(node.inputs, run.ended)]
     history.record([run.event_of(each) for each in [*carried, outcome]])
-    run.tell("after_event", node.name)
+    run.report("after_event", node.name)
     for each in carried:
         run.end(each)
     return run.end(outcome)

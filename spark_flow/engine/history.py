@@ -12,10 +12,12 @@ from spark_flow.ledger import Event, Kind, Ledger
 from spark_flow.ledger.event import now
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from spark_flow.core.secrets import Redactor
     from spark_flow.engine.mode import Lease, Mode
+    from spark_flow.ledger.event import State
 
 # What happened to a node; the other states say what an attempt did with that.
 _REAL = ("started", "succeeded", "failed")
@@ -74,8 +76,17 @@ class History:
             self.kept[node] = done_in.get(node, before)
             # The reason of a choice is its decision; of other nodes it says where the result comes from.
             reason = last.reason if last.kind == "choice" else f"kept from generation {self.kept[node]}"
-            same = {name: getattr(last, name) for name in ("revision", "fingerprint", "rows", "detail")}
-            self._opening.append(self.event(node, last.kind, "succeeded", reason=reason, **same))
+            taken = self.event(
+                node,
+                last.kind,
+                "succeeded",
+                revision=last.revision,
+                fingerprint=last.fingerprint,
+                rows=last.rows,
+                reason=reason,
+                detail=last.detail,
+            )
+            self._opening.append(taken)
         self._events.extend(self._opening)
 
     def begin(self, detail: Mapping[str, Any]) -> None:
@@ -85,10 +96,10 @@ class History:
         a plain retry would have to complete.
         """
         self.begun_with = detail
-        when = {"at": self.began} if self.attempt == 1 else {}  # later attempts read it from this event
+        at = self.began if self.attempt == 1 else None  # later attempts read it from this event
         more: dict[str, Any] = {"kept": self.kept} if self._opening else {}
         more |= {"remembered": self._targets} if self._targets else {}
-        started = self.event("", "run", "started", reason=self.doubt, detail={**detail, **more}, **when)
+        started = self.event("", "run", "started", reason=self.doubt, detail={**detail, **more}, at=at)
         if self._defers:
             self._opening.insert(0, dataclasses.replace(started, seq=0))
         else:
@@ -139,16 +150,43 @@ class History:
         """Whether the start of the attempt is recorded."""
         return not self._opening
 
-    def event(self, node: str, kind: Kind, state: Any, **fields: Any) -> Event:
-        """Make an event of this attempt, without secrets; it is not recorded yet."""
+    def event(
+        self,
+        node: str,
+        kind: Kind,
+        state: State,
+        *,
+        revision: int = 0,
+        fingerprint: str = "",
+        rows: int | None = None,
+        duration_ms: int | None = None,
+        reason: str = "",
+        error: str = "",
+        detail: Mapping[str, Any] | None = None,
+        at: dt.datetime | None = None,
+    ) -> Event:
+        """Make an event of this attempt, without secrets; not recorded yet. The arguments are its fields."""
         with self._lock:
             self._seq += 1
-            place: dict[str, Any] = {"generation": self.generation, "attempt": self.attempt, "seq": self._seq}
-        texts = {name: self._redactor(fields[name]) for name in ("reason", "error") if name in fields}
-        told: dict[str, Any] = place | fields | texts
-        if "detail" in fields:
-            told["detail"] = self._redactor.facts(fields["detail"])
-        return Event(pipeline=self.pipeline, key=self.key, node=node, kind=kind, state=state, **told)
+            generation, attempt, seq = self.generation, self.attempt, self._seq
+        return Event(
+            pipeline=self.pipeline,
+            key=self.key,
+            generation=generation,
+            attempt=attempt,
+            seq=seq,
+            node=node,
+            kind=kind,
+            state=state,
+            revision=revision,
+            fingerprint=fingerprint,
+            rows=rows,
+            duration_ms=duration_ms,
+            reason=self._redactor(reason),
+            error=self._redactor(error),
+            detail=self._redactor.facts(detail or {}),
+            at=at or now(),
+        )
 
     def check(self) -> None:
         """Check that the run may continue.

@@ -77,7 +77,7 @@ class LazyFrame:
             self.run.permit(self.node)
             frame = self._build()
         except Exception as error:
-            failure = self.run.failed(self.node, self.kind, error, fingerprint=self.fingerprint)
+            failure = self.run.failed(self.node, self.kind, error, self.fingerprint)
             raise failure from (error if failure is not error else error.__cause__)
         self.run.graph.built[self.node] = round((time.monotonic() - began) * 1000)
         return frame

@@ -112,10 +112,18 @@ def outcome_of(event: Event, state: OutcomeState, kept: int = 0) -> Outcome:
         state: What it is in this attempt.
         kept: The generation that did it, where a partial backfill has kept it.
     """
-    names = ("node", "kind", "revision", "fingerprint", "rows", "duration_ms", "detail")
-    fields = {name: getattr(event, name) for name in names}
     when = f"attempt {event.attempt}" if not kept else f"generation {kept}"
     reason = f"kept from {when}" if kept else f"succeeded in {when}"
     if event.kind == "choice":  # what was decided matters more than when
         reason = f"{event.reason}; decided in {when}, --rerun decides again"
-    return Outcome(state=state, reason=reason, **fields)
+    return Outcome(
+        node=event.node,
+        kind=event.kind,
+        state=state,
+        revision=event.revision,
+        fingerprint=event.fingerprint,
+        rows=event.rows,
+        duration_ms=event.duration_ms,
+        reason=reason,
+        detail=event.detail,
+    )

@@ -177,7 +177,7 @@ class _SideBySide:
         if isinstance(stopped, Interrupted):
             self._run.skip(task.node, task.kind, "not begun: the run was interrupted", task.fingerprint)
         else:
-            self._run.failed(task.node, task.kind, stopped, fingerprint=task.fingerprint)
+            self._run.failed(task.node, task.kind, stopped, task.fingerprint)
         return stopped
 
     def _tag(self, task: Task) -> str:

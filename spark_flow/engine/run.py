@@ -6,7 +6,7 @@ import dataclasses
 import threading
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from spark_flow.core.completeness import together
 from spark_flow.core.names import check_name, check_node
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from spark_flow.core.completeness import Completeness
     from spark_flow.engine.node import Target
+    from spark_flow.ledger.event import State
     from spark_flow.storage.markers import Reference
     from spark_flow.storage.sink_protocol import Intent, Written
 
@@ -324,7 +325,7 @@ class Run:
 
     def mark(self, point: str, node: str) -> None:
         """Report a point within an action; nothing is committed once the lease is lost, or if the ledger is old."""
-        self.tell(point, node)
+        self.report(point, node)
         if point == "before_commit":
             self.check()
 
@@ -341,7 +342,7 @@ class Run:
     def warn(self, words: str) -> None:
         """Add a warning, and report it to observers."""
         self.warnings.append(words)
-        self.tell("warning", "")
+        self.report("warning", "")
 
     # --- outcomes of nodes --------------------------------------------------------------------------------
 
@@ -349,7 +350,16 @@ class Run:
         """Add an observer."""
         self._observers = (*self._observers, observer)
 
-    def failed(self, node: str, kind: Kind, error: BaseException, **known: Any) -> BaseException:
+    def failed(
+        self,
+        node: str,
+        kind: Kind,
+        error: BaseException,
+        fingerprint: str = "",
+        *,
+        revision: int = 0,
+        duration_ms: int | None = None,
+    ) -> BaseException:
         """Record that a node failed, once for each error; returns what to raise: ours, or it in a ``NodeFailed``."""
         with self.lock:
             if any(error is earlier for earlier in self._failures):
@@ -360,29 +370,62 @@ class Run:
             scrub(failure, self.secrets)
             self._failures.append(failure)
         if not_its_own_fault(kind, error):
-            outcome = Outcome(node=node, kind=kind, state="skipped", reason=why_not(error), **known)
+            self.skip(node, kind, why_not(error), fingerprint, revision=revision, duration_ms=duration_ms)
         else:
-            self.note_failure(node, kind, error, **known)
-            return failure
-        self.end(outcome)
+            self.note_failure(node, kind, error, fingerprint, revision=revision, duration_ms=duration_ms)
         return failure
 
-    def note_failure(self, node: str, kind: Kind, error: BaseException, **known: Any) -> None:
+    def note_failure(
+        self,
+        node: str,
+        kind: Kind,
+        error: BaseException,
+        fingerprint: str,
+        *,
+        revision: int = 0,
+        duration_ms: int | None = None,
+    ) -> None:
         """Record that a node failed; also by an error that what it reads has recorded before."""
-        outcome = Outcome(node=node, kind=kind, state="failed", error=describe(error), **known)
+        outcome = Outcome(
+            node=node,
+            kind=kind,
+            state="failed",
+            revision=revision,
+            fingerprint=fingerprint,
+            duration_ms=duration_ms,
+            error=describe(error),
+        )
         if not self.plan and not self.keeps(node):  # what is recorded of a kept node holds
             self.history.record([self.event_of(outcome)])
         self.end(outcome)
 
-    def skip(self, node: str, kind: Kind, reason: str, fingerprint: str = "") -> Outcome:
+    def skip(
+        self,
+        node: str,
+        kind: Kind,
+        reason: str,
+        fingerprint: str = "",
+        *,
+        revision: int = 0,
+        duration_ms: int | None = None,
+    ) -> Outcome:
         """Note that a node has nothing to do, or cannot run now; recorded when the run ends."""
-        return self.end(Outcome(node=node, kind=kind, state="skipped", fingerprint=fingerprint, reason=reason))
+        outcome = Outcome(
+            node=node,
+            kind=kind,
+            state="skipped",
+            revision=revision,
+            fingerprint=fingerprint,
+            duration_ms=duration_ms,
+            reason=reason,
+        )
+        return self.end(outcome)
 
     def waiting(self, node: str, kind: Kind, reason: str) -> None:
         """Report to observers what a node waits for."""
         if self.permission.interrupted():
             raise Interrupted(node)
-        self.tell("waiting", node, Outcome(node=node, kind=kind, state="waiting", reason=self.secrets(reason)))
+        self.report("waiting", node, Outcome(node=node, kind=kind, state="waiting", reason=self.secrets(reason)))
 
     def plan_to(self, node: str, kind: Kind, reason: str, fingerprint: str = "") -> Outcome:
         """Note in a plan that a node would run."""
@@ -487,9 +530,15 @@ class Run:
         state: Literal["failed", "succeeded", "skipped"] = "succeeded"
         if error is not None:
             state = "skipped" if isinstance(error, NotNow | NothingToDo) else "failed"
-        message = describe(error) if error else ""
-        how = {"reason": self._ended, "detail": {"completeness": [part.facts for part in self.completeness]}}
-        ended = self.history.event("", "run", state, error=message, duration_ms=execute.ms_since(self._began), **how)
+        ended = self.history.event(
+            "",
+            "run",
+            state,
+            duration_ms=execute.ms_since(self._began),
+            reason=self._ended or "",
+            error=describe(error) if error else "",
+            detail={"completeness": [part.facts for part in self.completeness]},
+        )
         self.history.record([*noted, ended])
 
     def summary(self) -> dict[str, Any]:
@@ -519,19 +568,28 @@ class Run:
 
     def event_of(self, outcome: Outcome) -> Event:
         """The event that records an outcome."""
-        names = ("revision", "fingerprint", "rows", "duration_ms", "reason", "error", "detail")
-        fields = {name: getattr(outcome, name) for name in names}
-        return self.history.event(outcome.node, outcome.kind, outcome.state, **fields)
+        return self.history.event(
+            outcome.node,
+            outcome.kind,
+            cast("State", outcome.state),  # a plan's "would run" is never recorded
+            revision=outcome.revision,
+            fingerprint=outcome.fingerprint,
+            rows=outcome.rows,
+            duration_ms=outcome.duration_ms,
+            reason=outcome.reason,
+            error=outcome.error,
+            detail=outcome.detail,
+        )
 
     def end(self, outcome: Outcome) -> Outcome:
         """Note how a node ended, and report it to observers."""
         outcome = dataclasses.replace(outcome, reason=self.secrets(outcome.reason), error=self.secrets(outcome.error))
         with self.lock:
             self._outcomes[outcome.node] = outcome
-        self.tell("ended", outcome.node, outcome)
+        self.report("ended", outcome.node, outcome)
         return outcome
 
-    def tell(self, point: str, node: str, outcome: Outcome | None = None) -> None:
+    def report(self, point: str, node: str, outcome: Outcome | None = None) -> None:
         """Report a point of a node to all observers."""
         for observer in self._observers:
             observer(point, node, outcome)

@@ -18,19 +18,23 @@ class NotAllArrived(NotNow):
     """Branches of an aligned fan-in have not arrived; those that have are recorded, and are not run again.
 
     Attributes:
-        asked: Whether the merge was wanted; otherwise the run was limited to some branches, and ran them.
+        requested: Whether the merge was wanted; otherwise the run was limited to some branches, and ran them.
     """
 
     node: str
     missing: Sequence[str]
     expected: int
-    asked: bool = field(default=True, kw_only=True)
+    requested: bool = field(default=True, kw_only=True)
 
     def _text(self) -> str:
         return (
             f"{self.node}: {self.expected - len(self.missing)} of {self.expected} branches have arrived; "
             f"missing: {', '.join(self.missing)}. "
-            + ("Run the same command again when they have." if self.asked else "Run them too, or all without --only.")
+            + (
+                "Run the same command again when they have."
+                if self.requested
+                else "Run them too, or all without --only."
+            )
         )
 
 

@@ -25,7 +25,7 @@ from spark_flow.fan_in.branches import (
     completeness_of,
     declare,
     ensure,
-    is_asked,
+    is_requested,
     merge_fingerprint,
     merged,
     planned,
@@ -142,4 +142,4 @@ def _check_all_arrived(run: Run, node: str, branches: Sequence[Branch], ended: E
     failed = {name: error for name, error in ended.failed.items() if not isinstance(error, StoppedBySibling)}
     if failed:
         raise BranchesFailed(node, failed, len(branches))
-    raise NotAllArrived(node, measured.missing, len(branches), asked=is_asked(run, node) or bool(ended.absent))
+    raise NotAllArrived(node, measured.missing, len(branches), requested=is_requested(run, node) or bool(ended.absent))

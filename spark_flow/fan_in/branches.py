@@ -175,7 +175,7 @@ def chosen(run: Run, branches: Sequence[Branch]) -> list[Branch]:
     return named or list(branches)
 
 
-def is_asked(run: Run, node: str) -> bool:
+def is_requested(run: Run, node: str) -> bool:
     """Return whether the merge was requested, not only some of its branches."""
     return node in run.only or not any(only.startswith(f"{node}/") for only in run.only)
 
@@ -198,7 +198,7 @@ def ensure(
         if missing is None:
             ready.append(branch)
         else:
-            run.failed(branch.node, "branch", missing, fingerprint=branch.fingerprint)
+            run.failed(branch.node, "branch", missing, branch.fingerprint)
             results[branch.name] = missing
     tasks = [Task(branch.node, "branch", branch.fingerprint, branch.bounded.ensure) for branch in ready]
     found = run_parallel(run, tasks, max_in_flight=max_in_flight, on_failure=on_failure)
@@ -219,7 +219,7 @@ def _note(run: Run, branch: Branch, error: Exception) -> None:
     if branch.source is None or not_its_own_fault("branch", error):
         run.skip(branch.node, "branch", describe(error), branch.fingerprint)
     else:
-        run.note_failure(branch.node, "branch", error, fingerprint=branch.fingerprint)
+        run.note_failure(branch.node, "branch", error, branch.fingerprint)
 
 
 def by_result(results: Mapping[str, Outcome | Exception], slowest: str = "") -> Ended:

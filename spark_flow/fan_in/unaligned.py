@@ -42,7 +42,7 @@ from spark_flow.fan_in.branches import (
     completeness_of,
     declare,
     ensure,
-    is_asked,
+    is_requested,
     merge_fingerprint,
     merged,
 )
@@ -152,10 +152,10 @@ def unaligned_fan_in(
     completeness = completeness_of(run, node, declared, ended)
     arrived = [branch for branch in declared if branch.name in completeness.arrived]
     run.measure(completeness)
-    if completeness.missing and not is_asked(run, node):
+    if completeness.missing and not is_requested(run, node):
         if ended.failed:
             raise run.failed(node, "merge", BranchesFailed(node, ended.failed, len(names)))
-        waiting = NotAllArrived(node, completeness.missing, len(names), asked=bool(ended.absent))
+        waiting = NotAllArrived(node, completeness.missing, len(names), requested=bool(ended.absent))
         raise run.failed(node, "merge", waiting)
     if not arrived and on_all_failed is not None:
         run.skip(node, "merge", str(completeness))

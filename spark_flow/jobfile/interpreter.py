@@ -94,7 +94,7 @@ def execute(config: files.JobConfig, run: Run, *, beside: Path | None = None) ->
         raise  # a backfill that is refused changes nothing for those who wait for the key
     except Exception as error:
         for entry in files.walk(config.flow, _not_taken(config, run)):
-            if isinstance(entry, files.PublishModel) and entry.on_failure == "tell":
+            if isinstance(entry, files.PublishModel) and entry.on_failure == "mark":
                 announce(run, entry.dataset, error, markers=config.markers)
         raise
 

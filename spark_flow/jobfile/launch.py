@@ -106,7 +106,7 @@ class JobRequest:
         return {**place, "withheld": held} if held else {**place, "overrides": list(self.overrides)}
 
 
-def other_file(asked: JobRequest, config: files.JobConfig) -> str:
+def other_file(request: JobRequest, config: files.JobConfig) -> str:
     """A warning if the pipeline was last run from another file: both files share the recorded results."""
     try:
         begun = DeltaLedger(config.state, create=False).begun(config.pipeline, last=_LOOKED_AT)
@@ -114,7 +114,7 @@ def other_file(asked: JobRequest, config: files.JobConfig) -> str:
         return ""  # the run says what is wrong with its ledger
     known = [(event.key, event.detail.get("command", {}).get("config")) for event in begun]
     key, last = next(((key, path) for key, path in known if path), ("", ""))
-    here = str(asked.config.absolute())
+    here = str(request.config.absolute())
     if not last or os.path.realpath(last) == os.path.realpath(here):
         return ""
     return (
@@ -159,7 +159,7 @@ class Application:
 
 
 def pipeline_of(
-    asked: JobRequest,
+    request: JobRequest,
     config: files.JobConfig,
     application: Application,
     *,
@@ -168,7 +168,7 @@ def pipeline_of(
     """Make a pipeline from a job file, whose runs share an application.
 
     Args:
-        asked: What the command line requests.
+        request: What the command line requests.
         config: The file, of any key.
         application: The Spark application of its runs.
         progress: Makes the display of a run's progress.
@@ -178,23 +178,23 @@ def pipeline_of(
         StateError: The state folder cannot be used.
     """
 
-    def perform(order: RunRequest) -> Mapping[str, Any]:
-        one = asked.of(order.key)
+    def perform(run_request: RunRequest) -> Mapping[str, Any]:
+        one = request.of(run_request.key)
         shown = progress() if progress is not None else None
-        return recomputing(lambda: run_file(one, one.load(), order, application, progress=shown)).summary()
+        return recomputing(lambda: run_file(one, one.load(), run_request, application, progress=shown)).summary()
 
-    return claims_of(config, perform=perform, footprint=_touched(asked))
-
-
-def _touched(asked: JobRequest) -> Callable[[str], Footprint]:
-    return lambda key: footprint(asked.of(key).load())
+    return claims_of(config, perform=perform, footprint=_touched(request))
 
 
-def submitted(asked: JobRequest, config: files.JobConfig) -> Pipeline:
+def _touched(request: JobRequest) -> Callable[[str], Footprint]:
+    return lambda key: footprint(request.of(key).load())
+
+
+def submitted(request: JobRequest, config: files.JobConfig) -> Pipeline:
     """Make a pipeline from a job file, each run a separate spark-submit application that claims its key itself.
 
     Args:
-        asked: What the command line requests; its job's file is submitted.
+        request: What the command line requests; its job's file is submitted.
         config: The file, of any key.
 
     Raises:
@@ -202,32 +202,48 @@ def submitted(asked: JobRequest, config: files.JobConfig) -> Pipeline:
         InvalidArgument: There is no job to submit.
         StateError: The state folder cannot be used.
     """
-    if asked.job.stem.endswith("_runner"):
+    if request.job.stem.endswith("_runner"):
         raise InvalidArgument("runner.launch", "submit without the file's job", "--job: the file to submit")
-    if not asked.job.is_file():
-        raise InvalidArgument("--job", f"no such file: {asked.job}", "the file to submit")
-    options = [*(["--from", asked.start] if asked.start else []), *(p for node in asked.only for p in ("--only", node))]
+    if not request.job.is_file():
+        raise InvalidArgument("--job", f"no such file: {request.job}", "the file to submit")
+    options = [
+        *(["--from", request.start] if request.start else []),
+        *(p for node in request.only for p in ("--only", node)),
+    ]
 
-    def perform(order: RunRequest) -> Mapping[str, Any]:
-        log = submit.logs(config.state) / "submits" / config.pipeline / f"{order.key}.log"
-        request = ["--request-id", order.request_id] if order.request_id else []
-        place = [str(asked.job), "--config", str(asked.config), f"key={order.key}", *asked.overrides]
-        program = [*place, *options, *request]
-        return submit.follow([*submit.launcher(str(asked.job)), *program], log, order.interrupted)
+    def perform(run_request: RunRequest) -> Mapping[str, Any]:
+        log = submit.logs(config.state) / "submits" / config.pipeline / f"{run_request.key}.log"
+        again = ["--request-id", run_request.request_id] if run_request.request_id else []
+        job = [str(request.job), "--config", str(request.config), f"key={run_request.key}", *request.overrides]
+        program = [*job, *options, *again]
+        return submit.follow([*submit.launcher(str(request.job)), *program], log, run_request.interrupted)
 
-    return claims_of(config, perform=perform, footprint=_touched(asked), claims=False)
+    return claims_of(config, perform=perform, footprint=_touched(request), claims=False)
 
 
-def claims_of(config: files.JobConfig, **how: Any) -> Pipeline:
-    """Make a pipeline with the leases and slots of a job file; ``how`` has the other fields of ``Pipeline``."""
-    runner = config.runner
-    place = runner.leases or join(config.state, "leases")
-    claimed: dict[str, Any] = {"leases": place, "slots": runner.share(), "ttl": runner.lease_seconds}
-    return Pipeline(name=config.pipeline, state=config.state, ledger=DeltaLedger(config.state), **claimed, **how)
+def claims_of(
+    config: files.JobConfig,
+    *,
+    perform: Callable[[RunRequest], Mapping[str, Any]],
+    footprint: Callable[[str], Footprint] | None = None,
+    claims: bool = True,
+) -> Pipeline:
+    """Make a pipeline with the leases and slots of a job file; the other arguments are fields of ``Pipeline``."""
+    return Pipeline(
+        name=config.pipeline,
+        perform=perform,
+        state=config.state,
+        ledger=DeltaLedger(config.state),
+        leases=config.runner.leases or join(config.state, "leases"),
+        slots=config.runner.share(),
+        ttl=config.runner.lease_seconds,
+        footprint=footprint,
+        claims=claims,
+    )
 
 
 @contextlib.contextmanager
-def alone(config: files.JobConfig, tell: Callable[[str], None]) -> Iterator[RunRequest]:
+def alone(config: files.JobConfig, report: Callable[[str], None]) -> Iterator[RunRequest]:
     """Claim a file's key: its lease, its slots of a pool, and the previous key done if the file says so.
 
     Raises:
@@ -236,9 +252,9 @@ def alone(config: files.JobConfig, tell: Callable[[str], None]) -> Iterator[RunR
     """
     runner = config.runner
     pipeline = claims_of(config, perform=lambda _: {})
-    how: dict[str, Any] = {"limit": runner.max_active_runs, "busy": runner.on_busy, "queue": runner.queue}
     previous = runner.keys_of.previous(config.key) if runner.depends_on_past else None
-    with pipeline.claimed(config.key, tell=tell, **how) as lease:
+    limit, busy, queue = runner.max_active_runs, runner.on_busy, runner.queue
+    with pipeline.claimed(config.key, limit=limit, busy=busy, queue=queue, report=report) as lease:
         before_node: Callable[[str], None] = lambda _: None  # noqa: E731
         if previous is not None and runner.depends_on_past is True:
             past = pipeline.past(previous)
@@ -251,15 +267,15 @@ def alone(config: files.JobConfig, tell: Callable[[str], None]) -> Iterator[RunR
                 nodes=runner.depends_on_past,
                 ledger=pipeline.ledger,
                 leases=pipeline.leases,
-                tell=tell,
+                report=report,
             )
         yield RunRequest(key=config.key, lease=lease, before_node=before_node)
 
 
 def run_file(
-    asked: JobRequest,
+    request: JobRequest,
     config: files.JobConfig,
-    order: RunRequest,
+    run_request: RunRequest,
     application: Application,
     *,
     plan: bool = False,
@@ -269,9 +285,9 @@ def run_file(
     """Run a file's flow for its key; returns the run, which has ended.
 
     Args:
-        asked: What the command line requests.
+        request: What the command line requests.
         config: The file of this key.
-        order: The lease of the key, and the request id.
+        run_request: The lease of the key, and the request id.
         application: The Spark application that its jobs run in.
         plan: Plan instead of running.
         summary: Where to write the run's summary.
@@ -280,13 +296,13 @@ def run_file(
     Raises:
         SparkFlowError: As the flow's patterns do.
     """
-    redo = files.redo(config, start=asked.start, only=asked.only, rerun=asked.rerun)
+    redo = files.redo(config, start=request.start, only=request.only, rerun=request.rerun)
 
     def spark() -> SparkSession:
         not_taken = [o.node for o in run.outcomes if o.kind == "choice" and o.state == "skipped"]
         told = lineage.spark_settings() if lineage is not None and not application.shared else {}
         made = application.session(delta=config.needs_delta(not_taken), listener=told)
-        return order.in_pool(made)
+        return run_request.in_pool(made)
 
     run = Run.open(
         config.pipeline,
@@ -294,27 +310,27 @@ def run_file(
         state=config.state,
         spark=spark,
         mode=Mode(
-            rerun=asked.rerun,
+            rerun=request.rerun,
             plan=plan,
-            only=() if redo else tuple(asked.only),
+            only=() if redo else tuple(request.only),
             redo=redo,
-            request_id=order.request_id,
-            command=asked.command,
+            request_id=run_request.request_id,
+            command=request.command,
             retention=dt.timedelta(days=config.retention_days),
-            secrets=asked.secrets,
+            secrets=request.secrets,
         ),
-        permission=order.permission,
-        observers=[*([progress] if progress else []), *asked.observers],
+        permission=run_request.permission,
+        observers=[*([progress] if progress else []), *request.observers],
     )
     lineage: Lineage | None = None
 
     def finish(_: object, error: BaseException | None, __: object) -> None:
         if error is not None:
-            scrub(error, asked.secrets)
+            scrub(error, request.secrets)
         if lineage is not None:
             lineage.finish(error)  # after the session's end, which is an event of Spark's as well
 
-    # Closed in reverse order, each even if an earlier one fails: the run first.
+    # Closed in reverse run_request, each even if an earlier one fails: the run first.
     with contextlib.ExitStack() as ends:
         ends.push(finish)
         if not application.shared:
@@ -326,7 +342,7 @@ def run_file(
         lineage = follow(run, config.lineage.target(config.state)) if config.lineage else None
         if progress is not None:
             progress.begin(run)
-        execute(config, run, beside=asked.job.parent)
+        execute(config, run, beside=request.job.parent)
     return run
 
 

@@ -14,13 +14,13 @@ from spark_flow.jobfile.entries import (
     TriggerModel,
     WithCompletenessModel,
 )
-from spark_flow.jobfile.model.flow import places as positions
+from spark_flow.jobfile.model.flow import located
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from spark_flow.jobfile.model.base import FlowModel
-    from spark_flow.jobfile.model.flow import Place
+    from spark_flow.jobfile.model.flow import Located
     from spark_flow.jobfile.model.job import JobConfig
 
 
@@ -57,22 +57,22 @@ def redo(config: JobConfig, *, start: str = "", only: Sequence[str] = (), rerun:
         InvalidArgument: The options do not go together, or what they ask for cannot be done by itself.
         UnknownNode: The flow has no such node.
     """
-    places = list(positions(config.flow))
+    entries = list(located(config.flow))
     branches = config.branch_nodes()
     named = [node for node in only if node not in branches]
-    _check(places, start, only, named, branches)
+    _check(entries, start, only, named, branches)
     given = [option for option, one in (("--from", start), ("--only", only), ("--rerun", rerun)) if one]
     if len(given) > 1 and (start or named):
         raise InvalidArgument(given[0], f"{' and '.join(given[1:])} beside it", "one of --from, --only and --rerun")
     if start:
-        return _from(config, places, start)
-    return _only(config, places, named) if named else None
+        return _from(config, entries, start)
+    return _only(config, entries, named) if named else None
 
 
 def _check(
-    places: Sequence[Place], start: str, only: Sequence[str], named: Sequence[str], branches: Sequence[str]
+    entries: Sequence[Located], start: str, only: Sequence[str], named: Sequence[str], branches: Sequence[str]
 ) -> None:
-    known = [name for place in places for name in place.names]
+    known = [name for each in entries for name in each.names]
     if start and start not in known:
         raise UnknownNode("--from", start, known)
     for node in named:
@@ -82,42 +82,42 @@ def _check(
         raise InvalidArgument("--only", "branches of a fan-in beside other nodes", "either, or --from")
 
 
-def _whole(places: Sequence[Place], node: str) -> tuple[Place, list[Place]]:
+def _whole(entries: Sequence[Located], node: str) -> tuple[Located, list[Located]]:
     """A node's entry, and the same with all entries within it."""
-    home = next(place for place in places if node in place.names)
-    return home, [place for place in places if place is home or set(place.around) & set(home.names)]
+    home = next(each for each in entries if node in each.names)
+    return home, [each for each in entries if each is home or set(each.around) & set(home.names)]
 
 
-def _from(config: JobConfig, places: Sequence[Place], node: str) -> Redo:
-    home, whole = _whole(places, node)
-    after = places[places.index(whole[0]) :]
-    aside = [place for place in places if home.excludes(place)]
-    again = [place for place in after if place not in aside]
-    return _told(config, again, [place for place in places if place not in again], aside)
+def _from(config: JobConfig, entries: Sequence[Located], node: str) -> Redo:
+    home, whole = _whole(entries, node)
+    after = entries[entries.index(whole[0]) :]
+    aside = [each for each in entries if home.excludes(each)]
+    again = [each for each in after if each not in aside]
+    return _redo(config, again, [each for each in entries if each not in again], aside)
 
 
-def _only(config: JobConfig, places: Sequence[Place], nodes: Sequence[str]) -> Redo:
-    again: list[Place] = []
+def _only(config: JobConfig, entries: Sequence[Located], nodes: Sequence[str]) -> Redo:
+    again: list[Located] = []
     for node in nodes:
-        home, whole = _whole(places, node)
+        home, whole = _whole(entries, node)
         if isinstance(home.entry, WithCompletenessModel) or (
             isinstance(home.entry, StepModel) and not home.entry.restart
         ):
             found = "a step that is a part of what needs it"
             raise InvalidArgument(f"--only {node}", found, f"one with restart: true, or --from {node}")
         # A transaction's record pins what is written within it.
-        again += [*whole, *(p for p in places if isinstance(p.entry, TransactionModel) and p.names[0] in home.around)]
-    kept = [place for place in places if place not in again]
-    for place in again:
-        after = (one for one in places[places.index(place) :] if one in kept)
-        telling = next((one.names[0] for one in after if _tells(one.entry, place)), "")
-        if telling:
-            found = f"{telling} after it, which tells of what it writes and would have to run"
-            raise InvalidArgument(f"--only {place.names[0]}", found, f"--from {place.names[0]}")
-    return _told(config, again, kept)
+        again += [*whole, *(p for p in entries if isinstance(p.entry, TransactionModel) and p.names[0] in home.around)]
+    kept = [each for each in entries if each not in again]
+    for each in again:
+        after = (one for one in entries[entries.index(each) :] if one in kept)
+        reporter = next((one.names[0] for one in after if _reports(one.entry, each)), "")
+        if reporter:
+            found = f"{reporter} after it, which reports what it writes and would have to run"
+            raise InvalidArgument(f"--only {each.names[0]}", found, f"--from {each.names[0]}")
+    return _redo(config, again, kept)
 
 
-def _tells(entry: FlowModel, of: Place) -> bool:
+def _reports(entry: FlowModel, of: Located) -> bool:
     """Whether an entry reports what another one writes."""
     if isinstance(entry, PublishModel):
         return (
@@ -129,9 +129,11 @@ def _tells(entry: FlowModel, of: Place) -> bool:
     return isinstance(entry, TriggerModel) and reported
 
 
-def _told(config: JobConfig, again: Sequence[Place], kept: Sequence[Place], aside: Collection[Place] = ()) -> Redo:
+def _redo(
+    config: JobConfig, again: Sequence[Located], kept: Sequence[Located], aside: Collection[Located] = ()
+) -> Redo:
     """As names; a source that a taken-over entry reads is taken over, even if another entry reads it too."""
-    names = frozenset(name for place in again for name in place.names)
-    readers = [place.entry for place in kept if place not in aside]
+    names = frozenset(name for each in again for name in each.names)
+    readers = [each.entry for each in kept if each not in aside]
     read = {source for entry in readers for source in entry.read_nodes(config.sources)}
-    return Redo(names, frozenset([*read, *(name for place in kept for name in place.names)]) - names)
+    return Redo(names, frozenset([*read, *(name for each in kept for name in each.names)]) - names)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from spark_flow.lineage.datasets import Data
-    from spark_flow.lineage.job_identity import Place
+    from spark_flow.lineage.job_identity import JobIdentity
 
 PRODUCER = f"urn:spark-flow:{importlib.metadata.version('spark-flow')}"
 COMPLETENESS = "spark_flow_completeness"
@@ -60,7 +60,7 @@ class CompletenessRunFacet(RunFacet):
 
 
 def event(
-    place: Place,
+    job: JobIdentity,
     state: str,
     at: dt.datetime,
     *,
@@ -70,18 +70,18 @@ def event(
     completeness: Sequence[Completeness] = (),
 ) -> RunEvent:
     """Build an event of a run or node; duplicate datasets are listed once."""
-    facets: dict[str, RunFacet] = {**_parent(place), **_nominal(place.key)}
+    facets: dict[str, RunFacet] = {**_parent(job), **_nominal(job.key)}
     if error:
         facets["errorMessage"] = error_message_run.ErrorMessageRunFacet(error, "PYTHON", producer=PRODUCER)
     if completeness:
         facets[COMPLETENESS] = CompletenessRunFacet(**_completeness_fields(completeness), producer=PRODUCER)
-    kind = job_type_job.JobTypeJobFacet("BATCH", "SPARK_FLOW", "TASK" if place.node else "DAG", producer=PRODUCER)
+    kind = job_type_job.JobTypeJobFacet("BATCH", "SPARK_FLOW", "TASK" if job.node else "DAG", producer=PRODUCER)
     return RunEvent(
         eventType=RunState[state],
         eventTime=_iso(at),
         producer=PRODUCER,
-        run=Run(place.run, facets),
-        job=Job(place.namespace, place.job, {"jobType": kind}),
+        run=Run(job.run, facets),
+        job=Job(job.namespace, job.job, {"jobType": kind}),
         inputs=[InputDataset(*data.name, facets=_facets(data)) for data in _once(inputs)],
         outputs=[_output(data) for data in _once(outputs)],
     )
@@ -134,14 +134,14 @@ def _completeness_fields(parts: Sequence[Completeness]) -> dict[str, Any]:
     return {"fanIns": fan_ins, "isApproximate": any(part.is_approximate for part in parts)}
 
 
-def _parent(place: Place) -> dict[str, RunFacet]:
-    if place.parent is None:
+def _parent(job: JobIdentity) -> dict[str, RunFacet]:
+    if job.parent is None:
         return {}
-    root = place.root or place.parent
+    root = job.root or job.parent
     return {
         "parent": parent_run.ParentRunFacet(
-            parent_run.Run(place.parent.run),
-            parent_run.Job(place.parent.namespace, place.parent.job),
+            parent_run.Run(job.parent.run),
+            parent_run.Job(job.parent.namespace, job.parent.job),
             parent_run.Root(parent_run.RootRun(root.run), parent_run.RootJob(root.namespace, root.job)),
             producer=PRODUCER,
         )

@@ -20,7 +20,7 @@ _log = logging.getLogger("spark_flow.lineage")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class JobIdentity:
     """A job and one run of it, as OpenLineage identifies them.
 
     Attributes:
@@ -38,26 +38,26 @@ class Place:
     run: str
     key: str = ""
     node: str = ""
-    parent: Place | None = None
-    root: Place | None = None
+    parent: JobIdentity | None = None
+    root: JobIdentity | None = None
 
-    def of(self, node: str) -> Place:
+    def of(self, node: str) -> JobIdentity:
         """Return the identity of one of the run's nodes."""
         id_ = str(uuid.uuid5(uuid.UUID(self.run), node))
         top = self.root or self.parent or self
         return dataclasses.replace(self, job=f"{self.job}.{node}", run=id_, node=node, parent=self, root=top)
 
 
-def place_of(run: Run, namespace: str, environment: Mapping[str, str]) -> Place:
+def identity_of(run: Run, namespace: str, environment: Mapping[str, str]) -> JobIdentity:
     """Return a run's identity; its parent is read from ``OPENLINEAGE_PARENT_ID``, as ``namespace/job/run id``."""
     name = "/".join([run.pipeline, run.key, str(run.generation), str(run.attempt), run.run_id])
     parent = _from_environment(PARENT, environment)
     root = _from_environment(ROOT, environment) if parent else None
     id_ = str(uuid.uuid5(_IDS, name))
-    return Place(namespace=namespace, job=run.pipeline, run=id_, key=run.key, parent=parent, root=root or parent)
+    return JobIdentity(namespace=namespace, job=run.pipeline, run=id_, key=run.key, parent=parent, root=root or parent)
 
 
-def _from_environment(variable: str, environment: Mapping[str, str]) -> Place | None:
+def _from_environment(variable: str, environment: Mapping[str, str]) -> JobIdentity | None:
     text = environment.get(variable, "").strip()
     if not text:
         return None
@@ -70,4 +70,4 @@ def _from_environment(variable: str, environment: Mapping[str, str]) -> Place | 
     if not (namespace and job and run):
         _log.warning("lineage: found %r in %s, expected namespace/job/run id; it is ignored", text, variable)
         return None
-    return Place(namespace=namespace, job=job, run=run)
+    return JobIdentity(namespace=namespace, job=job, run=run)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from spark_flow.errors import Interrupted, InvalidArgument, NothingToDo, NotNow, describe
 from spark_flow.ledger.event import now
 from spark_flow.lineage.datasets import inputs_of, output_of
-from spark_flow.lineage.job_identity import Place, place_of
+from spark_flow.lineage.job_identity import JobIdentity, identity_of
 from spark_flow.lineage.transport import Delivery, Target, Transport
 
 if TYPE_CHECKING:
@@ -42,11 +42,11 @@ class Lineage:
         self._run = run
         self._target = target
         self._delivery = delivery or Delivery(target)
-        self._place = place_of(run, target.namespace, os.environ)
-        self._begun: dict[str, Place] = {}
+        self._job = identity_of(run, target.namespace, os.environ)
+        self._begun: dict[str, JobIdentity] = {}
         self._ended: set[str] = set()
         self._apart: Path | None = None
-        self._emit(self._place, "START", now())
+        self._emit(self._job, "START", now())
 
     def __call__(self, point: str, node: str, outcome: Outcome | None) -> None:
         """Handle a node's event; see ``spark_flow.engine.run.Observer``."""
@@ -77,10 +77,10 @@ class Lineage:
         settings = {
             "transport.type": "file",
             "transport.location": str(self._apart / _APART),
-            "namespace": self._place.namespace,
-            "appName": f"{self._place.job}_spark",  # Spark's own name has the key: each day would be another job
-            **_names("parent", self._place),
-            **_names("rootParent", self._place.root or self._place),
+            "namespace": self._job.namespace,
+            "appName": f"{self._job.job}_spark",  # Spark's own name has the key: each day would be another job
+            **_names("parent", self._job),
+            **_names("rootParent", self._job.root or self._job),
         }
         return {f"spark.openlineage.{name}": value for name, value in settings.items()}
 
@@ -101,7 +101,7 @@ class Lineage:
             self._stop(node, outcome)
 
     def _start(self, node: str, at: dt.datetime) -> None:
-        self._begun[node] = self._place.of(node)
+        self._begun[node] = self._job.of(node)
         self._emit(self._begun[node], "START", at)
 
     def _stop(self, node: str, outcome: Outcome) -> None:
@@ -142,10 +142,10 @@ class Lineage:
             "error": self._run.secrets(describe(error)) if error else "",
             "completeness": self._run.completeness,
         }
-        self._emit(self._place, _state_of(error), now(), **how)
+        self._emit(self._job, _state_of(error), now(), **how)
 
-    def _emit(self, place: Place, state: str, at: dt.datetime, **how: Any) -> None:
-        self._delivery.put(functools.partial(_event, place, state, at, **how))
+    def _emit(self, job: JobIdentity, state: str, at: dt.datetime, **how: Any) -> None:
+        self._delivery.put(functools.partial(_event, job, state, at, **how))
 
 
 def follow(run: Run, target: Target) -> Lineage | None:
@@ -157,16 +157,16 @@ def follow(run: Run, target: Target) -> Lineage | None:
     return lineage
 
 
-def _event(place: Place, state: str, at: dt.datetime, **how: Any) -> object:
+def _event(job: JobIdentity, state: str, at: dt.datetime, **how: Any) -> object:
     events = importlib.import_module("spark_flow.lineage.events")  # here, so that the delivery thread imports it
-    return events.event(place, state, at, **how)
+    return events.event(job, state, at, **how)
 
 
-def _names(prefix: str, place: Place) -> Mapping[str, str]:
+def _names(prefix: str, job: JobIdentity) -> Mapping[str, str]:
     return {
-        f"{prefix}JobNamespace": place.namespace,
-        f"{prefix}JobName": place.job,
-        f"{prefix}RunId": place.run,
+        f"{prefix}JobNamespace": job.namespace,
+        f"{prefix}JobName": job.job,
+        f"{prefix}RunId": job.run,
     }
 
 

@@ -53,7 +53,7 @@ def backfill(
     again: Callable[[], Sequence[StaleKey]],
     *,
     launcher: str = "",
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> Mapping[tuple[str, str, str], Result]:
     """Rerun stale keys in order, one after another; a key whose provider could not be rerun is left alone.
 
@@ -65,40 +65,40 @@ def backfill(
         keys: The stale keys, those with the fewest hops first.
         again: Returns the current stale keys; called before and after each key.
         launcher: See ``spark_flow.spark.submit.launcher``.
-        tell: Called with progress messages.
+        report: Called with progress messages.
 
     Returns:
         The result of each key, by its ``place``.
     """
     results: dict[tuple[str, str, str], Result] = {}
     for one in keys:
-        results[one.place] = _guarded(one, again, launcher, tell)
+        results[one.place] = _guarded(one, again, launcher, report)
     return results
 
 
 def _guarded(
-    one: StaleKey, again: Callable[[], Sequence[StaleKey]], launcher: str, tell: Callable[[str], None]
+    one: StaleKey, again: Callable[[], Sequence[StaleKey]], launcher: str, report: Callable[[str], None]
 ) -> Result:
     try:
-        return _rerun(one, again, launcher, tell)
+        return _rerun(one, again, launcher, report)
     except Exception as error:
-        tell(f"{one.pipeline} {one.key}: failed: {describe(error)}")
+        report(f"{one.pipeline} {one.key}: failed: {describe(error)}")
         return "failed"
 
 
 def _rerun(
-    one: StaleKey, again: Callable[[], Sequence[StaleKey]], launcher: str, tell: Callable[[str], None]
+    one: StaleKey, again: Callable[[], Sequence[StaleKey]], launcher: str, report: Callable[[str], None]
 ) -> Result:
     name = f"{one.pipeline} {one.key}"
     now = _find(one, again())
     if now is None:
         return "succeeded"  # by another backfill meanwhile
     if now.hops > 1 or _unknown(now):
-        tell(f"{name}: left alone, {_unknown(now) or 'its provider was not rerun'}")
+        report(f"{name}: left alone, {_unknown(now) or 'its provider was not rerun'}")
         return "left alone"
-    tell(f"{name}: {now.reason}")
+    report(f"{name}: {now.reason}")
     wrong = _run(now, launcher) or ("it is still stale" if _find(one, again()) else "")
-    tell(f"{name}: {wrong or 'rerun'}")
+    report(f"{name}: {wrong or 'rerun'}")
     return "failed" if wrong else "succeeded"
 
 

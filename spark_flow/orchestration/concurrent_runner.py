@@ -65,8 +65,8 @@ class ConcurrentRunner:
             not wait.
         shared_state: Tables and folders that no two parallel runs may write.
         first: Start with the ``oldest`` or the ``newest`` key.
-        on_busy: See ``SingleRunner``, which also describes ``queue``, ``reprocess``, ``cause``, ``straggler``,
-            ``tell`` and ``clock``.
+        on_busy: See ``SingleRunner``, which also describes ``queue``, ``reprocess``, ``request_id``, ``straggler``,
+            ``report`` and ``clock``.
         patience: Seconds that a node waits for a previous key that is not running.
     """
 
@@ -82,7 +82,7 @@ class ConcurrentRunner:
     reprocess: Reprocess = "failed"
     request_id: str = ""
     straggler: Straggler = field(default_factory=Straggler)
-    tell: Callable[[str], None] = lambda _: None
+    report: Callable[[str], None] = lambda _: None
     patience: float = PATIENCE
     clock: Clock = field(default_factory=Clock)
 
@@ -132,7 +132,7 @@ class ConcurrentRunner:
         return summary
 
     def _report(self, result: KeyResult) -> None:
-        self.tell(f"{result.key} {result.state}: {result.reason}")
+        self.report(f"{result.key} {result.state}: {result.reason}")
 
     def _check(self) -> None:
         if self.max_active_runs < 1:
@@ -162,7 +162,7 @@ class ConcurrentRunner:
         except UsageError:
             raise
         except Exception as error:
-            self.tell(f"{key} cannot be checked for conflicts with other keys: {describe(error)}")
+            self.report(f"{key} cannot be checked for conflicts with other keys: {describe(error)}")
             return None
 
 
@@ -232,7 +232,7 @@ class _Side:
 
     def _claimed(self, key: str) -> contextlib.AbstractContextManager[HeldLeases | None]:
         runner, limit = self._runner, self._runner.max_active_runs
-        return self._pipeline.claimed(key, limit=limit, busy=runner.on_busy, queue=runner.queue, tell=runner.tell)
+        return self._pipeline.claimed(key, limit=limit, busy=runner.on_busy, queue=runner.queue, report=runner.report)
 
     def _work(
         self, key: str, lease: HeldLeases | None, stack: contextlib.ExitStack, free: threading.Semaphore
@@ -255,9 +255,9 @@ class _Side:
         (now,) = plans.plan((key,), self._pipeline.past, runner.calendar.previous, reprocess=runner.reprocess)
         if now.what != "run":
             return settled(now)
-        runner.tell(f"{key} starts: {now.reason}")
+        runner.report(f"{key} starts: {now.reason}")
         name = f"{self._pipeline.name} {key}"
-        with watched(runner.straggler, name, self._usually, lambda: self._behind, runner.tell):
+        with watched(runner.straggler, name, self._usually, lambda: self._behind, runner.report):
             return one(self._pipeline, self._order(key, lease))
 
     def _order(self, key: str, lease: HeldLeases | None) -> RunRequest:
@@ -284,5 +284,5 @@ class _Side:
             request_id=runner.request_id if previous in self._keys else "",
             expected=previous in self._keys,
             patience=runner.patience,
-            tell=runner.tell,
+            report=runner.report,
         )

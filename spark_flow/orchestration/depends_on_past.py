@@ -39,7 +39,7 @@ class DependsOnPast:
         expected: Whether the previous key, if no run has claimed it yet, is expected to run.
         patience: Seconds to wait for a previous key that is not running yet. The wait is limited, as the previous key
             may itself wait for a slot that this run takes.
-        tell: Called with a message whenever the reason for waiting changes.
+        report: Called with a message whenever the reason for waiting changes.
         clock: The source of time; by default the machine's clocks.
     """
 
@@ -51,7 +51,7 @@ class DependsOnPast:
     request_id: str = ""
     expected: bool = True
     patience: float = PATIENCE
-    tell: Callable[[str], None] = lambda _: None
+    report: Callable[[str], None] = lambda _: None
     clock: Clock = field(default_factory=Clock)
     _open: bool = False
 
@@ -77,7 +77,7 @@ class DependsOnPast:
                 raise PreviousNotDone(node, self.previous, missing)
             if missing != reported:
                 reported = missing
-                self.tell(f"{node} waits for {self.previous}: {missing}")
+                self.report(f"{node} waits for {self.previous}: {missing}")
             self.clock.sleep(_POLL)
 
     def _claims(self) -> list[Claim]:

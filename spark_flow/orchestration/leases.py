@@ -48,7 +48,7 @@ _RETRY = (0.01, 2.0)  # seconds before a conflicting change is retried: the firs
 
 
 @dataclass(frozen=True)
-class Place:
+class PoolDocument:
     """A pool's register and its display name.
 
     Attributes:
@@ -102,22 +102,22 @@ class Leases:
 
     root: str
 
-    def of_pipeline(self, pipeline: str) -> Place:
+    def of_pipeline(self, pipeline: str) -> PoolDocument:
         """Return the pool in which runs of a pipeline claim their keys."""
-        return self._place(f"pipelines/{pipeline}", create=True)
+        return self._document(f"pipelines/{pipeline}", create=True)
 
-    def of_pool(self, pool: str) -> Place:
+    def of_pool(self, pool: str) -> PoolDocument:
         """Return a workload pool, in which runs of several pipelines claim slots."""
-        return self._place(f"pools/{pool}", create=True)
+        return self._document(f"pools/{pool}", create=True)
 
-    def all(self) -> list[Place]:
+    def all(self) -> list[PoolDocument]:
         """Return all existing pools."""
         kinds = ("pipelines", "pools")
         names = [f"{kind}/{i.base_name}" for kind in kinds for i in files.listing(files.join(self.root, kind))]
-        return [self._place(name, create=False) for name in names]
+        return [self._document(name, create=False) for name in names]
 
-    def _place(self, name: str, *, create: bool) -> Place:
-        return Place(name, DeltaRegister(files.join(files.absolute(self.root), name), create=create))
+    def _document(self, name: str, *, create: bool) -> PoolDocument:
+        return PoolDocument(name, DeltaRegister(files.join(files.absolute(self.root), name), create=create))
 
 
 # --- processes -------------------------------------------------------------------------------------------------
@@ -160,11 +160,11 @@ class Lease:
     """Permission to run for as long as it is renewed; obtained from ``hold``."""
 
     def __init__(
-        self, place: Place, claim: Claim, took: Sequence[str], clock: Clock, seen: tuple[float, float]
+        self, pool: PoolDocument, claim: Claim, took: Sequence[str], clock: Clock, seen: tuple[float, float]
     ) -> None:
         self.claim = claim
         self.took_over = tuple(took)
-        self._place = place
+        self._pool = pool
         self._clock = clock
         self._lost = ""
         self._renewed = seen
@@ -178,7 +178,7 @@ class Lease:
     @property
     def facts(self) -> dict[str, Any]:
         """Details of the lease, recorded when the run starts."""
-        facts = {"pool": self._place.name, "token": self.claim.token, "holder": str(self.claim.holder)}
+        facts = {"pool": self._pool.name, "token": self.claim.token, "holder": str(self.claim.holder)}
         return {**facts, "took_over": list(self.took_over)} if self.took_over else facts
 
     def check(self) -> None:
@@ -193,12 +193,12 @@ class Lease:
         ):
             self.renew()
         if self._lost:
-            raise LeaseLost(self._place.name, self.claim.key, self._lost)
+            raise LeaseLost(self._pool.name, self.claim.key, self._lost)
 
     def renew(self) -> None:
         """Renew the lease; if its claim is missing from the register, it is lost for good."""
         times = _times(self._clock)
-        pool = self._place.change(lambda pool: pool.renew(self.claim.id, _seconds(self._clock)))
+        pool = self._pool.change(lambda pool: pool.renew(self.claim.id, _seconds(self._clock)))
         if pool.find(self.claim.id) is not None:
             self._renewed = times
             return
@@ -252,7 +252,7 @@ class HeldLeases:
 
 @contextlib.contextmanager
 def hold(
-    place: Place,
+    pool: PoolDocument,
     pipeline: str,
     key: str,
     *,
@@ -262,14 +262,14 @@ def hold(
     queue: int = QUEUE,
     ttl: float = TTL,
     above: int = 0,
-    tell: Callable[[str], None] = lambda _: None,
+    report: Callable[[str], None] = lambda _: None,
     clock: Clock | None = None,
     holder: Holder | None = None,
 ) -> Iterator[Lease]:
     """Hold a lease while the block runs: wait for it in order of arrival, renew it, and release it.
 
     Args:
-        place: The pool.
+        pool: The pool.
         pipeline: The pipeline to run.
         key: The unit of work; two runs of the same pipeline and key never hold a lease at once.
         slots: The number of slots that the run takes from the pool.
@@ -279,7 +279,7 @@ def hold(
         ttl: Seconds without a renewal after which another process may take the lease over.
         above: The highest token that the ledger has recorded for this unit; the lease's token will be higher, even
             if the pool was lost.
-        tell: Called with a message whenever the reason for waiting changes.
+        report: Called with a message whenever the reason for waiting changes.
         clock: The source of time; by default the machine's clocks.
         holder: The process; by default the current one.
 
@@ -299,26 +299,26 @@ def hold(
         limit=limit,
         ttl=ttl,
     )
-    waiter = _Waiter(place, claim, clock or Clock(), tell, above)
+    waiter = _Waiter(pool, claim, clock or Clock(), report, above)
     try:
         lease = waiter.wait(busy, queue)
         with lease.renewed():
             yield lease
     finally:
         try:
-            place.change(lambda pool: pool.release(claim.id, _seconds(waiter.clock)))
+            pool.change(lambda pool: pool.release(claim.id, _seconds(waiter.clock)))
         except Exception as error:  # the work is done, or its own error matters more
-            tell(f"{key} could not release its lease in {place.name}, which expires in {ttl:.0f} s: {describe(error)}")
+            report(f"{key} could not release its lease in {pool.name}, which expires in {ttl:.0f} s: {describe(error)}")
 
 
 @dataclass
 class _Waiter:
     """Waits with one claim until it is granted, and takes over dead claims meanwhile."""
 
-    place: Place
+    pool: PoolDocument
     claim: Claim
     clock: Clock
-    tell: Callable[[str], None]
+    report: Callable[[str], None]
     above: int = 0
     took: list[str] = field(default_factory=list)
     _seen: dict[str, tuple[int, float]] = field(default_factory=dict)
@@ -336,14 +336,14 @@ class _Waiter:
                 pool = self._ask(busy, queue)
                 continue
             if 0 < mine.token <= self.above:
-                pool = self.place.change(lambda pool: pool.lift(self.claim.id, self.above))
+                pool = self.pool.change(lambda pool: pool.lift(self.claim.id, self.above))
                 continue
             if mine.token:
-                return Lease(self.place, mine, self.took, self.clock, seen)
+                return Lease(self.pool, mine, self.took, self.clock, seen)
             self._report(pool)
             self._take(self._silent(pool))
             if self.clock.monotonic() - renewed >= self.claim.ttl / RENEWALS:
-                self.place.change(lambda pool: pool.renew(self.claim.id, _seconds(self.clock)))
+                self.pool.change(lambda pool: pool.renew(self.claim.id, _seconds(self.clock)))
                 renewed = self.clock.monotonic()
             ahead = [claim.id for claim in pool.waiting].index(self.claim.id)
             if ahead != before:  # the queue moves: poll often near its head, where the claim may be granted soon
@@ -351,7 +351,7 @@ class _Waiter:
             self.clock.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - so that processes do not poll in step
             pause = min(pause * 1.5, self._longest(ahead))
             seen = _times(self.clock)
-            pool = self.place.read()
+            pool = self.pool.read()
 
     def _longest(self, ahead: int) -> float:
         """Return the longest pause between two reads; claims far behind poll rarely, to keep the load low."""
@@ -360,15 +360,15 @@ class _Waiter:
 
     def _ask(self, busy: OnBusy, queue: int) -> Pool:
         def ask(pool: Pool) -> Pool:
-            return pool.ask(self.place.name, self.claim, now=_seconds(self.clock), busy=busy, queue=queue)
+            return pool.ask(self.pool.name, self.claim, now=_seconds(self.clock), busy=busy, queue=queue)
 
-        self._take(self._gone(self.place.read()))
+        self._take(self._gone(self.pool.read()))
         try:
-            return self.place.change(ask)
+            return self.pool.change(ask)
         except (Busy, QueueFull, OtherLimit):
             if not self._take(self._overdue()):
                 raise
-        return self.place.change(ask)
+        return self.pool.change(ask)
 
     def _gone(self, pool: Pool) -> dict[Claim, str]:
         return {claim: f"its process {claim.holder} has ended" for claim in pool.claims if has_gone(claim.holder)}
@@ -395,7 +395,7 @@ class _Waiter:
             pause = min(longest - waited, *(claim.ttl / RENEWALS for claim in left))
             self.clock.sleep(pause)
             waited += pause
-            there = set(self.place.read().claims)  # a claim that was renewed is not equal any more
+            there = set(self.pool.read().claims)  # a claim that was renewed is not equal any more
             left = {claim: span for claim, span in left.items() if claim in there}
             longest = max(left.values(), default=0.0)
         return dict.fromkeys(left, f"not renewed for {waited:.0f} s")
@@ -403,7 +403,7 @@ class _Waiter:
     def _suspects(self) -> dict[Claim, float]:
         """Return claims that have expired, or expire implausibly late, with the seconds to watch each of them."""
         now, found = _seconds(self.clock), {}
-        for claim in self.place.read().claims:
+        for claim in self.pool.read().claims:
             if now > claim.expires:
                 found[claim] = 1.5 * claim.ttl / RENEWALS
             elif claim.expires > now + _AHEAD * claim.ttl:
@@ -415,7 +415,7 @@ class _Waiter:
         if not why:
             return False
         ids, now = {claim.id for claim in why}, _seconds(self.clock)
-        pool = self.place.change(lambda pool: pool.take(why, self.claim.holder, now))
+        pool = self.pool.change(lambda pool: pool.take(why, self.claim.holder, now))
         mine = [each for each in pool.taken if each.claim.id in ids and (each.by, each.at) == (self.claim.holder, now)]
         self.took += [f"{each.claim} was taken over: {each.why}" for each in mine]
         return bool(mine)
@@ -424,15 +424,15 @@ class _Waiter:
         ahead = [claim.id for claim in pool.waiting].index(self.claim.id)
         others = f", {ahead} ahead in the queue" if ahead else ""
         held = ", ".join(map(str, pool.held)) or "no run"
-        self._report_change(f"{self.claim.key} waits for {self.place.name}: held by {held}{others}")
+        self._report_change(f"{self.claim.key} waits for {self.pool.name}: held by {held}{others}")
 
     def _report_change(self, message: str) -> None:
         if message != self._last_message:
             self._last_message = message
-            self.tell(message)
+            self.report(message)
 
 
-def free(place: Place, wanted: str, *, clock: Clock | None = None) -> tuple[Claim, ...]:
+def free(pool: PoolDocument, wanted: str, *, clock: Clock | None = None) -> tuple[Claim, ...]:
     """Release the claims of a key, or the claim with an id, and return them; their holders can no longer write."""
     seconds = _seconds(clock or Clock())
     found: tuple[Claim, ...] = ()
@@ -442,7 +442,7 @@ def free(place: Place, wanted: str, *, clock: Clock | None = None) -> tuple[Clai
         found = tuple(claim for claim in pool.claims if wanted in (claim.key, claim.id))
         return pool.take(dict.fromkeys(found, "released manually"), this_process(), seconds)
 
-    place.change(take)
+    pool.change(take)
     return found
 
 

@@ -12,7 +12,7 @@ from spark_flow.storage import files
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-Place: TypeAlias = "tuple[str, ...]"
+PathIdentity: TypeAlias = "tuple[str, ...]"
 """The storage, then one element per folder, so that ``out/trend2`` is not inside ``out/trend``."""
 
 _ALIKE = {"s3a": "s3", "s3n": "s3", "abfss": "abfs", "gcs": "gs"}  # URI schemes of the same storage
@@ -24,7 +24,7 @@ class Finder:
     def __init__(self) -> None:
         self._real: dict[str, str] = {"/": "/", "": ""}
 
-    def place(self, path: str) -> Place:
+    def identity(self, path: str) -> PathIdentity:
         """Return the elements of a path or URI, which need not exist."""
         full = files.absolute(path)
         if files.is_uri(full):
@@ -43,18 +43,18 @@ class Finder:
 class Index:
     """Sorted paths, in which the paths inside a folder are adjacent."""
 
-    def __init__(self, places: Collection[Place]) -> None:
-        self._known = frozenset(places)
+    def __init__(self, identities: Collection[PathIdentity]) -> None:
+        self._known = frozenset(identities)
         self._order = sorted(self._known)
 
-    def around(self, place: Place) -> Iterator[Place]:
-        """Return the indexed paths that contain ``place``, without itself."""
-        return (place[:n] for n in range(1, len(place)) if place[:n] in self._known)
+    def around(self, identity: PathIdentity) -> Iterator[PathIdentity]:
+        """Return the indexed paths that contain ``identity``, without itself."""
+        return (identity[:n] for n in range(1, len(identity)) if identity[:n] in self._known)
 
-    def touched_by(self, place: Place) -> Iterator[Place]:
-        """Yield the indexed paths that equal, contain or are inside ``place``, which may be a Hadoop glob pattern."""
-        plain = next((n for n, name in enumerate(place) if any(c in name for c in "*?[{")), len(place))
-        fixed, pattern = place[:plain], place[plain:]
+    def touched_by(self, identity: PathIdentity) -> Iterator[PathIdentity]:
+        """Yield the indexed paths that equal, contain or are inside ``identity``, which may be a Hadoop glob."""
+        plain = next((n for n, name in enumerate(identity) if any(c in name for c in "*?[{")), len(identity))
+        fixed, pattern = identity[:plain], identity[plain:]
         yield from self.around(fixed)
         for at in range(bisect_left(self._order, fixed), len(self._order)):
             found = self._order[at]
@@ -64,7 +64,7 @@ class Index:
                 yield found
 
 
-def _fits(names: Place, pattern: Place) -> bool:
+def _fits(names: PathIdentity, pattern: PathIdentity) -> bool:
     """Return whether folder names may match a pattern, up to the shorter of the two."""
     for name, wanted in zip(names, pattern, strict=False):
         if "{" in wanted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from collections import Counter
@@ -95,7 +96,7 @@ class RunRequest:
         lease: The lease of the key; ``None`` if the process that runs it claims it itself.
         request_id: Request id (see ``Run.open``). A new id starts a new generation; the same id retries it.
         fair_pool: The pool of Spark's FAIR scheduler for the run's jobs; empty for the default pool.
-        gate: The before_node hook: called with each node before it runs. It waits until the node may run, or raises.
+        before_node: Called with each node before it runs. It waits until the node may run, or raises.
         stop: Ends the run from another thread; ``None`` for a run in the main thread, which is interrupted directly.
     """
 
@@ -168,7 +169,7 @@ class Pipeline:
         limit: int | None = None,
         busy: OnBusy = "wait",
         queue: int = QUEUE,
-        tell: Callable[[str], None] = lambda _: None,
+        report: Callable[[str], None] = lambda _: None,
     ) -> Iterator[HeldLeases | None]:
         """Hold the lease of a key, and its slots of the workload pool, while the block runs.
 
@@ -177,7 +178,7 @@ class Pipeline:
             limit: The largest number of active runs of the pipeline; ``None`` accepts the limit of other claims.
             busy: As for ``leases.hold``.
             queue: As for ``leases.hold``.
-            tell: As for ``leases.hold``.
+            report: As for ``leases.hold``.
 
         Raises:
             SparkFlowError: The errors of ``leases.hold``.
@@ -185,16 +186,16 @@ class Pipeline:
         if not self.claims:
             yield None
             return
-        how: dict[str, Any] = {"busy": busy, "queue": queue, "tell": tell, "ttl": self.ttl}
+        claim = functools.partial(
+            hold, pipeline=self.name, key=key, busy=busy, queue=queue, report=report, ttl=self.ttl
+        )
         with contextlib.ExitStack() as stack:
-            place = Leases(self.leases).of_pipeline(self.name)
             # Always claim the pipeline's lease first: one order for all runs, so that there is no deadlock.
-            above = self.ledger.token(f"{self.name}/{key}")
-            leases = [stack.enter_context(hold(place, self.name, key, limit=limit, above=above, **how))]
+            own = Leases(self.leases).of_pipeline(self.name)
+            leases = [stack.enter_context(claim(own, limit=limit, above=self.ledger.token(f"{self.name}/{key}")))]
             if self.slots is not None:
-                pool, more = Leases(self.slots.leases).of_pool(self.slots.pool), self.slots.slots
-                how["slots"] = more
-                leases.append(stack.enter_context(hold(pool, self.name, key, limit=self.slots.limit, **how)))
+                pool = Leases(self.slots.leases).of_pool(self.slots.pool)
+                leases.append(stack.enter_context(claim(pool, limit=self.slots.limit, slots=self.slots.slots)))
             yield HeldLeases(tuple(leases))
 
 
@@ -239,17 +240,17 @@ def pipeline(
         _ = slots.limit
     where = ledger if ledger is not None else DeltaLedger(state)
 
-    def perform(order: RunRequest) -> Mapping[str, Any]:
-        return recomputing(lambda: once(order))
+    def perform(request: RunRequest) -> Mapping[str, Any]:
+        return recomputing(lambda: once(request))
 
-    def once(order: RunRequest) -> Mapping[str, Any]:
+    def once(request: RunRequest) -> Mapping[str, Any]:
         def session() -> SparkSession:
             from pyspark.sql import SparkSession
 
-            return order.in_pool(spark() if callable(spark) else spark or SparkSession.builder.getOrCreate())
+            return request.in_pool(spark() if callable(spark) else spark or SparkSession.builder.getOrCreate())
 
         return opened(
-            order.key, session, Mode(request_id=order.request_id, retention=retention), order.permission
+            request.key, session, Mode(request_id=request.request_id, retention=retention), request.permission
         ).summary()
 
     def walked(key: str) -> Footprint:
@@ -275,8 +276,16 @@ def pipeline(
         return run
 
     folder = leases or files.join(state, "leases")
-    how: dict[str, Any] = {"leases": folder, "slots": slots, "ttl": ttl, "footprint": walked}
-    return Pipeline(name=name, perform=perform, state=state, ledger=where, **how)
+    return Pipeline(
+        name=name,
+        perform=perform,
+        state=state,
+        ledger=where,
+        leases=folder,
+        slots=slots,
+        ttl=ttl,
+        footprint=walked,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,17 +350,17 @@ def not_begun(key: str) -> KeyResult:
     return KeyResult(key=key, state="interrupted", reason="not started: the runner was interrupted")
 
 
-def one(pipeline: Pipeline, order: RunRequest) -> KeyResult:
+def one(pipeline: Pipeline, request: RunRequest) -> KeyResult:
     """Run one key; an error is returned in the result, not raised."""
     began = time.monotonic()
 
     def perform() -> KeyResult:
-        summary = pipeline.perform(order)
+        summary = pipeline.perform(request)
         attempt = f"generation {summary.get('generation')}, attempt {summary.get('attempt')}"
         took, reason = _since(began), str(summary.get("reason") or attempt)
-        return KeyResult(key=order.key, state=summary.get("state", "failed"), reason=reason, seconds=took)
+        return KeyResult(key=request.key, state=summary.get("state", "failed"), reason=reason, seconds=took)
 
-    return attempted(order.key, perform)
+    return attempted(request.key, perform)
 
 
 def attempted(key: str, do: Callable[[], KeyResult], *, refuse: bool = False) -> KeyResult:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from spark_flow.errors import Conflict, SharedState, some
-from spark_flow.orchestration.path_index import Finder, Index, Place
+from spark_flow.orchestration.path_index import Finder, Index, PathIdentity
 from spark_flow.storage import files
 from spark_flow.storage.sink_protocol import ALL, UNTOLD
 
@@ -175,17 +175,17 @@ def _different(ones: set[str], others: set[str]) -> tuple[str, str] | None:
     return (third, first) if third is not None else None
 
 
-def _written(footprints: Sequence[Footprint], finder: Finder) -> dict[Place, _Written]:
-    written: dict[Place, _Written] = {}
+def _written(footprints: Sequence[Footprint], finder: Finder) -> dict[PathIdentity, _Written]:
+    written: dict[PathIdentity, _Written] = {}
     for one in footprints:
         for write in one.writes:
-            at = written.setdefault(finder.place(write.path), _Written())
+            at = written.setdefault(finder.identity(write.path), _Written())
             at.path = min(at.path or write.path, write.path)  # one spelling, for any order of keys
             at.rows[write.rows][write.node].add(one.key)
     return written
 
 
-def _same_rows(written: Mapping[Place, _Written], overlaps: _Overlaps) -> None:
+def _same_rows(written: Mapping[PathIdentity, _Written], overlaps: _Overlaps) -> None:
     """Find keys that replace the same rows; replacing all rows of a path conflicts with every write to it."""
     for at in written.values():
         for rows, nodes in at.rows.items():
@@ -194,17 +194,17 @@ def _same_rows(written: Mapping[Place, _Written], overlaps: _Overlaps) -> None:
                 overlaps.note("rows", nodes, others, at.path, words=rows)
 
 
-def _within(written: Mapping[Place, _Written], index: Index, overlaps: _Overlaps) -> None:
+def _within(written: Mapping[PathIdentity, _Written], index: Index, overlaps: _Overlaps) -> None:
     """Find writes inside a folder or table that another key writes, and may replace or clean with all its content."""
-    for place, inner in written.items():
-        for outer in index.around(place):
+    for identity, inner in written.items():
+        for outer in index.around(identity):
             overlaps.note("within", inner.nodes, written[outer].nodes, inner.path, written[outer].path)
 
 
 def _reads(
     footprints: Sequence[Footprint],
     finder: Finder,
-    written: Mapping[Place, _Written],
+    written: Mapping[PathIdentity, _Written],
     index: Index,
     overlaps: _Overlaps,
 ) -> None:
@@ -213,15 +213,19 @@ def _reads(
         for read in one.reads:
             readers[read.path][read.node].add(one.key)
     for path, nodes in readers.items():
-        for place in index.touched_by(finder.place(path)):
-            overlaps.note("read", written[place].nodes, nodes, written[place].path, path)
+        for identity in index.touched_by(finder.identity(path)):
+            overlaps.note("read", written[identity].nodes, nodes, written[identity].path, path)
 
 
 def _declared(
-    shared_state: Sequence[str], finder: Finder, written: Mapping[Place, _Written], index: Index, overlaps: _Overlaps
+    shared_state: Sequence[str],
+    finder: Finder,
+    written: Mapping[PathIdentity, _Written],
+    index: Index,
+    overlaps: _Overlaps,
 ) -> None:
     for path in shared_state:
-        nodes = _merged(written[place].nodes for place in index.touched_by(finder.place(path)))
+        nodes = _merged(written[identity].nodes for identity in index.touched_by(finder.identity(path)))
         overlaps.note("declared", nodes, nodes, files.absolute(path))
 
 
@@ -237,14 +241,14 @@ _FIXES: Mapping[Kind, str] = {
 def _conflict(overlap: _Overlap) -> Conflict:
     one, other = overlap.ones, overlap.others
     key, other_key, path, other_path, rows = min(overlap.pairs)
-    place, other_place = _shown(path), _shown(other_path)
+    table, other_table = _shown(path), _shown(other_path)
     both = f"{one} of key {key} and " + (f"{other} of key" if one != other else "of") + f" {other_key}"
     found: Mapping[Kind, str] = {
-        "read": f"{other} of key {other_key} reads {other_place}, which {one} of key {key} writes"
-        + (f" (in {place})" if place != other_place else ""),
-        "rows": f"{both} replace the same rows of {place} ({rows})",
-        "within": f"{one} of key {key} writes {place}, within {other_place}, which {other} of key {other_key} writes",
-        "declared": f"{both} write to {place}, which is declared shared state",
+        "read": f"{other} of key {other_key} reads {other_table}, which {one} of key {key} writes"
+        + (f" (in {table})" if table != other_table else ""),
+        "rows": f"{both} replace the same rows of {table} ({rows})",
+        "within": f"{one} of key {key} writes {table}, within {other_table}, which {other} of key {other_key} writes",
+        "declared": f"{both} write to {table}, which is declared shared state",
     }
     subjects = {pair[3] if overlap.kind == "read" else pair[2] for pair in overlap.pairs}
     others = sorted(subjects - {path, other_path})

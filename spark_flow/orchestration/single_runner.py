@@ -59,7 +59,7 @@ class SingleRunner:
             or ``all``.
         request_id: Request id (see ``Run.open``). A new id starts a new generation; the same id retries it.
         straggler: When to report a run that takes unusually long.
-        tell: Called with progress messages.
+        report: Called with progress messages.
         clock: The source of time; by default the machine's clocks.
     """
 
@@ -74,7 +74,7 @@ class SingleRunner:
     reprocess: Reprocess = "failed"
     request_id: str = ""
     straggler: Straggler = field(default_factory=Straggler)
-    tell: Callable[[str], None] = lambda _: None
+    report: Callable[[str], None] = lambda _: None
     clock: Clock = field(default_factory=Clock)
 
     def plan(self, keys: str = "") -> list[Planned]:
@@ -126,7 +126,7 @@ class SingleRunner:
                     results += [ended_with(each.key, error), *(not_begun(later.key) for later in rest)]
                     raise RunnerInterrupted(Summary(pipeline=self.pipeline.name, results=tuple(results))) from error
                 begun = True
-            self.tell(f"{result.key} {result.state}: {result.reason}")
+            self.report(f"{result.key} {result.state}: {result.reason}")
             results.append(result)
         return Summary(pipeline=self.pipeline.name, results=tuple(results))
 
@@ -151,7 +151,7 @@ class SingleRunner:
                 return settled(now)
             usually = usual(self.pipeline.ledger.read(self.pipeline.name), self.straggler.last)
             name = f"{self.pipeline.name} {key}"
-            with watched(self.straggler, name, usually, lambda: behind + self._queued(), self.tell):
+            with watched(self.straggler, name, usually, lambda: behind + self._queued(), self.report):
                 return one(self.pipeline, RunRequest(key=key, lease=lease, request_id=self.request_id))
 
     @contextlib.contextmanager
@@ -160,7 +160,7 @@ class SingleRunner:
             self._wait_for_marker(key)
             yield None
             return
-        with self.pipeline.claimed(key, limit=1, busy=self.on_busy, queue=self.queue, tell=self.tell) as lease:
+        with self.pipeline.claimed(key, limit=1, busy=self.on_busy, queue=self.queue, report=self.report) as lease:
             yield lease
 
     def _queued(self) -> int:
@@ -181,7 +181,7 @@ class SingleRunner:
                 raise PreviousNotDone(key, before, f"{self.after_marker}: {found}")
             if found != reported:
                 reported = found
-                self.tell(f"{key} waits for {self.after_marker} {before}: {found}")
+                self.report(f"{key} waits for {self.after_marker} {before}: {found}")
             self.clock.sleep(_POLL)
 
     def _marker(self, key: str) -> Marker | None:

@@ -65,7 +65,7 @@ def usual(events: Iterable[Event], last: int) -> float | None:
 
 @contextlib.contextmanager
 def watched(
-    straggler: Straggler, name: str, usually: float | None, behind: Callable[[], int], tell: Callable[[str], None]
+    straggler: Straggler, name: str, usually: float | None, behind: Callable[[], int], report: Callable[[str], None]
 ) -> Iterator[None]:
     """Report the run in the block when it takes too long, and again each time its duration has doubled.
 
@@ -74,7 +74,7 @@ def watched(
         name: The run's display name.
         usually: The usual duration in seconds; ``None`` means unknown, and nothing is reported.
         behind: Returns how many runs wait for this one.
-        tell: Called with each alert, and with the error of one that could not be sent.
+        report: Called with each alert, and with the error of one that could not be sent.
     """
     if usually is None:
         yield
@@ -84,7 +84,7 @@ def watched(
     def watch() -> None:
         began, limit = time.monotonic(), straggler.factor * usually
         while not over.wait(max(0.0, began + limit - time.monotonic())):
-            _alert(straggler, name, time.monotonic() - began, usually, behind(), tell)
+            _alert(straggler, name, time.monotonic() - began, usually, behind(), report)
             limit *= 2
 
     thread = threading.Thread(target=watch, name="spark_flow-straggler", daemon=True)
@@ -97,14 +97,14 @@ def watched(
 
 
 def _alert(
-    straggler: Straggler, name: str, took: float, usually: float, behind: int, tell: Callable[[str], None]
+    straggler: Straggler, name: str, took: float, usually: float, behind: int, report: Callable[[str], None]
 ) -> None:
     late = took - usually
     queue = f"{behind} run(s) wait behind it, each {late:.1f} s late by now" if behind else "no run waits behind it"
     message = f"{name} has run for {took:.1f} s, {took / usually:.1f} times its usual {usually:.1f} s: {queue}"
-    tell(message)
+    report(message)
     if straggler.notify and notify.is_set(straggler.notify):
         try:
             notify.send(straggler.notify, f"straggler: {name}", message)
         except NotNotified as error:
-            tell(str(error))  # a failed notification does not fail the run
+            report(str(error))  # a failed notification does not fail the run

@@ -1,17 +1,21 @@
-"""Kill the process with ``SIGKILL`` at a chosen point of a chosen node.
+"""Crash a run at the points of its nodes: by ``SIGKILL``, or by an image of the disk that a kill would leave.
 
 In Python: ``Run.open(..., observers=[crash_at("after_commit", "publish/lake")])``. For an unmodified job::
 
     ./spark-submit.sh spark_flow/testing/crash.py after_commit publish/lake jobs/daily_flights.py key=2013-01-02
+
+``CrashImages`` tries every point of every node in one process, without starting Java again for each.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import signal
 import sys
 import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +52,75 @@ def crash_at(point: str, node: str) -> Observer:
 
 def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Image:
+    """A copy of a folder, taken when a node reached a point."""
+
+    point: str
+    node: str
+    folder: Path
+    copy: Path
+
+    def restore(self) -> None:
+        """Put the folder back as it was; Delta's cached snapshots of this process are dropped, as a kill would."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.copytree(self.copy, self.folder)
+        _forget_delta_snapshots()
+
+
+@dataclass
+class CrashImages:
+    """An observer that copies a folder at each point of each node: what ``SIGKILL`` there would leave on disk.
+
+    Run one branch at a time (``max_in_flight=1``): a copy that is taken while another thread writes is no state that
+    the disk ever had. A point whose disk equals the one before is left out.
+
+    Args:
+        folder: Holds all that the run writes: state, tables, files.
+        into: An empty folder for the copies.
+
+    Example::
+
+        images = CrashImages(folder=work, into=tmp_path)
+        run_flow(observers=[images])
+        for image in images.taken:
+            image.restore()
+            run_flow()  # the same command again
+            assert rows() == expected, image
+
+    See Also:
+        crash_at: A real kill, of a process of its own.
+    """
+
+    folder: Path
+    into: Path
+    taken: list[Image] = field(default_factory=list, init=False)
+    _seen: object = field(default=None, init=False, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def __call__(self, point: str, node: str, _: Outcome | None) -> None:
+        """Copy the folder, if it has changed since the last point."""
+        with self._lock:
+            files = {path: path.stat() for path in self.folder.rglob("*") if path.is_file()}
+            seen = {path: (found.st_size, found.st_mtime_ns, found.st_ino) for path, found in files.items()}
+            if seen == self._seen:
+                return
+            self._seen = seen
+            copy = self.into / f"{len(self.taken):03d}"
+            shutil.copytree(self.folder, copy)
+            self.taken.append(Image(point, node, self.folder, copy))
+
+
+def _forget_delta_snapshots() -> None:
+    from py4j.java_gateway import JavaClass
+
+    from spark_flow.spark.session import existing
+
+    java = getattr(existing(), "_jvm", None)  # Spark Connect has none
+    if java is not None and isinstance(log := java.org.apache.spark.sql.delta.DeltaLog, JavaClass):
+        log.clearCache()  # else a session without Delta's classes
 
 
 def main(argv: Sequence[str]) -> int:

@@ -31,7 +31,7 @@ class PublishModel(FlowModel):
     state: Literal["ready", "skipped"] = "ready"
     reason: str = ""
     success_file: StrictBool = False
-    on_failure: Literal["tell", "silent"] = "tell"
+    on_failure: Literal["mark", "silent"] = "mark"
 
     def nodes(self) -> tuple[str, ...]:
         """The marker's name."""

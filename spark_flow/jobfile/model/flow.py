@@ -54,13 +54,13 @@ else:  # the union is made from the list, which mypy cannot read
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class Located:
     """An entry where it stands in the file.
 
     Attributes:
         loc: Where, for a finding.
         entry: The entry.
-        names: Of its own nodes, in full: those of entries within it are of their own places.
+        names: Of its own nodes, in full: entries within it are located themselves.
         around: The transaction and the routes that it stands in.
     """
 
@@ -69,30 +69,30 @@ class Place:
     names: tuple[str, ...]
     around: tuple[str, ...] = ()
 
-    def excludes(self, other: "Place") -> bool:
+    def excludes(self, other: "Located") -> bool:
         """Whether at most one of both is done in a run, as they stand in different routes of one choice."""
         mine = {route.rpartition("/")[0]: route for route in self.around if "/" in route}
         return any(mine.get(route.rpartition("/")[0], route) != route for route in other.around)
 
 
-def places(
+def located(
     flow: Sequence[FlowModel | None], loc: Location = ("flow",), prefix: str = "", around: tuple[str, ...] = ()
-) -> Iterator[Place]:
+) -> Iterator[Located]:
     """All entries of a flow in the order in which they are done; ``None``, an entry that is wrong, is left out."""
     for at, entry in enumerate(flow):
         if entry is None:
             continue
         here = (*loc, at, entry.pattern)
         if isinstance(entry, TransactionModel):  # its record comes after what it holds
-            yield from places(entry.flow, (*here, "flow"), f"{entry.name}/", (*around, entry.name))
-            yield Place(here, entry, (entry.name,), around)
+            yield from located(entry.flow, (*here, "flow"), f"{entry.name}/", (*around, entry.name))
+            yield Located(here, entry, (entry.name,), around)
         elif isinstance(entry, ExclusiveChoiceModel):
             routes = {f"{entry.name}/{name}": name for name in entry.routes}
-            yield Place(here, entry, (entry.name, *routes), around)
+            yield Located(here, entry, (entry.name, *routes), around)
             for node, name in routes.items():
-                yield from places(entry.routes[name].flow, (*here, "routes", name, "flow"), prefix, (*around, node))
+                yield from located(entry.routes[name].flow, (*here, "routes", name, "flow"), prefix, (*around, node))
         else:
-            yield Place(here, entry, tuple(f"{prefix}{node}" for node in entry.nodes()), around)
+            yield Located(here, entry, tuple(f"{prefix}{node}" for node in entry.nodes()), around)
 
 
 TransactionModel.model_rebuild(_types_namespace={"FlowEntry": FlowEntry})

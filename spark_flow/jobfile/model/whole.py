@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from spark_flow.jobfile.model.base import FlowModel, walk
 from spark_flow.jobfile.model.fields import overlap
-from spark_flow.jobfile.model.flow import Place, places
+from spark_flow.jobfile.model.flow import Located, located
 from spark_flow.jobfile.model.problems import Finding, Location, show
 
 
@@ -13,8 +13,8 @@ def flow_findings(flow: Sequence[FlowModel | None], sources: Collection[str] = (
     found = []
     if not flow or (flow[0] is not None and not flow[0].starts_chain):
         first = show(flow[0].pattern if flow and flow[0] else None)
-        place = ("flow", 0)[: 1 + bool(flow)]
-        found.append(Finding(place, first, "a read or a fan-in first", "For example - read: flights"))
+        each = ("flow", 0)[: 1 + bool(flow)]
+        found.append(Finding(each, first, "a read or a fan-in first", "For example - read: flights"))
     for at, entry in enumerate(flow):
         wrong = entry.misplaced(flow[:at]) if entry else ()
         found += [each._replace(loc=("flow", at, entry.pattern, *each.loc)) for each in wrong if entry]
@@ -35,37 +35,37 @@ def clashes(flow: Sequence[FlowModel | None], sources: Collection[str] = ()) -> 
     """
     found: list[Finding] = []
     taken = {name: _where(loc) for loc, name in _read_sources(flow, sources)}
-    written: list[tuple[Place, str, Location]] = []
-    for place in places(flow):
-        for name in place.names:
+    written: list[tuple[Located, str, Location]] = []
+    for each in located(flow):
+        for name in each.names:
             if name in taken:
                 expected = f"a name not used by {taken[name]}"
-                found.append(Finding(place.loc, f"name {name!r} again", expected, "Give it a name of its own."))
-            taken.setdefault(name, _where(place.loc))
-        for loc, path in _paths(place):
+                found.append(Finding(each.loc, f"name {name!r} again", expected, "Give it a name of its own."))
+            taken.setdefault(name, _where(each.loc))
+        for loc, path in _paths(each):
             for other, another, first in written:
-                if loc[:-1] != first[:-1] and overlap(path, another) and not place.excludes(other):
+                if loc[:-1] != first[:-1] and overlap(path, another) and not each.excludes(other):
                     expected = f"a path apart from {another!r} of {_where(first)}"
                     found.append(Finding(loc, show(path), expected, "Two sinks would write over each other."))
-            written.append((place, path, loc))
+            written.append((each, path, loc))
     return found
 
 
 def _read_sources(flow: Sequence[FlowModel | None], sources: Collection[str]) -> Iterator[tuple[Location, str]]:
     """The sources that are nodes by themselves, and the entries that read them."""
-    for place in places(flow):
-        yield from ((place.loc, name) for name in place.entry.read_nodes(sources))
+    for each in located(flow):
+        yield from ((each.loc, name) for name in each.entry.read_nodes(sources))
 
 
-def _paths(place: Place) -> Iterator[tuple[Location, str]]:
+def _paths(each: Located) -> Iterator[tuple[Location, str]]:
     """What an entry writes, and where the file says so."""
-    for below, sink in place.entry.written().items():
-        yield (*place.loc, *below, "path"), sink.path
+    for below, sink in each.entry.written().items():
+        yield (*each.loc, *below, "path"), sink.path
         if sink.staging:
-            yield (*place.loc, *below, "staging"), sink.staging
+            yield (*each.loc, *below, "staging"), sink.staging
 
 
 def _where(loc: Location) -> str:
-    """A place in the file, as ``flow[2].write``."""
+    """A each in the file, as ``flow[2].write``."""
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
     return "".join(parts).removeprefix(".")

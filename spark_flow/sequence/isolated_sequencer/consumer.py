@@ -180,7 +180,7 @@ def _wait_once(run: Run, watch: Watch, made_of: str, needed: int, polling: Polli
     try:
         found = wait()
     except SparkFlowError as error:
-        raise run.failed(watch.node, "marker", error, fingerprint=made_of) from None
+        raise run.failed(watch.node, "marker", error, made_of) from None
     run.plan_to(watch.node, "marker", found.reason, made_of)
     return found.detail
 

@@ -206,14 +206,14 @@ class Watch:
                 raise error(self.node, refused)
 
 
-def poll(watch: Watch, polling: Polling, clock: Clock, tell: Callable[[str], None]) -> float:
+def poll(watch: Watch, polling: Polling, clock: Clock, report: Callable[[str], None]) -> float:
     """Poll until nothing is left to wait for or the timeout has passed; return the seconds that it took.
 
     Args:
         watch: The markers to wait for.
         polling: How often to poll, and the timeout.
         clock: The clock.
-        tell: Called before each pause with what is still missing.
+        report: Called before each pause with what is still missing.
     """
     began = clock.monotonic()
 
@@ -224,7 +224,7 @@ def poll(watch: Watch, polling: Polling, clock: Clock, tell: Callable[[str], Non
         return min(polling.pause(watch.looks), max(polling.timeout - waited(), 0.001))  # last poll: at the timeout
 
     def before_sleep(_: RetryCallState) -> None:
-        tell("; ".join(f"{name}: {words}" for name, words in list(watch.waiting.items())[:3]))
+        report("; ".join(f"{name}: {words}" for name, words in list(watch.waiting.items())[:3]))
 
     Retrying(
         retry=retry_if_result(lambda done: not done),
