@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 KEY ?= 2013-01-02
 
-.PHONY: help run test fast lint format bench venv java clean
+.PHONY: help run test fast nightly lint format bench venv java clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,14 +17,21 @@ help: ## this list
 run: $(STAMP) java ## run the main job on the bundled data (KEY=2013-01-02)
 	@./spark-submit.sh jobs/daily_flights.py --config conf/daily_flights.yaml key=$(KEY) --show 50
 
-test: lint java ## everything: lint, types, layers, all tests
+TESTS := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+COVERAGE := --cov=spark_flow --cov-branch --cov-report=
+
+test: lint java ## everything but the nightly tests: lint, types, layers, tests; prints the branch coverage
 	@failed=0; \
-	$(BIN)/python -m pytest -m "not process" --numprocesses 2 --dist loadscope || failed=1; \
-	$(BIN)/python -m pytest -m process --numprocesses 2 --dist loadscope || failed=1; \
+	$(TESTS) -m "not process" $(COVERAGE) || failed=1; \
+	$(TESTS) -m process || failed=1; \
+	$(BIN)/coverage report --skip-covered --sort=cover | tail -n 25; \
 	exit $$failed
 
 fast: $(STAMP) ## the tests that need neither Spark nor processes
-	@$(BIN)/python -m pytest -m "not spark and not process"
+	@$(TESTS) -m "not spark and not process"
+
+nightly: $(STAMP) java ## long tests: chains of kills, random kills, jobs as processes
+	@$(TESTS) -m nightly
 
 lint: $(STAMP) ## ruff, mypy, import-linter, replaced words
 	@$(BIN)/ruff check .

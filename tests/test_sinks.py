@@ -133,6 +133,20 @@ def test_a_write_that_delta_drops_is_not_taken_for_done(numbers, tmp_path, monke
     assert refused.value.found == "revision 5"
 
 
+def test_a_commit_of_fewer_rows_than_the_frame_had_is_not_taken_for_done(numbers, tmp_path, monkeypatch):
+    """What the table's history says is compared with what was counted on the way into the writer."""
+    commit_of = delta._commit_of
+
+    def with_a_row_less(*arguments):
+        commit = commit_of(*arguments)
+        return commit | {"operationMetrics": {"numOutputRows": int(commit["operationMetrics"]["numOutputRows"]) - 1}}
+
+    monkeypatch.setattr(delta, "_commit_of", with_a_row_less)
+    with pytest.raises(WriteNotProved) as refused:
+        sf.delta(str(tmp_path / "t"), partition_by="date").write(numbers(3), intent(1))
+    assert (refused.value.expected, refused.value.found) == ("3 rows in version 0", "2")
+
+
 def test_an_append_that_was_committed_is_not_repeated(numbers, spark, tmp_path):
     """The id in the table is the guard where nothing is replaced: the event was lost, the rows are there."""
     sink = sf.delta(str(tmp_path / "t"))
@@ -215,9 +229,10 @@ def test_a_newer_revision_is_never_written_over(make, numbers, read, tmp_path):
     """Of a writer that stood still past its lease: what took its place is newer."""
     sink = make(str(tmp_path / "t"), partition_by="date")
     sink.write(numbers(3), intent(2))
+    marks = []
     with pytest.raises(WriteNotProved) as refused:
-        sink.write(numbers(1), intent(1))
-    assert refused.value.found == "revision 2"
+        sink.write(numbers(1), intent(1, mark=marks.append))
+    assert (refused.value.found, marks) == ("revision 2", [])  # before anything is computed or written
     assert len(read(sink)) == 3
 
 

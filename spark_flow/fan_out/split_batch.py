@@ -33,7 +33,10 @@ def split_batch(
 ) -> BatchWriter:
     """Create a function for ``writeStream.foreachBatch`` that writes each batch to several Delta tables.
 
-    >>> split = split_batch({"lake": delta("out/lake"), "late": (only_late, delta("out/late"))}, "flights-1")
+    >>> import spark_flow as sf
+    >>> def only_late(flights):
+    ...     return flights.where("delay > 15")
+    >>> split = split_batch({"lake": sf.delta("out/lake"), "late": (only_late, sf.delta("out/late"))}, "flights-1")
     >>> stream.writeStream.foreachBatch(split).option("checkpointLocation", "checkpoint").start()  # doctest: +SKIP
 
     A batch is computed once and appended to each table in turn. A query that was killed between two tables repeats the
