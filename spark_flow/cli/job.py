@@ -26,7 +26,9 @@ from spark_flow.errors import (
     UsageError,
     describe,
 )
-from spark_flow.jobfile.launch import Application, JobRequest, alone, other_file, run_file
+from spark_flow.jobfile.launch import Application, run_file
+from spark_flow.jobfile.pipelines import alone
+from spark_flow.jobfile.request import JobRequest, other_file
 from spark_flow.orchestration.pipeline import RunRequest
 from spark_flow.view import logs
 from spark_flow.view.progress import Progress

@@ -17,7 +17,9 @@ from spark_flow import jobfile as files
 from spark_flow.cli.job import DEBUG, check_given, command_line, report, with_parameters
 from spark_flow.core.secrets import scrub
 from spark_flow.errors import InvalidArgument, SparkFlowError
-from spark_flow.jobfile.launch import Application, JobRequest, other_file, pipeline_of, submitted
+from spark_flow.jobfile.launch import Application
+from spark_flow.jobfile.pipelines import pipeline_of, submitted
+from spark_flow.jobfile.request import JobRequest, other_file
 from spark_flow.orchestration.concurrent_runner import MAX_ACTIVE_RUNS, ConcurrentRunner
 from spark_flow.orchestration.pipeline import RunnerInterrupted
 from spark_flow.orchestration.reprocess_request import ReprocessRequest, request
