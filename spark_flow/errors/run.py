@@ -103,7 +103,7 @@ class BranchesFailed(RunError):
 
 @dataclass(eq=False, repr=False)
 class ApplicationFailed(RunError):
-    """A branch that is an application of its own did not end well."""
+    """A branch that runs as its own application failed."""
 
     node: str
     reason: str
@@ -201,7 +201,7 @@ class NotEnoughBranches(RunError):
 
 @dataclass(eq=False, repr=False)
 class NotExclusive(RunError):
-    """Of the routes of a choice not exactly one has a condition that holds; ``conditions`` tells what was found."""
+    """Of the routes of a choice not exactly one has a condition that holds; ``conditions`` holds what each found."""
 
     node: str
     holding: Sequence[str]

@@ -1,4 +1,4 @@
-"""What was asked for cannot be done as asked: exit code 2."""
+"""Errors of usage: the request is invalid. Exit code 2."""
 
 from __future__ import annotations
 
@@ -95,12 +95,12 @@ class DuplicateNode(UsageError):
     what: str
 
     def _text(self) -> str:
-        return f"{self.node}: {self.what}. The ledger could not tell them apart; give each its own."
+        return f"{self.node}: {self.what}. The ledger could not distinguish them; give each its own."
 
 
 @dataclass(eq=False, repr=False)
 class CannotReplace(UsageError):
-    """A sink has to replace a key's rows and has no way to tell them from others."""
+    """A sink has to replace a key's rows and has no way to distinguish them from others."""
 
     node: str
     path: str

@@ -54,7 +54,7 @@ class NotArrived(NotNow):
 
 @dataclass(eq=False, repr=False)
 class UpstreamNotReady(NotNow):
-    """Readiness markers did not come in time; ``waiting`` tells of each what was found."""
+    """Readiness markers did not come in time; ``waiting`` holds the reason for each."""
 
     node: str
     waiting: Mapping[str, str]
@@ -65,7 +65,7 @@ class UpstreamNotReady(NotNow):
         more = f"; and {len(self.waiting) - _SHOWN} more" if len(self.waiting) > _SHOWN else ""
         return (
             f"{self.node}: not ready after {self.waited:.0f} s: {found}{more}. "
-            "Run the same command again, or raise the timeout; the provider's own status tells what holds it up."
+            "Run the same command again, or raise the timeout; check the provider's status."
         )
 
 

@@ -137,7 +137,7 @@ class Sink(Protocol):
 
 
 ALL = "all"
-UNTOLD = "all, as far as its sink tells"
+UNTOLD = "all, as far as its sink reports"
 
 
 @runtime_checkable

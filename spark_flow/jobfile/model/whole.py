@@ -66,6 +66,6 @@ def _paths(each: Located) -> Iterator[tuple[Location, str]]:
 
 
 def _where(loc: Location) -> str:
-    """A each in the file, as ``flow[2].write``."""
+    """A path in the file, as ``flow[2].write``."""
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
     return "".join(parts).removeprefix(".")
