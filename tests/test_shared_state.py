@@ -163,7 +163,7 @@ def test_a_sink_that_does_not_tell_its_rows_may_replace_all():
         "out/y": UNTOLD,
     }
     told = [Footprint(key, (Write("n", "out/x", UNTOLD),)) for key in DAYS]
-    with pytest.raises(SharedState, match="as far as its sink tells"):
+    with pytest.raises(SharedState, match="as far as its sink reports"):
         check(told)
     assert not found(same(writes=[("n", "out/K", UNTOLD)]))
 

@@ -57,7 +57,7 @@
         │   └── AmbiguousColumns    a name stands for two columns of one frame
         ├── DuplicateKeys           a join would multiply rows
         ├── BranchesFailed          branches of a fan-in or a split failed; holds each one's error
-        ├── ApplicationFailed       an application of a branch's own did not end well
+        ├── ApplicationFailed       a branch that runs as its own application failed
         ├── UpstreamFailed          a provider has failed
         ├── UpstreamPartial         a provider's data is approximate, and that was refused
         ├── InvalidMarker           a readiness marker that cannot be trusted

@@ -49,7 +49,7 @@ _FIELD = re.compile(r"^ (?P<depth>(?:\|    |     )*)\|-- (?P<name>.*?): (?P<type
 
 
 def cause(found: Sequence[Thrown]) -> tuple[str, Line | None]:
-    """The cause that a Java trace tells of, with what to do, and the line of the user's code.
+    """The cause in a Java stack trace, with what to do, and the line of the user's code.
 
     Args:
         found: Its exceptions, the outermost first; at least one.
