@@ -10,6 +10,7 @@ from runs import new_run
 
 import spark_flow as sf
 from jobs import Jobs
+from spark_flow.cli import job
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -21,6 +22,24 @@ def pytest_collection_modifyitems(config, items):
     if "nightly" not in config.option.markexpr:
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("nightly")])
         items[:] = [item for item in items if not item.get_closest_marker("nightly")]
+
+
+@pytest.fixture
+def run_file(tmp_path, capsys):
+    """Run a job file's text by ``main(argv)``, with ``FOLDER`` and ``OUT`` for two folders of the test.
+
+    Returns the exit code, and what was printed.
+    """
+
+    def run(text, *arguments):
+        text = text.replace("FOLDER", str(tmp_path / "in")).replace("OUT", str(tmp_path / "out"))
+        (tmp_path / "job.yaml").write_text(text)
+        state = [] if any(a.startswith("state=") for a in arguments) else [f"state={tmp_path}/state"]
+        code = job.main(["--config", str(tmp_path / "job.yaml"), *state, *arguments], job=str(tmp_path / "job.py"))
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
+
+    return run
 
 
 HERE_OR_PROCESS = [pytest.param("here", marks=pytest.mark.spark), pytest.param("process", marks=pytest.mark.nightly)]

@@ -27,14 +27,9 @@ CONFIG = """
 
 
 @pytest.fixture
-def run(tmp_path, capsys):
+def run(run_file):
     def run_job(*arguments, config=CONFIG):
-        text = textwrap.dedent(config).replace("FOLDER", str(tmp_path / "in")).replace("OUT", str(tmp_path / "out"))
-        (tmp_path / "job.yaml").write_text(text)
-        state = [] if any(a.startswith("state=") for a in arguments) else [f"state={tmp_path}/state"]
-        code = job.main(["--config", str(tmp_path / "job.yaml"), *state, *arguments], job=str(tmp_path / "job.py"))
-        output = capsys.readouterr()
-        return code, output.out + output.err
+        return run_file(textwrap.dedent(config), *arguments)
 
     return run_job
 

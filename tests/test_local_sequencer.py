@@ -154,7 +154,7 @@ def test_a_step_that_returns_no_frame_is_named(flow, result):
 
     with pytest.raises(NotADataFrame) as failure:
         flow(steps=[wrong])
-    assert (failure.value.step, failure.value.found) == ("wrong", result)
+    assert (failure.value.where, failure.value.found) == ("wrong", result)
 
 
 def test_what_is_no_function_is_refused(flow):

@@ -124,4 +124,4 @@ def test_an_error_copies_collections_and_keeps_objects_as_they_are():
     missing.append("07")
     assert late.missing == ("05", "06")
     returned = errors.NotADataFrame("clean", [1, 2])
-    assert (returned.found, "returned list" in str(returned)) == ([1, 2], True)
+    assert (returned.found, "found list" in str(returned)) == ([1, 2], True)

@@ -5,7 +5,7 @@ from conftest import rows, states
 from runs import new_run
 
 import spark_flow as sf
-from spark_flow.errors import BadRecords, MissingInput, NodeFailed, NotArrived
+from spark_flow.errors import BadRecords, InvalidArgument, MissingInput, NodeFailed, NotArrived
 
 pytestmark = pytest.mark.spark
 SCHEMA = "id INT NOT NULL, name STRING, n INT"
@@ -116,3 +116,11 @@ def test_a_source_that_was_read_is_reused_with_what_was_made_of_it(copy, lines):
     source = sf.source("json", lines(GOOD), schema=SCHEMA)
     copy(source)
     assert states(copy(source)) == {"in": "reused", "copy": "reused"}
+
+
+def test_a_schema_that_is_no_ddl_is_named_with_its_source(copy, lines):
+    folder = lines(GOOD)
+    with pytest.raises(InvalidArgument) as refused:
+        copy(sf.source("json", folder, schema="id INT/ name STRING"))
+    assert refused.value.where == f"schema of {folder}"
+    assert "'id INT/ name STRING' (ParseException: " in refused.value.found

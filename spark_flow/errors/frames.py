@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, repr=False)
 class NotADataFrame(RunError):
-    """A step returned something that is not a DataFrame."""
+    """Something that a step returned, or that was passed as a frame, is not a DataFrame."""
 
-    step: str
+    where: str
     found: object
 
     def _text(self) -> str:
         hint = " (is a return missing?)" if self.found is None else ""
-        return f"step {self.step!r} returned {type(self.found).__name__}, expected a DataFrame{hint}."
+        return f"{self.where!r}: found {type(self.found).__name__}, expected a DataFrame{hint}."
 
 
 class FrameMismatch(RunError):
@@ -34,12 +34,11 @@ class MissingColumns(FrameMismatch):
     branch: str
     missing: Sequence[str]
     found: Sequence[str]
+    fix: str = "Add them."
 
     def _text(self) -> str:
-        return (
-            f"{self.branch!r} is missing {', '.join(self.missing)}; it has {', '.join(self.found) or 'none'}. "
-            "Add them, or pass allow_missing_columns to fill it with nulls where a union is meant."
-        )
+        missing, found = ", ".join(self.missing), ", ".join(self.found) or "none"
+        return f"{self.branch!r} is missing {missing}; it has {found}. {self.fix}"
 
 
 @dataclass(eq=False, repr=False)

@@ -1,7 +1,10 @@
 """Job files (YAML): what may be in one, how it is read, and how it is run."""
 
-from spark_flow.jobfile.entries import ExclusiveChoiceModel, PublishModel, StepModel, TriggerModel
+from spark_flow.jobfile.entries.exclusive_choice import ExclusiveChoiceModel
 from spark_flow.jobfile.entries.parallel_split import SplitSinkModel
+from spark_flow.jobfile.entries.publish import PublishModel
+from spark_flow.jobfile.entries.step import StepModel
+from spark_flow.jobfile.entries.trigger import TriggerModel
 from spark_flow.jobfile.load import load, load_stream, parameter_names
 from spark_flow.jobfile.model.base import FlowModel, walk
 from spark_flow.jobfile.model.job import JobConfig, SourceModel

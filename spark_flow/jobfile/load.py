@@ -114,8 +114,8 @@ def load_stream(path: str | Path, overrides: Sequence[str] = (), *, beside: Path
 
 def _stream_keys(loc: tuple[str | int, ...]) -> tuple[str, ...]:
     if len(loc) == 1:
-        return StreamConfig.keys()
-    return SourceModel.keys() if loc[0] == "source" else _keys(loc)
+        return StreamConfig.key_names()
+    return SourceModel.key_names() if loc[0] == "source" else _keys(loc)
 
 
 def parameter_names(path: str | Path) -> tuple[str, ...]:
@@ -199,17 +199,17 @@ def _entry(raw: object) -> FlowModel | None:
 def _keys(loc: tuple[str | int, ...]) -> tuple[str, ...]:
     """The keys that are allowed next to the one at ``loc``."""
     if len(loc) == 1:
-        return JobConfig.keys()
+        return JobConfig.key_names()
     if loc[:1] == ("sources",):
-        return SourceModel.keys()
+        return SourceModel.key_names()
     if loc[:1] == ("parameters",):
-        return ParameterModel.keys()
+        return ParameterModel.key_names()
     if loc[:1] == ("lineage",):
-        return LineageModel.keys()
+        return LineageModel.key_names()
     if loc[:1] == ("runner",):
-        return StragglerModel.keys() if loc[1] == "straggler" and len(loc) > 2 else RunnerModel.keys()  # noqa: PLR2004
+        return StragglerModel.key_names() if loc[1] == "straggler" and len(loc) > 2 else RunnerModel.key_names()  # noqa: PLR2004
     above, parent = ("", "", "", *map(str, loc))[-3:-1]
     nested = {key: model for entry in PATTERNS.values() for key, model in entry.nested.items()}
     named = {key: model for entry in PATTERNS.values() for key, model in entry.named.items()}
     model = {**PATTERNS, **nested}.get(parent) or named.get(above)
-    return model.keys() if model else ()
+    return model.key_names() if model else ()

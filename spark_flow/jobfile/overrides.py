@@ -70,7 +70,7 @@ def _unknown(node: Any, name: str, parts: Sequence[str]) -> Problem | None:
 def _valid(node: dict[str, Any], above: Sequence[str]) -> list[str] | None:
     """The keys that may be set under ``above``; ``None`` if the models know better."""
     if not above:
-        return [*JobConfig.keys()]
+        return [*JobConfig.key_names()]
     if above[0] in {"sources", "vars"} and len(above) == 1:
         return [str(key) for key in node]
     if above[-1].isdecimal() and "flow" in above:

@@ -6,14 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spark_flow.errors import InvalidArgument, UnknownNode
-from spark_flow.jobfile.entries import (
-    PublishModel,
-    ReportCompletenessModel,
-    StepModel,
-    TransactionModel,
-    TriggerModel,
-    WithCompletenessModel,
-)
+from spark_flow.jobfile.entries.publish import PublishModel
+from spark_flow.jobfile.entries.report_completeness import ReportCompletenessModel
+from spark_flow.jobfile.entries.transaction import TransactionModel
+from spark_flow.jobfile.entries.trigger import TriggerModel
 from spark_flow.jobfile.model.flow import located
 
 if TYPE_CHECKING:
@@ -100,9 +96,7 @@ def _only(config: JobConfig, entries: Sequence[Located], nodes: Sequence[str]) -
     again: list[Located] = []
     for node in nodes:
         home, whole = _whole(entries, node)
-        if isinstance(home.entry, WithCompletenessModel) or (
-            isinstance(home.entry, StepModel) and not home.entry.restart
-        ):
+        if home.entry.lazy:
             found = "a step that is a part of what needs it"
             raise InvalidArgument(f"--only {node}", found, f"one with restart: true, or --from {node}")
         # A transaction's record pins what is written within it.

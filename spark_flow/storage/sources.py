@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from spark_flow.core import fingerprint, secrets
-from spark_flow.errors import InvalidArgument, MissingInput, NotArrived
+from spark_flow.errors import InvalidArgument, MissingInput, NotArrived, describe
 from spark_flow.storage import arrivals, files, records
 from spark_flow.storage.delta import open_table
 from spark_flow.storage.reading import OWN_SCHEMA, is_true, refused
@@ -264,12 +264,21 @@ def _generated(names: Sequence[str]) -> bool:
 
 
 def columns_of(source: Source) -> StructType:
-    """Return the schema; a DDL string is parsed by the session, which must exist by then."""
+    """Return the schema; a DDL string is parsed by the session, which must exist by then.
+
+    Raises:
+        InvalidArgument: The DDL is wrong.
+    """
+    from pyspark.errors import ParseException
     from pyspark.sql.types import StructType
 
     if source.schema is None:
         raise ValueError(f"bad_records: quarantine needs a schema for {source.path}")
     if isinstance(source.schema, StructType):
         return source.schema
-    parsed = StructType.fromDDL(source.schema)
+    try:
+        parsed = StructType.fromDDL(source.schema)
+    except ParseException as error:
+        found = f"{source.schema!r} ({describe(error)})"
+        raise InvalidArgument(f"schema of {source.path}", found, "DDL, as id INT NOT NULL, name STRING") from error
     return parsed if isinstance(parsed, StructType) else StructType().add("value", parsed)

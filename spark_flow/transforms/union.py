@@ -74,7 +74,8 @@ def common_columns(
         has = {fold(name) for name in schema.names}
         missing = [spelling for folded, (spelling, _, _) in columns.items() if folded not in has]
         if missing and not allow_missing_columns:
-            raise MissingColumns(branch, missing, schema.names)
+            fix = "Add them, or pass allow_missing_columns=True to fill them with nulls."
+            raise MissingColumns(branch, missing, schema.names, fix)
     return {spelling: kind for spelling, _, kind in columns.values()}
 
 

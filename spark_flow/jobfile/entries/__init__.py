@@ -33,20 +33,3 @@ ENTRIES = (
     TriggerModel,
 )
 """All patterns, in the order in which messages name them."""
-
-__all__ = [
-    "ENTRIES",
-    "AlignedFanInModel",
-    "ExclusiveChoiceModel",
-    "ParallelSplitModel",
-    "PublishModel",
-    "ReadModel",
-    "ReportCompletenessModel",
-    "StepModel",
-    "TransactionModel",
-    "TriggerModel",
-    "UnalignedFanInModel",
-    "WaitForModel",
-    "WithCompletenessModel",
-    "WriteModel",
-]

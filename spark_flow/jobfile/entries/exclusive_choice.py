@@ -11,7 +11,7 @@ from typing_extensions import Self
 from spark_flow.errors import InvalidCondition, NotRecorded
 from spark_flow.fan_out import by_data, by_date, by_parameter, by_schema, by_share, exclusive_choice
 from spark_flow.fan_out.conditions import Condition
-from spark_flow.jobfile.model.base import PATTERN, FlowModel, Model, Name, SourceName, Text, needed
+from spark_flow.jobfile.model.base import PATTERN, FlowModel, Model, Name, SourceName, Text, frame_of
 from spark_flow.jobfile.model.fields import date_text, one_or_many
 from spark_flow.jobfile.model.problems import nearest, one_of, refuse, show
 from spark_flow.storage.sources import source
@@ -192,9 +192,9 @@ class ExclusiveChoiceModel(FlowModel):
             *(n for e in self.within() for n in e.nodes()),
         )
 
-    def within(self, without: Collection[str] = ()) -> tuple[FlowModel, ...]:
+    def within(self, skipped: Collection[str] = ()) -> tuple[FlowModel, ...]:
         """Those of all routes but some."""
-        routes = [route for name, route in self.routes.items() if f"{self.name}/{name}" not in without]
+        routes = [route for name, route in self.routes.items() if f"{self.name}/{name}" not in skipped]
         return tuple(entry for route in routes for entry in route.flow)
 
     @field_validator("default")
@@ -218,7 +218,7 @@ class ExclusiveChoiceModel(FlowModel):
 
     def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame | None":
         """Decide, and walk the route that is taken."""
-        before = needed(frame)
+        before = frame_of(frame)
         routes = {
             name: (
                 route.when.condition(flow, before) if route.when else None,

@@ -9,7 +9,7 @@ from spark_flow.engine.parallel import IN_FLIGHT
 from spark_flow.fan_out import parallel_split
 from spark_flow.fan_out.parallel_split import Mode, Share
 from spark_flow.jobfile.entries.step import StepModel
-from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, Options, Text, needed
+from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, Options, Text, frame_of
 from spark_flow.jobfile.model.fields import texts
 from spark_flow.jobfile.model.problems import refuse
 from spark_flow.jobfile.model.sink import SinkModel
@@ -82,13 +82,14 @@ class ParallelSplitModel(FlowModel):
 
     def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame":
         """Write the branches."""
+        shared = frame_of(frame)
         branches = {
-            name: (model.step.step(flow), model.sink()) if model.step else model.sink()
+            name: (model.step.step(flow, shared), model.sink()) if model.step else model.sink()
             for name, model in self.sinks.items()
         }
         parallel_split(
             scope,
-            needed(frame),
+            shared,
             branches,
             name=self.name,
             share=self.share,
@@ -97,7 +98,7 @@ class ParallelSplitModel(FlowModel):
             mode=self.mode,
             spark={name: texts(model.spark) for name, model in self.sinks.items()},
         )
-        return needed(frame)
+        return shared
 
     def footprint(self, config: "JobConfig", above: str) -> "Touched":
         """The paths of all sinks, and of the sources that the steps read."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from spark_flow.fan_in import report_completeness
-from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, TablePath, needed
+from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, TablePath, frame_of
 from spark_flow.jobfile.model.fields import variable_name
 from spark_flow.orchestration.shared_state import Write
 from spark_flow.storage.files import absolute
@@ -34,7 +34,7 @@ class ReportCompletenessModel(FlowModel):
 
     def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame":  # noqa: ARG002
         """Write the row."""
-        day, to = needed(frame), self.table
+        day, to = frame_of(frame), self.table
         report_completeness(scope.run, self.dataset, day, table=to, notify_by=self.notify or "", name=self.name)
         return day
 

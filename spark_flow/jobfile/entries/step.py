@@ -13,10 +13,11 @@ from pydantic import (
     model_validator,
 )
 
-from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, Text, needed
+from spark_flow.jobfile.model.base import PATTERN, Name, Text
 from spark_flow.jobfile.model.fields import argument_names, name_of, placeholders, references_function, version_text
 from spark_flow.jobfile.model.problems import refuse
-from spark_flow.sequence import Step, local_sequencer, step
+from spark_flow.jobfile.model.transform import TransformModel
+from spark_flow.sequence import Step, step
 from spark_flow.transforms import sql
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from spark_flow.jobfile.model.job import JobConfig
 
 
-class StepModel(FlowModel):
+class StepModel(TransformModel):
     """A function of one's own, or SQL over ``{frame}``.
 
     ``step: flights:clean`` is short for ``step: {run: flights:clean}``.
@@ -50,9 +51,10 @@ class StepModel(FlowModel):
         named = {arg: value for arg, value in self.with_.items() if isinstance(value, str) and value in sources}
         return named, {arg: value for arg, value in self.with_.items() if arg not in named}
 
-    def nodes(self) -> tuple[str, ...]:
-        """The step's name."""
-        return (self.name,)
+    @property
+    def lazy(self) -> bool:
+        """A step with a checkpoint has an action of its own."""
+        return not self.restart
 
     def reads(self) -> tuple[str, ...]:
         """Arguments that may be sources."""
@@ -62,7 +64,7 @@ class StepModel(FlowModel):
         """Itself."""
         return (self,)
 
-    def step(self, flow: "Flow") -> Step:
+    def step(self, flow: "Flow", frame: "LazyFrame") -> Step:  # noqa: ARG002 - whatever the frame is
         """The step that it describes, its arguments that name sources or tables as frames."""
         transform = sql(self.sql) if self.sql is not None else flow.resolve(str(self.run))
         named, plain = self.split_with(flow.frames)
@@ -72,7 +74,7 @@ class StepModel(FlowModel):
 
     def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame":
         """Append the step to the chain."""
-        made = local_sequencer(scope.run, needed(frame), [self.step(flow)])
+        made = super().call(flow, scope, frame)
         if self.restart and scope.run.redoes(made.node) and scope.run.recorded(made.node, made.fingerprint) is None:
             _ = made.frame  # requested by its name: what follows may be taken over, and would not need it
         return made

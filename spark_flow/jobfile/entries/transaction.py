@@ -30,7 +30,7 @@ class TransactionModel(FlowModel):
         """Its own name, and those of its entries under it."""
         return (self.name, *(f"{self.name}/{node}" for entry in self.flow for node in entry.nodes()))
 
-    def within(self, without: Collection[str] = ()) -> tuple[FlowModel, ...]:  # noqa: ARG002 - of choices
+    def within(self, skipped: Collection[str] = ()) -> tuple[FlowModel, ...]:  # noqa: ARG002 - of choices
         """Those that become visible together."""
         return self.flow
 

@@ -41,7 +41,7 @@ class WaitForModel(FlowModel):
     pattern: Literal["wait_for"] = Field("wait_for", alias=PATTERN)
     name: Name | None = None
     dataset: Annotated[Names, Field(min_length=1)]
-    keys_: Annotated[Text, AfterValidator(_keys)] = Field("same", alias="keys")
+    keys: Annotated[Text, AfterValidator(_keys)] = "same"
     table: Text | None = None
     also: Names = ()
     markers: Text | None = None
@@ -85,7 +85,7 @@ class WaitForModel(FlowModel):
         handover = wait_for(
             scope.run,
             self.dataset,
-            keys=parse_keys(self.keys_),
+            keys=parse_keys(self.keys),
             tables=[*([self.table] if self.table else []), *self.also],
             markers=self.markers or flow.markers,
             roots=self.roots,
@@ -101,6 +101,6 @@ class WaitForModel(FlowModel):
 
     def footprint(self, config: "JobConfig", above: str) -> "Touched":  # noqa: ARG002
         """The markers; the tables that they pin were written before, by other runs."""
-        keys = keys_of(parse_keys(self.keys_), config.key)
+        keys = keys_of(parse_keys(self.keys), config.key)
         for dataset, key in [(dataset, key) for dataset in self.dataset for key in keys]:
             yield Read(self.nodes()[0], markers.path_of(self.markers or config.markers, dataset, key))

@@ -4,17 +4,17 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, Text, needed
-from spark_flow.sequence import local_sequencer, step
+from spark_flow.jobfile.model.base import PATTERN, Name, Text
+from spark_flow.jobfile.model.transform import TransformModel
+from spark_flow.sequence import Step, step
 from spark_flow.transforms import with_completeness
 
 if TYPE_CHECKING:
     from spark_flow.engine.lazy_frame import LazyFrame
-    from spark_flow.engine.writing import Scope
     from spark_flow.jobfile.interpreter import Flow
 
 
-class WithCompletenessModel(FlowModel):
+class WithCompletenessModel(TransformModel):
     """The frame with a column that says whether it is approximate; a bare name is that of the column."""
 
     short = ("column", str)
@@ -23,14 +23,8 @@ class WithCompletenessModel(FlowModel):
     name: Name = "with_completeness"
     column: Text = "is_approximate"
 
-    def nodes(self) -> tuple[str, ...]:
-        """The step's name."""
-        return (self.name,)
-
-    def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame":  # noqa: ARG002
-        """Append the step to the chain."""
-        parts = needed(frame).completeness
-        expected = [f"{part.node}/{name}" for part in parts for name in part.expected]
-        arrived = [f"{part.node}/{name}" for part in parts for name in part.arrived]
-        flag = step(with_completeness, name=self.name, expected=expected, arrived=arrived, column=self.column)
-        return local_sequencer(scope.run, needed(frame), [flag])
+    def step(self, flow: "Flow", frame: "LazyFrame") -> Step:  # noqa: ARG002 - it takes no source
+        """The step, with the branches that the frame was merged from."""
+        expected = [f"{part.node}/{name}" for part in frame.completeness for name in part.expected]
+        arrived = [f"{part.node}/{name}" for part in frame.completeness for name in part.arrived]
+        return step(with_completeness, name=self.name, expected=expected, arrived=arrived, column=self.column)

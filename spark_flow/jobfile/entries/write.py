@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from spark_flow.engine.writing import write
-from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, needed
+from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, frame_of
 from spark_flow.jobfile.model.sink import SinkModel
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ class WriteModel(SinkModel, FlowModel):
 
     def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame":  # noqa: ARG002
         """Write the frame, once."""
-        write(scope, self.name, needed(frame), self.sink())
-        return needed(frame)
+        write(scope, self.name, frame_of(frame), self.sink())
+        return frame_of(frame)
 
     def footprint(self, config: "JobConfig", above: str) -> "Touched":
         """The paths of its sink."""

@@ -37,7 +37,7 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
-    def keys(cls) -> tuple[str, ...]:
+    def key_names(cls) -> tuple[str, ...]:
         """The valid keys, as they are written in the file."""
         names = (field.alias or name for name, field in cls.model_fields.items())
         return tuple(name for name in names if name != PATTERN)
@@ -47,7 +47,7 @@ class FlowModel(Model):
     """The body of one entry of a flow."""
 
     short: ClassVar[tuple[str, type] | None] = None  # `step: x` is `step: {run: x}` if x is of this type
-    bare: ClassVar[str | None] = None  # a mapping without this key is the value of this key
+    bare: ClassVar[str | None] = None  # `split: {lake: …}` is `split: {sinks: {lake: …}}` if this is "sinks"
     in_transaction: ClassVar[bool] = False  # whether it may stand in a transaction
     knows_completeness: ClassVar[bool] = False  # whether its frame knows which branches arrived
     needs_completeness: ClassVar[bool] = False  # whether it needs such a frame
@@ -60,12 +60,17 @@ class FlowModel(Model):
         """Whether it needs no frame before it."""
         return False
 
+    @property
+    def lazy(self) -> bool:
+        """Whether its nodes are computed only within downstream nodes, so that ``--only`` cannot run them."""
+        return False
+
     def nodes(self) -> tuple[str, ...]:
         """The names of its nodes in the run."""
         return ()
 
-    def within(self, without: Collection[str] = ()) -> tuple["FlowModel", ...]:  # noqa: ARG002 - of choices
-        """The entries within it; of a choice, without those of the given routes (node names)."""
+    def within(self, skipped: Collection[str] = ()) -> tuple["FlowModel", ...]:  # noqa: ARG002 - of choices
+        """The entries within it; of a choice, without those of skipped routes (node names)."""
         return ()
 
     def reads(self) -> tuple[str, ...]:
@@ -98,15 +103,15 @@ class FlowModel(Model):
         yield from ()
 
 
-def walk(flow: Sequence[FlowModel], without: Collection[str] = ()) -> Iterator[FlowModel]:
-    """All entries of a flow, those within an entry after it, without some routes of choices."""
+def walk(flow: Sequence[FlowModel], skipped: Collection[str] = ()) -> Iterator[FlowModel]:
+    """All entries of a flow, those within an entry after it, without skipped routes of choices."""
     for entry in flow:
         yield entry
-        yield from walk(entry.within(without), without)
+        yield from walk(entry.within(skipped), skipped)
 
 
-def needed(frame: "LazyFrame | None") -> "LazyFrame":
-    """The frame so far, which the checks of the file have made sure of."""
+def frame_of(frame: "LazyFrame | None") -> "LazyFrame":
+    """The frame so far; that there is one was checked when the file was loaded."""
     if frame is None:
         raise ValueError("a flow starts with a read; the checks of the file refuse others")
     return frame

@@ -34,11 +34,11 @@ def _unfold(entry: Any) -> Any:
         if model.bare and model.bare not in body:
             body = {model.bare: body}
         if "pattern" in body:  # the field's name, by which pydantic would choose as well
-            raise findings(Finding((name, "pattern"), "unknown key 'pattern'", one_of(model.keys())))
+            raise findings(Finding((name, "pattern"), "unknown key 'pattern'", one_of(model.key_names())))
         return {**body, PATTERN: name}
     if model.short and isinstance(body, model.short[1]):
         return {model.short[0]: body, PATTERN: name}
-    raise findings(Finding((name,), show(body), f"a mapping of {', '.join(model.keys())}"))
+    raise findings(Finding((name,), show(body), f"a mapping of {', '.join(model.key_names())}"))
 
 
 def _fold(entry: FlowModel, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

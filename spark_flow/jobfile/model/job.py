@@ -20,7 +20,10 @@ from typing_extensions import Self
 from spark_flow.core.arrival_rules import parse
 from spark_flow.core.names import check_name
 from spark_flow.errors import InvalidArgument, InvalidName, InvalidRule
-from spark_flow.jobfile.entries import AlignedFanInModel, PublishModel, UnalignedFanInModel, WaitForModel
+from spark_flow.jobfile.entries.aligned_fan_in import AlignedFanInModel
+from spark_flow.jobfile.entries.publish import PublishModel
+from spark_flow.jobfile.entries.unaligned_fan_in import UnalignedFanInModel
+from spark_flow.jobfile.entries.wait_for import WaitForModel
 from spark_flow.jobfile.model.base import Model, Name, Options, TablePath, Text, Touched, only_delta, walk
 from spark_flow.jobfile.model.fields import branch_names, references_schema, table_path
 from spark_flow.jobfile.model.flow import FlowEntry
@@ -283,7 +286,7 @@ class JobConfig(Model):
 
     def _needs_itself(self, entry: WaitForModel) -> bool:
         try:
-            return self.key in keys_of(parse_keys(entry.keys_), self.key)
+            return self.key in keys_of(parse_keys(entry.keys), self.key)
         except (InvalidArgument, InvalidName):
             return False  # told when it is waited for
 

@@ -194,7 +194,7 @@ def load_pools(path: str) -> PoolsModel:
         return PoolsModel.model_validate(raw)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        known = {1: PoolsModel.keys(), 3: PoolModel.keys()}
+        known = {1: PoolsModel.key_names(), 3: PoolModel.key_names()}
         found = [one for detail in details for one in from_pydantic(detail, known.get(len(detail["loc"]), ()))]
         raise ConfigError(path, [locate(one, raw) for one in found]) from None
 
