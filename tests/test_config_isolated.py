@@ -27,7 +27,7 @@ def job(tmp_path):
 def test_a_consumer_needs_no_source(job):
     config = job("wait_for: hours", WRITE, "publish: days")
     wait, _, publish = config.flow
-    assert (wait.dataset, wait.keys_, wait.on_partial, wait.nodes()) == (("hours",), "same", "pass_on", ("wait/hours",))
+    assert (wait.dataset, wait.keys, wait.on_partial, wait.nodes()) == (("hours",), "same", "pass_on", ("wait/hours",))
     assert (publish.dataset, publish.nodes()) == ("days", ("marker/days",))
     assert config.needs_delta()
 
