@@ -101,7 +101,7 @@ def test_what_has_not_arrived_waits_and_is_no_failure(daily, hours):
     away = late.rename(late.with_name("away"))
     with pytest.raises(NotAllArrived) as waiting:
         daily(hours)
-    assert (waiting.value.missing, waiting.value.exit_code, waiting.value.asked) == (("07",), 75, True)
+    assert (waiting.value.missing, waiting.value.exit_code, waiting.value.requested) == (("07",), 75, True)
     away.rename(late)
     assert states(daily(hours))["hours/05"] == "reused"
     assert daily.lake() == [("05", 0), ("06", 1), ("07", 2)]
@@ -127,10 +127,10 @@ def test_branches_are_run_as_their_data_comes_and_the_merge_in_the_run_that_comp
     for name in ("07", "05"):
         with pytest.raises(NotAllArrived) as waiting:
             daily(hours, run_options={"only": [f"hours/{name}"]})
-        assert not waiting.value.asked
+        assert not waiting.value.requested
     with pytest.raises(NotAllArrived) as waiting:
         daily(hours, run_options={"only": ["hours/05", "hours"]})
-    assert (waiting.value.missing, waiting.value.asked) == (("06",), True)
+    assert (waiting.value.missing, waiting.value.requested) == (("06",), True)
     run = daily(hours, run_options={"only": ["hours/06"]})
     assert states(run) == {
         "hours/05": "reused",
@@ -367,7 +367,7 @@ def test_asked_for_a_branch_alone_that_is_not_there(daily, hours):
     late.rename(late.with_name("away"))
     with pytest.raises(NotAllArrived) as waiting:
         daily(hours, run_options={"only": ["hours/07"]})
-    assert waiting.value.asked
+    assert waiting.value.requested
 
 
 def test_branches_of_one_plan_cannot_be_run_alone(daily, hours):

@@ -244,7 +244,7 @@ def test_bad_input(day, hours, source, options, error):
 def test_only_some_branches_and_the_merge_when_they_are_complete(day):
     with pytest.raises(NotAllArrived) as waiting:
         day(run_options={"only": ["hours/05", "hours/06"]})
-    assert (waiting.value.missing, waiting.value.asked) == (("07", "08"), False)
+    assert (waiting.value.missing, waiting.value.requested) == (("07", "08"), False)
     run = day(run_options={"only": ["hours/07", "hours/08"]})
     assert branches(run) == {"05": "reused", "06": "reused", "07": "succeeded", "08": "succeeded"}
     assert len(day.lake()) == 4
@@ -394,7 +394,7 @@ def test_a_corrupt_branch_that_is_run_alone_is_a_failure_and_an_absent_one_waits
     away("06")
     with pytest.raises(NotAllArrived) as waiting:
         day(run_options={"only": ["hours/06"]})
-    assert waiting.value.asked
+    assert waiting.value.requested
 
 
 def test_a_lost_error_table_is_written_again_and_another_error_replaces_the_first(day, hours, tmp_path):
