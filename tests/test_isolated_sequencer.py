@@ -30,6 +30,7 @@ def handed_over(spark, root, key=KEY, **options):
         return {table: rows(frame.frame) for table, frame in found.frames.items()}
 
 
+@pytest.mark.nightly
 def test_two_tables_are_one_consistent_pair_while_the_provider_writes_on(spark, tmp_path):
     ledger, stop = MemoryLedger(), threading.Event()
     provide(tmp_path, 0, ledger=ledger)

@@ -30,6 +30,7 @@ from spark_flow.errors import (
 from spark_flow.ledger import DeltaLedger
 
 pytestmark = pytest.mark.spark
+NIGHTLY = pytest.mark.nightly
 SCHEMA = "key STRING NOT NULL, n INT"
 KEYS = ("2013-01-01", "2013-01-02", "2013-01-03")
 
@@ -253,7 +254,9 @@ def test_a_table_of_another_schema_is_refused_and_a_column_is_added_by_policy(sp
         split({"lake": (as_text, merging)}, key="2013-01-01")
 
 
-@pytest.mark.parametrize("node", ["lake", "tenfold", "legacy"])
+@pytest.mark.parametrize(
+    "node", ["lake", pytest.param("tenfold", marks=NIGHTLY), pytest.param("legacy", marks=NIGHTLY)]
+)
 @pytest.mark.parametrize("point", ["before_commit", "after_commit", "before_event"])
 def test_killed_in_a_branch_and_repeated_each_row_is_there_once(split, node, point):
     with pytest.raises(Killed):
@@ -263,6 +266,7 @@ def test_killed_in_a_branch_and_repeated_each_row_is_there_once(split, node, poi
     assert split.versions() == [0, 0]
 
 
+@pytest.mark.nightly
 @settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(KEYS))
 def test_the_order_of_days_does_not_matter(spark, folder, tmp_path_factory, order):
@@ -318,6 +322,7 @@ def test_a_format_of_an_installed_package(tmp_path, monkeypatch):
     assert "own" in error.value.known
 
 
+@pytest.mark.process
 def test_intermediary_each_branch_is_an_application_with_its_own_settings(split, tmp_path):
     spark = {"lake": {"spark.sql.shuffle.partitions": "7"}, "tenfold": {"spark.driver.memory": "700m"}}
     run = split(mode="intermediary", spark=spark, loading_time="at")
@@ -412,6 +417,7 @@ def hour_of_day(frame):
     return frame.withColumn("n", F.hour(F.timestamp_seconds(F.lit(0))))
 
 
+@pytest.mark.nightly
 def test_an_application_that_fails_is_told_and_one_that_does_not_has_the_parents_settings(
     spark, state, split, tmp_path
 ):

@@ -708,6 +708,7 @@ def submit(spark, lines, config, tmp_path, monkeypatch, capsys):
     return go
 
 
+@pytest.mark.nightly  # by default those of test_runner_jobs.py
 @pytest.mark.spark
 def test_of_five_past_days_the_loads_alone_are_done_anew(submit, lines, tmp_path):
     for day in DAYS:

@@ -350,6 +350,7 @@ def test_a_lost_row_of_the_report_is_written_again(day, tmp_path):
     assert len(day.report()) == 1
 
 
+@pytest.mark.nightly  # by default the law of test_crash.py, which has more points
 @pytest.mark.parametrize(
     ("point", "node"),
     [
@@ -374,7 +375,7 @@ def test_killed_anywhere_and_repeated_equals_never_killed(day, away, notified, p
     assert len(notified) == (2 if node == "completeness/notify" else 1)
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(HOURS), late=st.integers(1, 3))
 def test_the_order_in_which_branches_arrive_does_not_matter(spark, tmp_path_factory, hours, order, late):
     root = tmp_path_factory.mktemp("order")
