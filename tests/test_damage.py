@@ -21,7 +21,7 @@ from spark_flow.errors import DamagedFile, InvalidMarker, StateDamaged
 from spark_flow.fan_out import branch_application
 from spark_flow.ledger import DeltaLedger, DeltaRegister, Event, Fence
 from spark_flow.ledger.delta import FORMAT_FILE, SCHEMA
-from spark_flow.orchestration.reprocess_request import request
+from spark_flow.orchestration.reprocess_request import open_request
 from spark_flow.storage import checkpoints, delta, markers
 from spark_flow.storage.sink_protocol import Intent, Written, app_id
 
@@ -244,12 +244,12 @@ def test_a_damaged_marker_pins_nothing(tmp_path, how):
 @pytest.mark.parametrize("how", HOW[:-1])
 def test_a_damaged_request_is_a_new_one(tmp_path, how):
     state = str(tmp_path)
-    with request(state, "p", "rerun") as first:
+    with open_request(state, "p", "rerun") as first:
         pass
     damage(next((tmp_path / "requests" / "p").iterdir()), how)
-    with request(state, "p", "rerun") as second:
+    with open_request(state, "p", "rerun") as second:
         assert second.request_id != first.request_id
-    with request(state, "p", "rerun") as third:
+    with open_request(state, "p", "rerun") as third:
         assert third.request_id == second.request_id
 
 

@@ -22,7 +22,7 @@ from spark_flow.jobfile.pipelines import pipeline_of, submitted
 from spark_flow.jobfile.request import JobRequest, other_file
 from spark_flow.orchestration.concurrent_runner import MAX_ACTIVE_RUNS, ConcurrentRunner
 from spark_flow.orchestration.pipeline import RunnerInterrupted
-from spark_flow.orchestration.reprocess_request import ReprocessRequest, request
+from spark_flow.orchestration.reprocess_request import ReprocessRequest, open_request
 from spark_flow.orchestration.single_runner import SingleRunner
 from spark_flow.view.progress import COLOURS, Progress
 from spark_flow.view.summary import check_summary, write_refused, write_summary
@@ -102,7 +102,7 @@ def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callabl
         debug: Annotated[bool, typer.Option("--debug", help=DEBUG)] = False,
     ) -> int:
         keys = ",".join(word for word in words or () if "=" not in word)
-        asked = JobRequest(
+        request = JobRequest(
             job=(job or _job_of(runner, config)).resolve(),
             config=config,
             overrides=tuple(word for word in words or () if "=" in word),
@@ -111,16 +111,16 @@ def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callabl
             observers=tuple(observers),
         )
         if reprocess:
-            asked = dataclasses.replace(asked, overrides=(*asked.overrides, f"runner.reprocess={reprocess}"))
+            request = dataclasses.replace(request, overrides=(*request.overrides, f"runner.reprocess={reprocess}"))
         try:
             check_summary(summary_json)
             check_given("--from", start)
             _check_words(words or (), job)
-            return _run(_Command(kind, asked, keys, request_id, summary_json, show), plan=plan)
+            return _run(_Command(kind, request, keys, request_id, summary_json, show), plan=plan)
         except SparkFlowError as error:
-            scrub(error, asked.secrets)
+            scrub(error, request.secrets)
             write_refused(summary_json, error, {"keys": []})
-            return report(error, debug=debug, secrets=asked.secrets)
+            return report(error, debug=debug, secrets=request.secrets)
 
     return command
 
@@ -146,7 +146,7 @@ def _job_of(runner: Path, config: Path) -> Path:
 @dataclasses.dataclass(frozen=True)
 class _Command:
     kind: Kind
-    asked: JobRequest
+    request: JobRequest
     keys: str
     request_id: str
     summary: Path | None
@@ -154,13 +154,13 @@ class _Command:
 
 
 def _run(call: _Command, *, plan: bool) -> int:
-    asked = call.asked
-    if any(word.startswith("key=") for word in asked.overrides):
+    request = call.request
+    if any(word.startswith("key=") for word in request.overrides):
         raise InvalidArgument("key", "key=…", "the keys by themselves, as 2013-01-01..2013-01-04")
-    config = asked.of(re.split(r"\.\.|,", call.keys)[0].strip() or _STAND_IN).load(any_key=True)
-    redo = files.redo(config, start=asked.start, only=asked.only)  # validates the options before anything runs
+    config = request.of(re.split(r"\.\.|,", call.keys)[0].strip() or _STAND_IN).load(any_key=True)
+    redo = files.redo(config, start=request.start, only=request.only)  # validates the options before anything runs
     config.runner.keys_of.keys(call.keys)  # refuse bad keys before a state folder is created
-    if warning := other_file(asked, config):
+    if warning := other_file(request, config):
         say(warning, err=True)
     application = Application(config.pipeline, shared=True)
     with _request(call, config, rerun=redo is not None, plan=plan) as wanted, contextlib.closing(application):
@@ -171,9 +171,9 @@ def _run(call: _Command, *, plan: bool) -> int:
         try:
             summary = runner.run(call.keys)
         except RunnerInterrupted as stopped:
-            _finish(stopped.summary, call.summary, asked.secrets)
+            _finish(stopped.summary, call.summary, request.secrets)
             raise
-        _finish(summary, call.summary, asked.secrets)  # first, as the keys are done, and the rest may fail
+        _finish(summary, call.summary, request.secrets)  # first, as the keys are done, and the rest may fail
         wanted.done = summary.exit_code == 0
         if call.show:
             _show(runner.pipeline, summary, call.show)
@@ -195,8 +195,8 @@ def _request(
     """Return the request of this call: repeated, it runs each key again only once."""
     if plan or call.request_id or not (rerun or config.runner.reprocess == "all"):
         return contextlib.nullcontext(ReprocessRequest(call.request_id))
-    asked = call.asked
-    return request(config.state, config.pipeline, "reprocess", call.keys, asked.start, *asked.only)
+    request = call.request
+    return open_request(config.state, config.pipeline, "reprocess", call.keys, request.start, *request.only)
 
 
 def _runner(
@@ -207,7 +207,7 @@ def _runner(
     reprocess: Reprocess = "all" if rerun else model.reprocess
 
     def report(words: str) -> None:
-        say(call.asked.secrets(words))
+        say(call.request.secrets(words))
 
     if call.kind == "single":
         if active not in (None, 1):
@@ -249,8 +249,8 @@ def _pipeline(
     call: _Command, config: files.JobConfig, application: Application, progress: Callable[[], Progress] | None
 ) -> Pipeline:
     if config.runner.launch == "submit":
-        return submitted(call.asked, config)
-    return pipeline_of(call.asked, config, application, progress=progress)
+        return submitted(call.request, config)
+    return pipeline_of(call.request, config, application, progress=progress)
 
 
 def _print_plan(planned: Sequence[Planned]) -> None:

@@ -29,7 +29,7 @@ class ReprocessRequest:
 
 
 @contextlib.contextmanager
-def request(state: str, pipeline: str, *words: str) -> Iterator[ReprocessRequest]:
+def open_request(state: str, pipeline: str, *words: str) -> Iterator[ReprocessRequest]:
     """Open the request identified by ``words`` in the state folder; it is removed once it is done.
 
     The same words after a kill or a failure resume the request, and keys that it has done are reused. The same words
