@@ -189,8 +189,8 @@ def lazy(run: Run, frame: DataFrame | HasFrame, of: str = "frame") -> LazyFrame:
         return one
     if not is_frame(one):
         raise InvalidArgument(of, _kind(one), "a DataFrame, a frame of the run, or a result that has one as .frame")
-    made_of = fingerprint.of_frame(one)
-    return LazyFrame(run, f"input-{made_of[:6]}", "source", made_of, (), lambda: one)
+    digest = fingerprint.of_frame(one)
+    return LazyFrame(run, f"input-{digest[:6]}", "source", digest, (), lambda: one)
 
 
 def _kind(value: object) -> str:

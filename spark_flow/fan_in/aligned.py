@@ -90,7 +90,7 @@ def aligned_fan_in(
     node = run.node(name)
     names = tuple(branch.name for branch in declared)
     complete = Completeness(node=node, expected=names, arrived=names)
-    made_of = merge_fingerprint(names, declared, merge, allow_missing_columns=allow_missing_columns)
+    digest = merge_fingerprint(names, declared, merge, allow_missing_columns=allow_missing_columns)
     upstream = together([*(part for branch in declared for part in branch.frame.completeness), complete])
 
     def stacked() -> DataFrame:
@@ -103,7 +103,7 @@ def aligned_fan_in(
         return merged(
             run,
             node,
-            made_of,
+            digest,
             declared,
             ended,
             merge=merge,
@@ -112,9 +112,9 @@ def aligned_fan_in(
         )
 
     if restart:
-        return FanIn(LazyFrame(run, node, "merge", made_of, (), scanned, upstream), complete)
+        return FanIn(LazyFrame(run, node, "merge", digest, (), scanned, upstream), complete)
     inputs = [branch.frame for branch in declared]
-    return FanIn(LazyFrame(run, node, "merge", made_of, inputs, stacked, upstream, _gathers=True), complete)
+    return FanIn(LazyFrame(run, node, "merge", digest, inputs, stacked, upstream, _gathers=True), complete)
 
 
 def _all_of(run: Run, node: str, branches: Sequence[Branch], max_in_flight: int, on_failure: OnFailure) -> Ended:

@@ -69,19 +69,19 @@ class Branch:
     """One branch as a node of the run."""
 
     name: str
-    bounded: Checkpoint
+    checkpoint: Checkpoint
     frame: LazyFrame
     source: Source | None
 
     @property
     def node(self) -> str:
         """``<fan-in>/<branch>``."""
-        return self.bounded.node
+        return self.checkpoint.node
 
     @property
     def fingerprint(self) -> str:
         """A hash of the branch's inputs and code."""
-        return self.bounded.fingerprint
+        return self.checkpoint.fingerprint
 
 
 @dataclass(frozen=True)
@@ -138,15 +138,15 @@ def _declare(run: Run, node: str, name: str, value: Input, each: Each | None, *,
     source = value if isinstance(value, Source) else None
     if source is not None:
         run.graph.sources[node] = source
-    made_of = fingerprint.combine(
+    digest = fingerprint.combine(
         "branch", fingerprint.of(value, name=node), fingerprint.of(each, name=node) if each else "", restart
     )
     build = functools.partial(_build, run, node, value, each)
-    bounded = Checkpoint(run, node, "branch", made_of, inputs, build)
+    checkpoint = Checkpoint(run, node, "branch", digest, inputs, build)
     completeness = together(part for frame in inputs for part in frame.completeness)
     if restart:
-        return Branch(name, bounded, bounded.lazily(completeness), source)
-    return Branch(name, bounded, LazyFrame(run, node, "branch", made_of, inputs, build, completeness), source)
+        return Branch(name, checkpoint, checkpoint.lazily(completeness), source)
+    return Branch(name, checkpoint, LazyFrame(run, node, "branch", digest, inputs, build, completeness), source)
 
 
 def _build(run: Run, node: str, value: Input, each: Each | None) -> DataFrame:
@@ -200,7 +200,7 @@ def ensure(
         else:
             run.failed(branch.node, "branch", missing, branch.fingerprint)
             results[branch.name] = missing
-    tasks = [Task(branch.node, "branch", branch.fingerprint, branch.bounded.ensure) for branch in ready]
+    tasks = [Task(branch.node, "branch", branch.fingerprint, branch.checkpoint.ensure) for branch in ready]
     found = run_parallel(run, tasks, max_in_flight=max_in_flight, on_failure=on_failure)
     ended = {branch.name: found[branch.node] for branch in ready}
     results |= {name: one.result for name, one in ended.items()}
@@ -298,7 +298,7 @@ def merge_fingerprint(
 def merged(
     run: Run,
     node: str,
-    made_of: str,
+    digest: str,
     branches: Sequence[Branch],
     ended: Ended,
     *,
@@ -315,7 +315,7 @@ def merged(
     wrong = {**ended.failed, **ended.absent}
     if wrong:
         raise BranchesFailed(node, wrong, len(branches))
-    merged = Node(name=node, kind="merge", fingerprint=made_of, writes=False)
+    merged = Node(name=node, kind="merge", fingerprint=digest, writes=False)
     if run.plan:
         frames = {branch.name: branch.frame.frame for branch in branches}
         run.once(merged, _unreached)

@@ -87,9 +87,9 @@ def report_completeness(
         detail = {"path": files.absolute(table), "version": version}
         return Written(rows=len(rows), reason=f"{reason}; written at version {version}", detail=detail)
 
-    made_of = fingerprint.combine(dataset, files.absolute(table), [part.facts for part in parts])
+    digest = fingerprint.combine(dataset, files.absolute(table), [part.facts for part in parts])
     target = TableTarget(table, app_id(run.pipeline, node, run.key))
-    outcome = run.once(Node(name=node, kind="sink", fingerprint=made_of), write, target)
+    outcome = run.once(Node(name=node, kind="sink", fingerprint=digest), write, target)
     partial = [part for part in parts if part.is_approximate]
     if notify_by and partial:
         _notify(run, f"{node}/notify", dataset, partial, notify_by)
@@ -108,11 +108,11 @@ def _notify(run: Run, node: str, dataset: str, partial: list[Completeness], vari
         notify.send(variable, title, "\n".join(str(part) for part in partial))
         return Written(reason=f"notified the services in {variable}")
 
-    made_of = fingerprint.combine(dataset, variable, [part.facts for part in partial])
+    digest = fingerprint.combine(dataset, variable, [part.facts for part in partial])
     if not notify.is_set(variable):
-        run.skip(node, "marker", f"{variable} is not set", made_of)
+        run.skip(node, "marker", f"{variable} is not set", digest)
         return
     try:
-        run.once(Node(name=node, kind="marker", fingerprint=made_of, writes=False), send)
+        run.once(Node(name=node, kind="marker", fingerprint=digest, writes=False), send)
     except NotNotified:
         return  # recorded and shown as failed, and sent again by a retry; the data is written, so the run continues

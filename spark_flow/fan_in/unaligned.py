@@ -164,7 +164,7 @@ def unaligned_fan_in(
         short = NotEnoughBranches(node, str(require), len(arrived), completeness.failed, completeness.absent)
         raise run.failed(node, "merge", short)
 
-    made_of = merge_fingerprint(names, arrived, merge, allow_missing_columns=allow_missing_columns)
+    digest = merge_fingerprint(names, arrived, merge, allow_missing_columns=allow_missing_columns)
     upstream = together([*(part for branch in arrived for part in branch.frame.completeness), completeness])
 
     def scanned() -> DataFrame:
@@ -174,7 +174,7 @@ def unaligned_fan_in(
         return merged(
             run,
             node,
-            made_of,
+            digest,
             arrived,
             settled,
             merge=merge,
@@ -182,7 +182,7 @@ def unaligned_fan_in(
             words=str(completeness),
         )
 
-    return FanIn(LazyFrame(run, node, "merge", made_of, (), scanned, upstream), completeness)
+    return FanIn(LazyFrame(run, node, "merge", digest, (), scanned, upstream), completeness)
 
 
 def _fall_back(run: Run, node: str, completeness: Completeness, fallback: Fallback) -> LazyFrame:
@@ -192,24 +192,24 @@ def _fall_back(run: Run, node: str, completeness: Completeness, fallback: Fallba
         TookFallback: There is no frame to continue with.
     """
     wrong = [sorted(completeness.failed), sorted(completeness.absent)]
-    made_of = fingerprint.combine("fallback", list(completeness.expected), wrong, fingerprint.of(fallback, name=node))
+    digest = fingerprint.combine("fallback", list(completeness.expected), wrong, fingerprint.of(fallback, name=node))
     if isinstance(fallback, Source):
         run.graph.sources[node] = fallback
         run.fall_short(TookFallback(node, fallback.path))
         copy = functools.partial(read_now, run, f"{node}/source", fallback, name=node)
-        return LazyFrame(run, node, "fallback", made_of, (), copy, (completeness,))
+        return LazyFrame(run, node, "fallback", digest, (), copy, (completeness,))
     if isinstance(fallback, ErrorTable):
         run.graph.writes[node] = {fallback.path: f"key = '{run.key}'"}
-        errors = fingerprint.combine(made_of, completeness.failed, completeness.absent)
+        errors = fingerprint.combine(digest, completeness.failed, completeness.absent)
         write = functools.partial(_write_errors, run, completeness, fallback.path)
         target = TableTarget(fallback.path, app_id(run.pipeline, node, run.key))
         run.once(Node(name=node, kind="fallback", fingerprint=errors), write, target)
         raise TookFallback(node, f"the errors {'would be' if run.plan else 'are'} in {fallback.path}")
-    return _called(run, node, completeness, fallback, made_of)
+    return _called(run, node, completeness, fallback, digest)
 
 
 def _called(
-    run: Run, node: str, completeness: Completeness, fallback: Callable[[Completeness], Any], made_of: str
+    run: Run, node: str, completeness: Completeness, fallback: Callable[[Completeness], Any], digest: str
 ) -> LazyFrame:
     """Call a fallback function once, since it may have side effects; its frame becomes a checkpoint."""
 
@@ -221,13 +221,13 @@ def _called(
         return checkpoints.write(frame, run.state, intent)
 
     target = CheckpointTarget(run.state, optional=True)
-    outcome = run.once(Node(name=node, kind="fallback", fingerprint=made_of), call, target)
+    outcome = run.once(Node(name=node, kind="fallback", fingerprint=digest), call, target)
     error = TookFallback(node, getattr(fallback, "__name__", "a function"))
     if not outcome.detail:
         raise error
     run.fall_short(error)
     read = functools.partial(_read_checkpoint, run, outcome.detail)
-    return LazyFrame(run, node, "fallback", made_of, (), read, (completeness,))
+    return LazyFrame(run, node, "fallback", digest, (), read, (completeness,))
 
 
 def _read_checkpoint(run: Run, detail: Any) -> DataFrame:

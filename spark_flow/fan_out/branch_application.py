@@ -110,8 +110,8 @@ def _is_frame(value: object) -> bool:
 
 
 def _checkpoint(run: Run, node: str, frame: LazyFrame) -> Mapping[str, Any]:
-    made_of = fingerprint.combine("handover", frame.fingerprint)
-    return Checkpoint(run, node, "step", made_of, (frame,), lambda: frame.frame).ensure().detail
+    digest = fingerprint.combine("handover", frame.fingerprint)
+    return Checkpoint(run, node, "step", digest, (frame,), lambda: frame.frame).ensure().detail
 
 
 def _recorded(run: Run, node: str) -> Mapping[str, Any]:

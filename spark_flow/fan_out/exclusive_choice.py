@@ -91,19 +91,19 @@ def exclusive_choice(
     """
     node = run.node(name)
     _check(node, routes, default)
-    made_of = fingerprint.combine(
+    digest = fingerprint.combine(
         "choice", default or "", [[route, one.fingerprint if one else ""] for route, (one, _) in routes.items()]
     )
     conditions = {route: one for route, (one, _) in routes.items() if one is not None}
-    chosen = Node(name=node, kind="choice", fingerprint=made_of, writes=False)
+    chosen = Node(name=node, kind="choice", fingerprint=digest, writes=False)
     if run.plan and not run.keeps(node) and not run.is_valid(chosen):
         if any(one.reads_data for one in conditions.values()):
             reason = "decided by data at run time: " + "; ".join(f"{r}: {one.text}" for r, one in conditions.items())
-            run.plan_to(node, "choice", reason, made_of)
+            run.plan_to(node, "choice", reason, digest)
             return Choice("", reason, None)
         decided = _decide(node, run, conditions, default)
         detail, reason = decided.detail, decided.reason
-        run.plan_to(node, "choice", reason, made_of)
+        run.plan_to(node, "choice", reason, digest)
     else:
         decide = functools.partial(_decide, node, run, conditions, default)
         outcome = run.once(chosen, lambda _: decide())

@@ -93,17 +93,17 @@ def parallel_split(
     _check(node, name, branches, share, mode, spark or {}, max_in_flight)
     data = lazy(run, frame, f"{node}: frame")
     make = functools.partial(_with_loading_time, run, data, loading_time)
-    made_of = fingerprint.combine("split", data.fingerprint, loading_time)
+    digest = fingerprint.combine("split", data.fingerprint, loading_time)
     separate = mode == "intermediary" and not run.plan
     with contextlib.ExitStack() as held:
         if separate:
             files.remove(handover(run))  # left by a killed attempt
             held.callback(files.remove, handover(run))
         if separate or share == "boundary":
-            shared = Checkpoint(run, node, "step", made_of, (data,), make).lazily(data.completeness)
+            shared = Checkpoint(run, node, "step", digest, (data,), make).lazily(data.completeness)
         else:
-            hold = functools.partial(_hold, run, node, made_of, data, make, share, held)
-            shared = LazyFrame(run, node, "step", made_of, (), hold, data.completeness)
+            hold = functools.partial(_hold, run, node, digest, data, make, share, held)
+            shared = LazyFrame(run, node, "step", digest, (), hold, data.completeness)
             run.graph.uses(node, [data.node])
         declared = {each: _declare(scope, each, shared, branch) for each, branch in branches.items()}
         return _write_branches(run, node, shared, declared, max_in_flight, (spark or {}) if separate else None)
@@ -224,7 +224,7 @@ class _Memory(Target):
 def _hold(
     run: Run,
     node: str,
-    made_of: str,
+    digest: str,
     data: LazyFrame,
     make: Callable[[], DataFrame],
     share: Share,
@@ -243,7 +243,7 @@ def _hold(
         frames.append(frame)
         return Written(rows=frame.count(), reason=f"persisted in {share}")
 
-    run.once(Node(name=node, fingerprint=made_of, inputs=(data,), writes=False), fill, _Memory())
+    run.once(Node(name=node, fingerprint=digest, inputs=(data,), writes=False), fill, _Memory())
     if not frames:
         raise DuplicateNode(node, "this run already has a split with this name; pass another name=")
     return frames[0]

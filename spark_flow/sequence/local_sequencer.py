@@ -103,12 +103,12 @@ def _chain(run: Run, before: LazyFrame, step: Step, prefix: str) -> LazyFrame:
     frames = {k: v for k, v in arguments.items() if isinstance(v, LazyFrame)}
     inputs = (before, *frames.values())
     used = [[k, v.fingerprint] for k, v in sorted(frames.items())]
-    made_of = fingerprint.combine(before.fingerprint, step.fingerprint, used, step.restart)
+    digest = fingerprint.combine(before.fingerprint, step.fingerprint, used, step.restart)
     build = functools.partial(_apply, step, before)
     completeness = together(part for frame in inputs for part in frame.completeness)
     if step.restart:
-        return Checkpoint(run, node, "step", made_of, inputs, build).lazily(completeness)
-    return LazyFrame(run, node, "step", made_of, inputs, build, completeness)
+        return Checkpoint(run, node, "step", digest, inputs, build).lazily(completeness)
+    return LazyFrame(run, node, "step", digest, inputs, build, completeness)
 
 
 def lazy_source(run: Run, name: str, value: Any) -> Any:

@@ -62,8 +62,8 @@ class Transaction:
         def record(_: Intent) -> Written:
             return Written(reason=f"{len(tables)} table(s) visible together", detail={"tables": tables})
 
-        made_of = fingerprint.combine([[o.node, o.fingerprint, o.revision] for o in self.writes])
-        self.run.once(Node(name=self.name, kind="marker", fingerprint=made_of, writes=False), record)
+        digest = fingerprint.combine([[o.node, o.fingerprint, o.revision] for o in self.writes])
+        self.run.once(Node(name=self.name, kind="marker", fingerprint=digest, writes=False), record)
 
 
 def transaction(run: Run, name: str = "publish") -> Transaction:

@@ -142,15 +142,15 @@ def wait_for(
     paths = {f"{one}/{key}": readiness.path_of(markers, one, key) for one in datasets for key in keys_of(keys, run.key)}
     run.graph.waits[node] = tuple(paths.values())
     trusted = [files.absolute(root) for root in roots] or [_parent(markers)]
-    made_of = fingerprint.combine("wait", paths, dataclasses.astuple(policy), str(require), sorted(trusted), tables)
+    digest = fingerprint.combine("wait", paths, dataclasses.astuple(policy), str(require), sorted(trusted), tables)
     watch = Watch(node, paths, trusted, tuple(tables), policy)
-    detail = _wait_once(run, watch, made_of, require.needed(len(paths)), polling, clock or Clock())
+    detail = _wait_once(run, watch, digest, require.needed(len(paths)), polling, clock or Clock())
     arrived = {name: readiness.from_record(record) for name, record in detail["markers"].items()}
     run.upstream[node] = tuple(marker.at_path(paths[name]) for name, marker in arrived.items())
     own = Completeness(node=node, expected=tuple(paths), arrived=tuple(arrived))
     run.measure(own)
     passed_on = [part for marker in arrived.values() for part in marker.partial] if on_partial != "take" else []
-    frames = _frames(run, node, made_of, arrived, together([*passed_on, own]))
+    frames = _frames(run, node, digest, arrived, together([*passed_on, own]))
     return Handover(node, frames, arrived, own)
 
 
@@ -161,18 +161,18 @@ def _parent(folder: str) -> str:
     return path if not name or above.endswith("/") else above or "/"
 
 
-def _wait_once(run: Run, watch: Watch, made_of: str, needed: int, polling: Polling, clock: Clock) -> Mapping[str, Any]:
+def _wait_once(run: Run, watch: Watch, digest: str, needed: int, polling: Polling, clock: Clock) -> Mapping[str, Any]:
     """Return the recorded detail of the wait, or wait now; plan mode polls once and records nothing."""
 
     def wait(_: Intent | None = None) -> Written:
-        recorded = run.recorded(watch.node, made_of)
+        recorded = run.recorded(watch.node, digest)
         if recorded is not None:  # some arrived since, or are missing: the others are read as before
             watch.arrived.update(_readable(recorded.detail))
         enough = len(watch.arrived) >= needed
         return _wait(run, watch, clock, needed, dataclasses.replace(polling, timeout=0) if enough else polling)
 
     kept = run.keeps(watch.node)
-    node = Node(name=watch.node, kind="marker", fingerprint=made_of, writes=False)
+    node = Node(name=watch.node, kind="marker", fingerprint=digest, writes=False)
     pinned = _Pinned(also_late=not kept)  # a partial backfill takes over what was pinned, and nothing later
     if not run.plan or kept or run.is_valid(node, pinned):
         return run.once(node, wait, pinned).detail
@@ -180,8 +180,8 @@ def _wait_once(run: Run, watch: Watch, made_of: str, needed: int, polling: Polli
     try:
         found = wait()
     except SparkFlowError as error:
-        raise run.failed(watch.node, "marker", error, made_of) from None
-    run.plan_to(watch.node, "marker", found.reason, made_of)
+        raise run.failed(watch.node, "marker", error, digest) from None
+    run.plan_to(watch.node, "marker", found.reason, digest)
     return found.detail
 
 
@@ -258,13 +258,13 @@ def _words(marker: Marker, clock: Clock) -> str:
 
 
 def _frames(
-    run: Run, node: str, made_of: str, arrived: Mapping[str, Marker], completeness: tuple[Completeness, ...]
+    run: Run, node: str, digest: str, arrived: Mapping[str, Marker], completeness: tuple[Completeness, ...]
 ) -> dict[str, LazyFrame]:
     """Return a frame per table, over all markers that have arrived."""
     frames = {}
     for table in dict.fromkeys(name for marker in arrived.values() for name in marker.tables):
         pinned = {name: marker.tables[table] for name, marker in arrived.items() if table in marker.tables}
-        what = fingerprint.combine(made_of, table, {name: dataclasses.asdict(one) for name, one in pinned.items()})
+        what = fingerprint.combine(digest, table, {name: dataclasses.asdict(one) for name, one in pinned.items()})
         by_path = {one.path: _source_of(one) for one in pinned.values()}  # days of one table are one source
         for number, each in enumerate(by_path.values()):
             source_node = f"{node}/{table}" + (f"/{number}" if number else "")

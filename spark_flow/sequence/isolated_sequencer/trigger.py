@@ -147,7 +147,7 @@ def trigger(
     wrote = sorted([o.node, o.revision] for o in run.outcomes if o.kind in ("sink", "marker"))
     request_id = fingerprint.combine(run.generation, wrote)[:12]  # without paths: a moved folder is not new data
     overrides = [redact(override) for override in to_start.overrides]
-    made_of = fingerprint.combine(wrote, to_start.job, to_start.config, overrides, wait, list(allow))
+    digest = fingerprint.combine(wrote, to_start.job, to_start.config, overrides, wait, list(allow))
     child = _Child(run, node, to_start, tuple(allow))
 
     def start(intent: Intent) -> Written:
@@ -163,7 +163,7 @@ def trigger(
         detail = {"process": process.pid}
         return Written(reason=f"started as process {process.pid}; output in {child.log}", detail=detail)
 
-    return run.once(Node(name=node, kind="trigger", fingerprint=made_of), start)
+    return run.once(Node(name=node, kind="trigger", fingerprint=digest), start)
 
 
 def _program(to_start: Consumer, key: str, request_id: str) -> list[str]:
