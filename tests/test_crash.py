@@ -73,7 +73,6 @@ def small(spark, tmp_path, capsys, monkeypatch):
 
 def test_law_killed_anywhere_and_repeated_equals_never_killed(small, tmp_path):
     images = CrashImages(folder=small.root, into=tmp_path / "images")
-    images.into.mkdir()
     code, said = small(observers=[images])
     assert code == 0, said
     expected = small_result(small.root)
@@ -97,7 +96,6 @@ def shape(root):
 @pytest.mark.process
 def test_an_image_is_the_disk_that_a_kill_leaves(small, tmp_path):
     images = CrashImages(folder=small.root, into=tmp_path / "images")
-    images.into.mkdir()
     assert small(observers=[images])[0] == 0
     (image,) = [image for image in images.taken if (image.point, image.node) == ("after_commit", "publish/lake")]
     image.restore()

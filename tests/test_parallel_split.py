@@ -86,7 +86,15 @@ def test_each_branch_gets_all_rows_and_a_second_run_needs_no_spark(split):
     assert split.versions() == [0, 0]
 
 
-@pytest.mark.parametrize("share", ["MEMORY_AND_DISK", "MEMORY_ONLY", "DISK_ONLY", "boundary"])
+@pytest.mark.parametrize(
+    "share",
+    [
+        "MEMORY_AND_DISK",
+        pytest.param("MEMORY_ONLY", marks=NIGHTLY),
+        pytest.param("DISK_ONLY", marks=NIGHTLY),
+        "boundary",
+    ],
+)
 def test_the_source_is_read_once_before_any_branch_begins(split, folder, share):
     """With its files gone when the first branch begins, a second scan of the source would fail."""
 

@@ -377,7 +377,16 @@ def test_only_the_load_is_done_anew_and_its_rows_are_replaced_once(flow, lines):
 @pytest.mark.spark
 @pytest.mark.parametrize(
     ("point", "node"),
-    [(p, n) for n in ("publish/lake", "publish/legacy") for p in ("before_commit", "after_commit", "after_event")],
+    [
+        ("after_commit", "publish/lake"),
+        ("before_commit", "publish/legacy"),
+        *(
+            pytest.param(point, node, marks=pytest.mark.nightly)
+            for node in ("publish/lake", "publish/legacy")
+            for point in ("before_commit", "after_commit", "after_event")
+            if (point, node) not in {("after_commit", "publish/lake"), ("before_commit", "publish/legacy")}
+        ),
+    ],
 )
 def test_a_load_that_was_killed_is_completed_by_the_same_command(flow, point, node):
     flow()

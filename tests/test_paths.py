@@ -47,7 +47,7 @@ flow:
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize("name", TAKEN)
+@pytest.mark.parametrize("name", [" ".join(TAKEN), *(pytest.param(name, marks=pytest.mark.nightly) for name in TAKEN)])
 def test_state_tables_checkpoints_and_markers_at_unusual_paths(spark, tmp_path, name):
     root = tmp_path / name
     with sf.Run.open("p", KEY, state=str(root / "state"), spark=spark) as run:

@@ -106,7 +106,7 @@ def test_no_read_that_aborts_a_process_at_its_exit():
 
 
 @pytest.mark.spark
-def test_the_readmes_python_runs(spark, tmp_path, monkeypatch, capsys):
+def test_the_readmes_python_runs(request, spark, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").symlink_to(ROOT / "data")
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -116,6 +116,9 @@ def test_the_readmes_python_runs(spark, tmp_path, monkeypatch, capsys):
         path.write_text(block)
         exec(compile(block, str(path), "exec"), names)
     assert "written at version 0" in capsys.readouterr().out
+    for name, test in names.items():
+        if name.startswith("test_"):
+            test(**{each: request.getfixturevalue(each) for each in inspect.signature(test).parameters})
 
 
 def test_an_error_copies_collections_and_keeps_objects_as_they_are():

@@ -57,8 +57,10 @@ def test_each_batch_is_in_each_table_once_and_the_next_start_goes_on(stream, tmp
     assert DeltaTable(str(tmp_path / "all")).transaction_version("s/all") == 2
 
 
-@pytest.mark.parametrize("batch", [0, 1])
-@pytest.mark.parametrize("table", ["all", "odd"])
+@pytest.mark.parametrize(
+    ("table", "batch"),
+    [("all", 0), ("odd", 1), *(pytest.param(*each, marks=pytest.mark.nightly) for each in (("all", 1), ("odd", 0)))],
+)
 def test_killed_after_a_table_and_started_again(stream, table, batch):
     def kill(name, at):
         if (name, at) == (table, batch):

@@ -79,7 +79,7 @@ class CrashImages:
 
     Args:
         folder: Holds all that the run writes: state, tables, files.
-        into: An empty folder for the copies.
+        into: A folder for the copies, which need not exist.
 
     Example::
 
@@ -105,7 +105,7 @@ class CrashImages:
         with self._lock:
             files = {path: path.stat() for path in self.folder.rglob("*") if path.is_file()}
             seen = {path: (found.st_size, found.st_mtime_ns, found.st_ino) for path, found in files.items()}
-            if seen == self._seen:
+            if not seen or seen == self._seen:
                 return
             self._seen = seen
             copy = self.into / f"{len(self.taken):03d}"
