@@ -17,21 +17,21 @@ help: ## this list
 run: $(STAMP) java ## run the main job on the bundled data (KEY=2013-01-02)
 	@./spark-submit.sh jobs/daily_flights.py --config conf/daily_flights.yaml key=$(KEY) --show 50
 
-TESTS := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
-COVERAGE := --cov=spark_flow --cov-branch --cov-report=
+TESTS := -m pytest --numprocesses 2 --dist worksteal
 
 test: lint java ## everything but the nightly tests: lint, types, layers, tests; prints the branch coverage
 	@failed=0; \
-	$(TESTS) -m "not process" $(COVERAGE) || failed=1; \
-	$(TESTS) -m process || failed=1; \
-	$(BIN)/coverage report --skip-covered --sort=cover | tail -n 25; \
+	$(BIN)/coverage run $(TESTS) -m "not process" || failed=1; \
+	$(BIN)/python $(TESTS) -m process || failed=1; \
+	$(BIN)/coverage combine --quiet; \
+	$(BIN)/coverage report --skip-covered --sort=cover; \
 	exit $$failed
 
 fast: $(STAMP) ## the tests that need neither Spark nor processes
-	@$(TESTS) -m "not spark and not process"
+	@$(BIN)/python $(TESTS) -m "not spark and not process"
 
 nightly: $(STAMP) java ## long tests: chains of kills, random kills, jobs as processes
-	@$(TESTS) -m nightly
+	@$(BIN)/python $(TESTS) -m nightly
 
 lint: $(STAMP) ## ruff, mypy, import-linter, replaced words
 	@$(BIN)/ruff check .
