@@ -605,3 +605,29 @@ def test_a_module_that_another_thread_still_imports_is_waited_for(tmp_path, monk
             assert first.result().HERE is True
     finally:
         sys.modules.pop("slow_to_import", None)
+
+
+NEEDS_SPARK = """
+from pyspark.sql import functions as F
+
+@F.udf("double")
+def f(x):
+    return x
+
+def go(frame):
+    return frame
+"""
+READS_IT = (
+    "import sys; from pathlib import Path; from spark_flow import jobfile; jobfile.load(sys.argv[1], beside=Path('.'))"
+)
+
+
+def test_a_module_that_needs_spark_when_it_is_imported_says_what_to_do(tmp_path):
+    """In a process of its own: another test's session would be there."""
+    (tmp_path / "needs_spark.py").write_text(NEEDS_SPARK)
+    (tmp_path / "job.yaml").write_text(
+        "pipeline: p\nkey: k\nsources: {in: {format: json, path: x}}\nflow: [read: in, step: needs_spark:go]\n"
+    )
+    command = [sys.executable, "-c", READS_IT, "job.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "use Spark in functions only; for a UDF, udf(DoubleType())" in done.stderr

@@ -64,11 +64,12 @@ def _module(reference: str, name: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             raise _no_module(reference, error.name) from error
+        found = describe(error)
+        fix = "Fix that module."
+        if "SESSION_OR_CONTEXT_NOT_EXISTS" in found:  # udf("double") parses the text of a type by a session
+            fix = "The file is read before Spark starts: use Spark in functions only; for a UDF, udf(DoubleType())."
         raise _unresolved(
-            reference,
-            f"{describe(error)}, raised while importing {name!r}",
-            "a module that imports",
-            "Fix that module.",
+            reference, f"{found}, raised while importing {name!r}", "a module that imports", fix
         ) from error
 
 
