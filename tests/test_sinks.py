@@ -131,6 +131,9 @@ def test_a_write_that_delta_drops_is_not_taken_for_done(numbers, tmp_path, monke
     with pytest.raises(WriteNotProved) as refused:
         sink.write(numbers(4), intent(4))
     assert refused.value.found == "revision 5"
+    with pytest.raises(WriteNotProved) as refused:
+        sink.write(numbers(4), intent(5))  # the revision is there, by an earlier commit
+    assert refused.value.expected == "a commit of revision 5 after version 0"
 
 
 def test_a_commit_of_fewer_rows_than_the_frame_had_is_not_taken_for_done(numbers, tmp_path, monkeypatch):
