@@ -11,10 +11,11 @@ from spark_flow.storage import checkpoints, files
 
 KEY = "2013-01-02"
 TAKEN = ["sp ace", "é☃", "100%", "pl+us", "a:b", "q'uo\"te", "{a,b}", "st*ar", "amp&eq=1"]
+COLON = "{a,b} a:b"
 REFUSED = ["pct%3A", "p%41x", "h#1", "q?x", "b\\s", "br[1]"]
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", [*REFUSED, COLON])
 def test_a_path_that_deltalake_would_read_as_another_is_refused(tmp_path, name):
     path = str(tmp_path / name)
     for use in (
@@ -47,7 +48,14 @@ flow:
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize("name", [" ".join(TAKEN), *(pytest.param(name, marks=pytest.mark.nightly) for name in TAKEN)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        " ".join(TAKEN).replace("a:b ", ""),
+        "a:b",
+        *(pytest.param(name, marks=pytest.mark.nightly) for name in TAKEN if name != "a:b"),
+    ],
+)
 def test_state_tables_checkpoints_and_markers_at_unusual_paths(spark, tmp_path, name):
     root = tmp_path / name
     with sf.Run.open("p", KEY, state=str(root / "state"), spark=spark) as run:
@@ -104,3 +112,9 @@ def test_a_path_that_is_no_file_is_a_pattern(spark, tmp_path):
 def test_a_data_file_is_where_the_log_says_decoded_once():
     assert files.from_delta_log("/t", "hour=2013-01-02%2005%253A00/part-0") == "/t/hour=2013-01-02 05%3A00/part-0"
     assert files.from_delta_log("/t", "/elsewhere/part%20-0") == "/elsewhere/part -0"
+
+
+def test_a_folder_that_spark_could_not_read_is_refused():
+    with pytest.raises(InvalidPath) as refused:
+        files.for_spark_files(f"/out/{COLON}")
+    assert refused.value.path == f"/out/{COLON}"

@@ -174,8 +174,19 @@ def for_spark_files(path: str) -> str:
 
     >>> for_spark_files("/out/part[1]")
     'file:///out/part\\[1\\]'
+
+    Raises:
+        InvalidPath: It contains a colon and a character of patterns.
     """
+    _check_colon(path)
     return re.sub(r"[\[\]{}*?\\]", r"\\\g<0>", for_spark(path))
+
+
+def _check_colon(path: str) -> None:
+    """Refuse a path that Hadoop cannot match: beside a name with a pattern, one with a colon is a URI to it."""
+    literal = path.removeprefix("file:").replace("{branch}", "")
+    if not is_uri(path) and ":" in literal and re.search(r"[{}*]", literal):
+        raise InvalidPath(path, ":", "beside {, } or * Spark takes it for the end of a scheme")
 
 
 _MISREAD = re.compile(r"[#?\\\[\]]|%[0-9A-Fa-f]{2}")
@@ -186,8 +197,10 @@ def for_deltalake(path: str) -> str:
 
     Raises:
         InvalidPath: It contains ``#``, ``?``, a bracket, a backslash, or ``%`` and two hexadecimal digits: Spark takes
-            them literally and ``deltalake`` does not, so they would use different folders.
+            them literally and ``deltalake`` does not, so they would use different folders. Or it contains a colon and a
+            character of patterns, which Spark could not read.
     """
+    _check_colon(path)
     found = _MISREAD.search(path)
     if found:
         raise InvalidPath(path, found[0], "for a Delta table, Spark and deltalake interpret it differently")
