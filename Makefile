@@ -78,6 +78,6 @@ java:
 	{ echo "make: Java is too old: found $${found%%$$'\n'*}; expected 17 or 21, set JAVA_HOME to one" >&2; exit 2; }
 
 clean: ## remove .venv, caches and what runs left behind
-	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov
 	@rm -rf build dist state out spark-warehouse metastore_db derby.log artifacts
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

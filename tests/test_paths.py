@@ -8,6 +8,7 @@ from spark_flow.errors import ConfigError, InvalidPath
 from spark_flow.ledger import DeltaLedger
 from spark_flow.operations.verify import verify
 from spark_flow.storage import checkpoints, files
+from spark_flow.storage.sink_protocol import Intent
 
 KEY = "2013-01-02"
 TAKEN = ["sp ace", "é☃", "100%", "pl+us", "a:b", "q'uo\"te", "{a,b}", "st*ar", "amp&eq=1"]
@@ -118,3 +119,12 @@ def test_a_folder_that_spark_could_not_read_is_refused():
     with pytest.raises(InvalidPath) as refused:
         files.for_spark_files(f"/out/{COLON}")
     assert refused.value.path == f"/out/{COLON}"
+
+
+@pytest.mark.parametrize("make", [sf.csv, sf.json, sf.parquet])
+def test_a_sink_there_refuses_before_it_writes(tmp_path, make):
+    intent = Intent(
+        pipeline="p", key=KEY, generation=1, attempt=1, run_id="r", node="out", revision=1, mark=lambda _: None
+    )
+    with pytest.raises(InvalidPath):
+        make(str(tmp_path / COLON), partition_by="date").validate(intent)

@@ -148,7 +148,7 @@ Folder = Annotated[
 @app.command()
 def leases(state: State = "state", folder: Folder = "", as_json: Json = False) -> None:
     """List running and waiting claims in queue order, and leases that were taken over."""
-    pools = _pools(_places(state, folder))
+    pools = _pools(_documents(state, folder))
     if as_json:
         _print_json({name: pool.as_content() for name, pool in pools.items()})
     elif any(pool.claims or pool.taken for pool in pools.values()):
@@ -165,7 +165,7 @@ def release(
     folder: Folder = "",
 ) -> None:
     """Release a lease manually: its holder, if still running, can no longer write. Exit 1 if there is no lease."""
-    places = {place.name: place for place in _places(state, folder)}
+    places = {place.name: place for place in _documents(state, folder)}
     if pool not in places:
         say(f"no pool {pool}; found: {', '.join(places) or 'none'}", err=True)
         raise typer.Exit(2)
@@ -177,15 +177,15 @@ def release(
         raise typer.Exit(1)
 
 
-def _pools(places: Sequence[PoolDocument]) -> dict[str, Pool]:
+def _pools(documents: Sequence[PoolDocument]) -> dict[str, Pool]:
     try:
-        return {place.name: place.read() for place in places}
+        return {document.name: document.read() for document in documents}
     except SparkFlowError as error:
         say(f"failed: {error}", err=True)
         raise typer.Exit(error.exit_code) from error
 
 
-def _places(state: str, folder: str) -> list[PoolDocument]:
+def _documents(state: str, folder: str) -> list[PoolDocument]:
     try:
         return Leases(folder or files.join(state, "leases")).all()
     except (SparkFlowError, OSError, ValueError) as error:  # a URI of an unknown storage raises ValueError

@@ -17,6 +17,7 @@ from spark_flow.jobfile.launch import Application
 from spark_flow.jobfile.model.fields import texts
 from spark_flow.storage.delta import DeltaSink
 from spark_flow.storage.files import for_spark
+from spark_flow.storage.sources import parse_schema
 from spark_flow.transforms import sql
 from spark_flow.view.text import say
 
@@ -96,7 +97,7 @@ def _source(spark: SparkSession, model: files.SourceModel, beside: Path) -> Data
     reader = spark.readStream.format(model.format).options(**resolved(texts(model.options)))
     if model.schema_ is not None:
         schema = files.resolve(model.schema_, beside=beside) if files.is_reference(model.schema_) else model.schema_
-        reader = reader.schema(schema)  # type: ignore[arg-type]
+        reader = reader.schema(parse_schema(schema, model.path))  # type: ignore[arg-type] # a reference may be anything
     return reader.load(for_spark(model.path))
 
 

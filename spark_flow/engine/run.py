@@ -369,24 +369,7 @@ class Run:
             failure = NodeFailed(node, error) if outside else error
             scrub(failure, self.secrets)
             self._failures.append(failure)
-        if not_its_own_fault(kind, error):
-            self.skip(node, kind, why_not(error), fingerprint, revision=revision, duration_ms=duration_ms)
-        else:
-            self.note_failure(node, kind, error, fingerprint, revision=revision, duration_ms=duration_ms)
-        return failure
-
-    def note_failure(
-        self,
-        node: str,
-        kind: Kind,
-        error: BaseException,
-        fingerprint: str,
-        *,
-        revision: int = 0,
-        duration_ms: int | None = None,
-    ) -> None:
-        """Record that a node failed; also by an error that what it reads has recorded before."""
-        outcome = Outcome(
+        ended = Outcome(
             node=node,
             kind=kind,
             state="failed",
@@ -395,31 +378,21 @@ class Run:
             duration_ms=duration_ms,
             error=describe(error),
         )
-        if not self.plan and not self.keeps(node):  # what is recorded of a kept node holds
+        if not_its_own_fault(kind, error):
+            self.end(dataclasses.replace(ended, state="skipped", reason=why_not(error), error=""))
+        else:
+            self.note_failure(ended)
+        return failure
+
+    def note_failure(self, outcome: Outcome) -> None:
+        """Record that a node failed, even if its error was recorded for an upstream node before."""
+        if not self.plan and not self.keeps(outcome.node):  # what is recorded of a reused node holds
             self.history.record([self.event_of(outcome)])
         self.end(outcome)
 
-    def skip(
-        self,
-        node: str,
-        kind: Kind,
-        reason: str,
-        fingerprint: str = "",
-        *,
-        revision: int = 0,
-        duration_ms: int | None = None,
-    ) -> Outcome:
+    def skip(self, node: str, kind: Kind, reason: str, fingerprint: str = "") -> Outcome:
         """Note that a node has nothing to do, or cannot run now; recorded when the run ends."""
-        outcome = Outcome(
-            node=node,
-            kind=kind,
-            state="skipped",
-            revision=revision,
-            fingerprint=fingerprint,
-            duration_ms=duration_ms,
-            reason=reason,
-        )
-        return self.end(outcome)
+        return self.end(Outcome(node=node, kind=kind, state="skipped", fingerprint=fingerprint, reason=reason))
 
     def waiting(self, node: str, kind: Kind, reason: str) -> None:
         """Report to observers what a node waits for."""

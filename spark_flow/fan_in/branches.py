@@ -219,7 +219,8 @@ def _note(run: Run, branch: Branch, error: Exception) -> None:
     if branch.source is None or not_its_own_fault("branch", error):
         run.skip(branch.node, "branch", describe(error), branch.fingerprint)
     else:
-        run.note_failure(branch.node, "branch", error, branch.fingerprint)
+        seen, words = branch.fingerprint, describe(error)
+        run.note_failure(Outcome(node=branch.node, kind="branch", state="failed", fingerprint=seen, error=words))
 
 
 def by_result(results: Mapping[str, Outcome | Exception], slowest: str = "") -> Ended:

@@ -92,7 +92,12 @@ class FolderSink:
         return manifest["revision"] if manifest.get("app_id") == app_id and not missing_files(self.folder(key)) else 0
 
     def validate(self, intent: Intent) -> None:
-        """Accept every intent: a key's folder can always be replaced."""
+        """Accept every intent whose folder Spark can read back: a key's folder can always be replaced.
+
+        Raises:
+            InvalidPath: Spark could not read the folder.
+        """
+        files.for_spark_files(self.folder(intent.key))
 
     def write(self, frame: DataFrame, intent: Intent) -> Written:
         """Stage the frame next to the key's folder, verify that it reads back unchanged, then swap it in.

@@ -264,21 +264,30 @@ def _generated(names: Sequence[str]) -> bool:
 
 
 def columns_of(source: Source) -> StructType:
-    """Return the schema; a DDL string is parsed by the session, which must exist by then.
+    """Return a source's schema.
 
     Raises:
-        InvalidArgument: The DDL is wrong.
+        InvalidArgument: The DDL is invalid.
+    """
+    if source.schema is None:
+        raise ValueError(f"bad_records: quarantine needs a schema for {source.path}")
+    return parse_schema(source.schema, source.path)
+
+
+def parse_schema(schema: StructType | str, path: str) -> StructType:
+    """Return the schema of the data at a path; a DDL string is parsed by the session, which must exist by then.
+
+    Raises:
+        InvalidArgument: The DDL is invalid.
     """
     from pyspark.errors import ParseException
     from pyspark.sql.types import StructType
 
-    if source.schema is None:
-        raise ValueError(f"bad_records: quarantine needs a schema for {source.path}")
-    if isinstance(source.schema, StructType):
-        return source.schema
+    if isinstance(schema, StructType):
+        return schema
     try:
-        parsed = StructType.fromDDL(source.schema)
+        parsed = StructType.fromDDL(schema)
     except ParseException as error:
-        found = f"{source.schema!r} ({describe(error)})"
-        raise InvalidArgument(f"schema of {source.path}", found, "DDL, as id INT NOT NULL, name STRING") from error
+        found = f"{schema!r} ({describe(error)})"
+        raise InvalidArgument(f"schema of {path}", found, "DDL, as id INT NOT NULL, name STRING") from error
     return parsed if isinstance(parsed, StructType) else StructType().add("value", parsed)

@@ -12,9 +12,9 @@ from spark_flow.jobfile.model.fields import one_or_many, overlap, texts
 from spark_flow.jobfile.model.problems import Finding, findings, refuse, show
 from spark_flow.orchestration.shared_state import Write
 from spark_flow.storage.delta import Mode
-from spark_flow.storage.files import absolute, for_deltalake
+from spark_flow.storage.files import absolute, for_deltalake, for_spark_files
 from spark_flow.storage.sink_protocol import replaces
-from spark_flow.storage.sinks import sink
+from spark_flow.storage.sinks import FORMATS, sink
 from spark_flow.storage.staged import staged
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ def _wrong(format: str, path: str, settings: Mapping[str, Any]) -> Finding | Non
     try:
         if format == "delta":
             for_deltalake(path)
+        elif format in FORMATS:
+            for_spark_files(path)
         sink(format, path, **settings)
     except InvalidPath as error:
         return Finding(("path",), show(path), f"no {error.found!r} in it", error.why)
