@@ -21,8 +21,7 @@ TESTS := -m pytest --numprocesses 2 --dist worksteal
 
 test: lint java ## everything but the nightly tests: lint, types, layers, tests; prints the branch coverage
 	@failed=0; \
-	$(BIN)/coverage run $(TESTS) -m "not process" || failed=1; \
-	$(BIN)/python $(TESTS) -m process || failed=1; \
+	$(BIN)/coverage run $(TESTS) --durations 10 || failed=1; \
 	$(BIN)/coverage combine --quiet; \
 	$(BIN)/coverage report --skip-covered --sort=cover; \
 	exit $$failed

@@ -15,13 +15,17 @@ from spark_flow.cli import job
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Whoever takes the session is a Spark test: ``make fast`` starts no JVM. Nightly tests must be asked for."""
+    """Whoever takes the session is a Spark test: ``make fast`` starts no JVM. Nightly tests must be asked for.
+
+    The long ones come first: two workers then end at about the same time.
+    """
     for item in items:
         if "spark" in item.fixturenames:
             item.add_marker("spark")
     if "nightly" not in config.option.markexpr:
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("nightly")])
         items[:] = [item for item in items if not item.get_closest_marker("nightly")]
+    items.sort(key=lambda item: [not item.get_closest_marker(name) for name in ("process", "spark")])
 
 
 @pytest.fixture

@@ -107,9 +107,23 @@ def test_an_image_is_the_disk_that_a_kill_leaves(small, tmp_path):
     assert (code, shape(small.root)) == (-signal.SIGKILL, expected), said
 
 
+@pytest.mark.process
+def test_killed_again_and_again_and_repeated_equals_never_killed(small):
+    """Each repeated command goes on from the kill before: in a branch, before its event, after Delta's commit."""
+    assert small()[0] == 0
+    expected = small_result(small.root)
+    shutil.rmtree(small.root)
+    small.root.mkdir()
+    for point, node in (("during_action", "hours/06"), ("before_event", "late"), ("after_commit", "publish/lake")):
+        code, said = small.jobs.killed("daily_flights", point, node, small.config)
+        assert code == -signal.SIGKILL, said
+    code, said = small()
+    assert (code, small_result(small.root)) == (0, expected), said
+    assert successes(small.root, "small", ONCE) == dict.fromkeys(ONCE, 1)
+
+
 MAIN = ["hours/05", "hours/13", "hours", "clean", "enrich", "publish/lake", "publish/legacy", "publish"]
 CHAINS = {
-    "short": [("during_action", "hours/13"), ("before_event", "hours/13"), ("after_commit", "publish/lake")],
     "a": [
         ("during_action", "hours/13"),  # in the middle of the branches
         ("after_event", "hours"),  # all branches merged
@@ -146,14 +160,9 @@ def main_job(spark, tmp_path, capsys, monkeypatch):
     return job
 
 
-MARKS = {"short": pytest.mark.process}
-
-
-@pytest.mark.parametrize(
-    "crashes",
-    [pytest.param(chain, id=name, marks=MARKS.get(name, pytest.mark.nightly)) for name, chain in CHAINS.items()],
-)
-def test_killed_again_and_again_and_repeated_equals_never_killed(main_job, tmp_path, crashes):
+@pytest.mark.nightly
+@pytest.mark.parametrize("crashes", CHAINS.values(), ids=CHAINS)
+def test_the_main_job_killed_again_and_again_equals_never_killed(main_job, tmp_path, crashes):
     jobs = Jobs(tmp_path)
     for crash in crashes:
         code, said = jobs.killed("daily_flights", *crash)

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -11,6 +10,8 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 from handover import KEY, mark, marker
+
+from jobs import ENVIRONMENT
 
 ROOT = Path(__file__).parent.parent
 CRASH = "spark_flow/testing/crash.py"
@@ -30,7 +31,7 @@ class Team:
 
     def __init__(self, root):
         self.root = root
-        self.environment = {**os.environ, "MASTER": "local[2]"}
+        self.environment = ENVIRONMENT
 
     def words(self, name, *more, program=("./spark-submit.sh",), job=None):
         places = [f"key={KEY}", f"state={self.root}/{name}", f"output={self.root}/out"]

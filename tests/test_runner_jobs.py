@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
+from jobs import ENVIRONMENT
 from spark_flow.cli import runner
 from spark_flow.ledger import DeltaLedger
 from spark_flow.orchestration.leases import Leases
@@ -251,7 +252,7 @@ class Terminals:
             process = subprocess.Popen(
                 self.words(*more, program=program),
                 cwd=ROOT,
-                env={**os.environ, "MASTER": "local[2]", **environment},
+                env={**ENVIRONMENT, **environment},
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )

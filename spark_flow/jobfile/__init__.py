@@ -1,10 +1,7 @@
 """Job files (YAML): what may be in one, how it is read, and how it is run."""
 
-from spark_flow.jobfile.entries.exclusive_choice import ExclusiveChoiceModel
 from spark_flow.jobfile.entries.parallel_split import SplitSinkModel
-from spark_flow.jobfile.entries.publish import PublishModel
 from spark_flow.jobfile.entries.step import StepModel
-from spark_flow.jobfile.entries.trigger import TriggerModel
 from spark_flow.jobfile.load import load, load_stream, parameter_names
 from spark_flow.jobfile.model.base import FlowModel, walk
 from spark_flow.jobfile.model.job import JobConfig, SourceModel
@@ -13,16 +10,13 @@ from spark_flow.jobfile.model.stream import StreamConfig
 from spark_flow.jobfile.redo import Redo, redo
 
 __all__ = [
-    "ExclusiveChoiceModel",
     "FlowModel",
     "JobConfig",
-    "PublishModel",
     "Redo",
     "SourceModel",
     "SplitSinkModel",
     "StepModel",
     "StreamConfig",
-    "TriggerModel",
     "is_reference",
     "load",
     "load_stream",

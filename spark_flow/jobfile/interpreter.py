@@ -8,7 +8,6 @@ from spark_flow import jobfile as files
 from spark_flow.engine.reading import read
 from spark_flow.errors import NotRecorded
 from spark_flow.jobfile.model.fields import texts
-from spark_flow.sequence.isolated_sequencer import announce
 from spark_flow.storage.sources import source
 
 if TYPE_CHECKING:
@@ -88,20 +87,14 @@ def execute(config: files.JobConfig, run: Run, *, beside: Path | None = None) ->
     Raises:
         SparkFlowError: As the entries' patterns do.
     """
+    flow = Flow(config, run, beside)
     try:
-        Flow(config, run, beside).walk(config.flow, run, None)
+        flow.walk(config.flow, run, None)
     except NotRecorded:
         raise  # a backfill that is refused changes nothing for those who wait for the key
     except Exception as error:
-        for entry in files.walk(config.flow, _not_taken(config, run)):
-            if isinstance(entry, files.PublishModel) and entry.on_failure == "mark":
-                announce(run, entry.dataset, error, markers=config.markers)
+        # Nobody waits for what a route publishes that was not taken, or whose choice was not made.
+        not_taken = [route for entry in files.walk(config.flow) for route in entry.not_taken(run)]
+        for entry in files.walk(config.flow, not_taken):
+            entry.failed(flow, error)
         raise
-
-
-def _not_taken(config: files.JobConfig, run: Run) -> list[str]:
-    """The routes that were not taken, and those of choices that were not made: nobody waits for what they publish."""
-    choices = [entry for entry in files.walk(config.flow) if isinstance(entry, files.ExclusiveChoiceModel)]
-    routes = [f"{choice.name}/{route}" for choice in choices for route in choice.routes]
-    taken = [f"{c.name}/{o.detail['route']}" for c in choices if (o := run.outcome(c.name)) and "route" in o.detail]
-    return [route for route in routes if route not in taken]

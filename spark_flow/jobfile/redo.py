@@ -6,17 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spark_flow.errors import InvalidArgument, UnknownNode
-from spark_flow.jobfile.entries.publish import PublishModel
-from spark_flow.jobfile.entries.report_completeness import ReportCompletenessModel
-from spark_flow.jobfile.entries.transaction import TransactionModel
-from spark_flow.jobfile.entries.trigger import TriggerModel
-from spark_flow.jobfile.model.flow import located
+from spark_flow.jobfile.model.base import located
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from spark_flow.jobfile.model.base import FlowModel
-    from spark_flow.jobfile.model.flow import Located
+    from spark_flow.jobfile.model.base import Located
     from spark_flow.jobfile.model.job import JobConfig
 
 
@@ -100,27 +95,15 @@ def _only(config: JobConfig, entries: Sequence[Located], nodes: Sequence[str]) -
             found = "a step that is a part of what needs it"
             raise InvalidArgument(f"--only {node}", found, f"one with restart: true, or --from {node}")
         # A transaction's record pins what is written within it.
-        again += [*whole, *(p for p in entries if isinstance(p.entry, TransactionModel) and p.names[0] in home.around)]
+        again += [*whole, *(one for one in entries if one.names and one.names[0] in home.around)]
     kept = [each for each in entries if each not in again]
     for each in again:
         after = (one for one in entries[entries.index(each) :] if one in kept)
-        reporter = next((one.names[0] for one in after if _reports(one.entry, each)), "")
+        reporter = next((one.names[0] for one in after if one.entry.reports(each)), "")
         if reporter:
             found = f"{reporter} after it, which reports what it writes and would have to run"
             raise InvalidArgument(f"--only {each.names[0]}", found, f"--from {each.names[0]}")
     return _redo(config, again, kept)
-
-
-def _reports(entry: FlowModel, of: Located) -> bool:
-    """Whether an entry reports what another one writes."""
-    if isinstance(entry, PublishModel):
-        return (
-            bool(of.entry.written())
-            and entry.state == "ready"
-            and (not entry.tables or bool(set(entry.tables) & set(of.names)))
-        )
-    reported = bool(of.entry.written()) or isinstance(of.entry, ReportCompletenessModel | PublishModel)
-    return isinstance(entry, TriggerModel) and reported
 
 
 def _redo(

@@ -111,13 +111,13 @@ def _check_triggers(
     """
     chain = [*above, (str(job), config.pipeline)]
     for entry in files.walk(config.flow):
-        if not isinstance(entry, files.TriggerModel):
-            continue
         to_start = entry.consumer(job.parent)
+        if to_start is None:
+            continue
         place = (to_start.job, to_start.pipeline)
         if place in chain:
             circle = " -> ".join(name for _, name in [*chain[chain.index(place) :], place])
-            raise InvalidArgument(f"trigger of {entry.job}", f"a circle: {circle}", "jobs that do not start each other")
+            raise InvalidArgument(entry.nodes()[0], f"a circle: {circle}", "jobs that do not start each other")
         if to_start.pipeline:  # a stream's file, or another tool's, has none
             overrides = [f"key={config.key}", *to_start.overrides]
             loaded = files.load(to_start.config, overrides, beside=Path(to_start.job).parent, any_key=any_key)

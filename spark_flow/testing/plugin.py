@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    """A local Delta session for the whole test run: two cores, two shuffle partitions, no UI."""
-    from spark_flow.spark.session import session
+    """A local Delta session for the whole test run, quick on small frames: two cores, two shuffle partitions, no UI.
 
-    made = session("tests", config={"spark.master": "local[2]", "spark.sql.shuffle.partitions": "2"})
+    Java compiles with C1 alone: on a few rows, its optimising compiler costs more than it saves.
+    """
+    from spark_flow.spark.session import local_settings, session
+
+    java = "spark.driver.extraJavaOptions"
+    quick = {java: f"{local_settings()[java]} -XX:TieredStopAtLevel=1"}
+    made = session("tests", config={"spark.master": "local[2]", "spark.sql.shuffle.partitions": "2", **quick})
     yield made
     made.stop()
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from spark_flow.engine.lazy_frame import LazyFrame
     from spark_flow.engine.writing import Scope
     from spark_flow.jobfile.interpreter import Flow
+    from spark_flow.jobfile.model.job import JobConfig
 
 Columns = Annotated[tuple[Text, ...], BeforeValidator(one_or_many)]
 
@@ -59,6 +60,15 @@ class AlignedFanInModel(FanInModel):
         if value is not None and info.data.get("source") is not None:
             raise refuse("join with source", "sources: [weather, planes]", "The frame so far is the first branch.")
         return value
+
+    @property
+    def joins(self) -> bool:
+        """With ``join``."""
+        return self.join is not None
+
+    def branch_nodes(self, config: "JobConfig") -> tuple[str, ...]:
+        """Without a checkpoint, it has no branches to run alone."""
+        return super().branch_nodes(config) if self.restart else (self.name,)
 
     def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame":
         """Merge the branches."""

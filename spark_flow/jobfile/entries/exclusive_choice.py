@@ -1,7 +1,7 @@
 """``exclusive_choice``: of several routes exactly one is taken."""
 
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
 
@@ -11,13 +11,24 @@ from typing_extensions import Self
 from spark_flow.errors import InvalidCondition, NotRecorded
 from spark_flow.fan_out import by_data, by_date, by_parameter, by_schema, by_share, exclusive_choice
 from spark_flow.fan_out.conditions import Condition
-from spark_flow.jobfile.model.base import PATTERN, FlowModel, Model, Name, SourceName, Text, frame_of
+from spark_flow.jobfile.model.base import (
+    PATTERN,
+    FlowModel,
+    Located,
+    Model,
+    Name,
+    SourceName,
+    Text,
+    frame_of,
+    located,
+)
 from spark_flow.jobfile.model.fields import date_text, one_or_many
-from spark_flow.jobfile.model.problems import nearest, one_of, refuse, show
+from spark_flow.jobfile.model.problems import Location, nearest, one_of, refuse, show
 from spark_flow.storage.sources import source
 
 if TYPE_CHECKING:
     from spark_flow.engine.lazy_frame import LazyFrame
+    from spark_flow.engine.run import Run
     from spark_flow.engine.writing import Scope
     from spark_flow.jobfile.interpreter import Flow
     from spark_flow.jobfile.model.base import Touched
@@ -196,6 +207,19 @@ class ExclusiveChoiceModel(FlowModel):
         """Those of all routes but some."""
         routes = [route for name, route in self.routes.items() if f"{self.name}/{name}" not in skipped]
         return tuple(entry for route in routes for entry in route.flow)
+
+    def located(self, loc: Location, prefix: str, around: tuple[str, ...]) -> Iterator[Located]:
+        """Its record comes before the entries of its routes."""
+        routes = {f"{self.name}/{name}": name for name in self.routes}
+        yield Located(loc, self, (self.name, *routes), around)
+        for node, name in routes.items():
+            yield from located(self.routes[name].flow, (*loc, "routes", name, "flow"), prefix, (*around, node))
+
+    def not_taken(self, run: "Run") -> tuple[str, ...]:
+        """All routes but the one that is recorded."""
+        outcome = run.outcome(self.name)
+        taken = outcome.detail.get("route") if outcome else None
+        return tuple(f"{self.name}/{route}" for route in self.routes if route != taken)
 
     @field_validator("default")
     @classmethod

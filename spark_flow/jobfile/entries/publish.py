@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, StrictBool
 
-from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, Texts, walk
+from spark_flow.jobfile.model.base import PATTERN, FlowModel, Located, Name, Texts, walk
 from spark_flow.jobfile.model.problems import Finding, nearest, one_of, show
 from spark_flow.orchestration.shared_state import Write
 from spark_flow.sequence import publish
+from spark_flow.sequence.isolated_sequencer import announce
 from spark_flow.storage import markers
 from spark_flow.storage.sink_protocol import ALL
 
@@ -24,6 +25,7 @@ class PublishModel(FlowModel):
     """A readiness marker after the data; a bare name is that of the dataset."""
 
     short = ("dataset", str)
+    announces = True
     pattern: Literal["publish"] = Field("publish", alias=PATTERN)
     name: Name | None = None
     dataset: Name
@@ -49,6 +51,11 @@ class PublishModel(FlowModel):
             if table not in nodes:
                 yield Finding(("tables",), show(table), one_of(nodes), nearest(table, nodes))
 
+    def reports(self, other: Located) -> bool:
+        """A ready marker pins the tables that were written."""
+        named = not self.tables or not set(self.tables).isdisjoint(other.names)
+        return self.state == "ready" and named and bool(other.entry.written())
+
     def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame | None":
         """Write the marker."""
         publish(
@@ -62,6 +69,11 @@ class PublishModel(FlowModel):
             name=self.name or "",
         )
         return frame
+
+    def failed(self, flow: "Flow", error: Exception) -> None:
+        """Mark the dataset as failed, unless ``on_failure`` is ``silent``."""
+        if self.on_failure == "mark":
+            announce(flow.run, self.dataset, error, markers=flow.markers)
 
     def footprint(self, config: "JobConfig", above: str) -> "Touched":  # noqa: ARG002
         """The marker."""

@@ -22,6 +22,7 @@ class ReportCompletenessModel(FlowModel):
     """A row of the completeness table, and a notification."""
 
     needs_completeness = True
+    announces = True
     pattern: Literal["report_completeness"] = Field("report_completeness", alias=PATTERN)
     name: Name = "completeness"
     dataset: Name

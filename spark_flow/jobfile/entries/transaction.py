@@ -1,12 +1,12 @@
 """``transaction``: writes that become visible together."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
-from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name
-from spark_flow.jobfile.model.problems import Finding, findings, one_of, refuse
+from spark_flow.jobfile.model.base import PATTERN, FlowModel, Located, Name, located
+from spark_flow.jobfile.model.problems import Finding, Location, findings, one_of, refuse
 from spark_flow.sequence import transaction
 
 if TYPE_CHECKING:
@@ -33,6 +33,11 @@ class TransactionModel(FlowModel):
     def within(self, skipped: Collection[str] = ()) -> tuple[FlowModel, ...]:  # noqa: ARG002 - of choices
         """Those that become visible together."""
         return self.flow
+
+    def located(self, loc: Location, prefix: str, around: tuple[str, ...]) -> Iterator[Located]:  # noqa: ARG002
+        """Its record comes after what it holds."""
+        yield from located(self.flow, (*loc, "flow"), f"{self.name}/", (*around, self.name))
+        yield Located(loc, self, (self.name,), around)
 
     @field_validator("flow")
     @classmethod

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StrictBool, ValidationInfo, field_validator
 
 from spark_flow.errors import InvalidArgument, UnknownJob
-from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, Text, Texts
+from spark_flow.jobfile.model.base import PATTERN, FlowModel, Located, Name, Text, Texts
 from spark_flow.jobfile.model.fields import one_or_many
 from spark_flow.jobfile.model.problems import refuse
 from spark_flow.sequence import Consumer, consumer, trigger
@@ -48,6 +48,10 @@ class TriggerModel(FlowModel):
         """
         pipeline = self.pipeline or ""
         return consumer(self.job, config=self.config, pipeline=pipeline, overrides=self.overrides, beside=beside)
+
+    def reports(self, other: Located) -> bool:
+        """The job that it starts reads what was written, and what is recorded for it."""
+        return bool(other.entry.written()) or other.entry.announces
 
     @field_validator("job")
     @classmethod

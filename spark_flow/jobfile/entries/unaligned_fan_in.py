@@ -1,15 +1,17 @@
 """``unaligned_fan_in``: enough branches, stacked."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from spark_flow.core.arrival_rules import parse
+from spark_flow.errors import InvalidRule
 from spark_flow.fan_in import error_table, unaligned_fan_in
 from spark_flow.jobfile.model.base import PATTERN, Model, SourceName, TablePath, Text
 from spark_flow.jobfile.model.fan_in import FanInModel
 from spark_flow.jobfile.model.fields import references_function, rule_text
-from spark_flow.jobfile.model.problems import refuse
+from spark_flow.jobfile.model.problems import Finding, refuse
 from spark_flow.orchestration.shared_state import Write
 from spark_flow.storage.files import absolute
 
@@ -57,14 +59,23 @@ class UnalignedFanInModel(FanInModel):
     require: Annotated[Text, AfterValidator(rule_text)]
     on_all_failed: Annotated[FallbackModel | None, BeforeValidator(_unfold_fallback)] = None
 
-    @property
-    def join(self) -> None:
-        """What is missing cannot be joined."""
-
     def reads(self) -> tuple[str, ...]:
         """Sources that are read as a whole, the last good copy included."""
         copy = self.on_all_failed.source if self.on_all_failed else None
         return (*self.sources, *([copy] if copy else []))
+
+    def problems(self, config: "JobConfig") -> Iterator[Finding]:
+        """Its rule can be met by its branches, and none has the name of its fallback."""
+        yield from super().problems(config)
+        branches = self.branch_names(config)
+        if self.on_all_failed is not None and "fallback" in branches:
+            yield Finding((), "a branch named 'fallback'", "another name: it is that of the fan-in's fallback")
+        try:
+            parse(self.require).needed(len(branches))
+        except InvalidRule:
+            if branches:  # that there is none is reported by itself
+                expected = f"at most {len(branches)}, or a share like at_least(0.5)"
+                yield Finding(("require",), f"{self.require} of {len(branches)} branches", expected)
 
     def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame":
         """Merge the branches that arrived."""

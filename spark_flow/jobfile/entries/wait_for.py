@@ -1,14 +1,17 @@
 """``wait_for``: what another pipeline hands over."""
 
+from collections.abc import Iterator
+from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, StrictFloat, StrictInt, ValidationInfo, field_validator
 
 from spark_flow.core.arrival_rules import parse
-from spark_flow.errors import InvalidArgument
-from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, Names, Text, Texts
+from spark_flow.errors import InvalidArgument, InvalidName
+from spark_flow.jobfile.entries.publish import PublishModel
+from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, Names, Text, Texts, walk
 from spark_flow.jobfile.model.fields import rule_text
-from spark_flow.jobfile.model.problems import refuse, show
+from spark_flow.jobfile.model.problems import Finding, refuse, show
 from spark_flow.orchestration.shared_state import Read
 from spark_flow.sequence import Polling, wait_for
 from spark_flow.sequence.isolated_sequencer.keys import KEY_MAPS, keys_of, parse_keys
@@ -38,6 +41,7 @@ class WaitForModel(FlowModel):
 
     short = ("dataset", str)
     knows_completeness = True
+    reads_delta = True
     pattern: Literal["wait_for"] = Field("wait_for", alias=PATTERN)
     name: Name | None = None
     dataset: Annotated[Names, Field(min_length=1)]
@@ -79,6 +83,29 @@ class WaitForModel(FlowModel):
         except InvalidArgument as error:
             raise refuse(error.found, error.expected) from error
         return value
+
+    def problems(self, config: "JobConfig") -> Iterator[Finding]:
+        """Each of its tables has a name of its own, and it does not wait for what the run publishes."""
+        yield from super().problems(config)
+        before = takewhile(lambda entry: entry is not self, walk(config.flow))
+        taken = {*config.sources, *(table for one in before if isinstance(one, WaitForModel) for table in one.also)}
+        for at, table in enumerate(self.also):
+            if table in taken or table in self.also[:at]:
+                fix = "Steps name both in with."
+                yield Finding(("also",), f"{table!r} again", "a name of its own", fix)
+        entries = walk(config.flow) if self._waits_for_its_run(config) else ()
+        published = {entry.dataset for entry in entries if isinstance(entry, PublishModel)}
+        for name in (name for name in self.dataset if name in published):
+            fix = "Wait for keys before it, or for another dataset."
+            found = f"{name!r} of this key, which it publishes itself"
+            yield Finding((), found, "one that other runs publish", fix)
+
+    def _waits_for_its_run(self, config: "JobConfig") -> bool:
+        try:
+            own_key = config.key in keys_of(parse_keys(self.keys), config.key)
+        except (InvalidArgument, InvalidName):
+            return False  # reported when it waits
+        return own_key and self.markers in (None, config.markers)
 
     def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame":  # noqa: ARG002
         """Wait, and read what is handed over."""

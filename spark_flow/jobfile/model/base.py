@@ -2,21 +2,25 @@
 # Read by pydantic at run time, so the modules of models do without `from __future__ import annotations`.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo
 
 from spark_flow.jobfile.model.fields import one_or_many, option, sink_format, source_name, table_path, valid_name
-from spark_flow.jobfile.model.problems import Finding, refuse
+from spark_flow.jobfile.model.problems import Finding, Location, refuse
 
 if TYPE_CHECKING:
     from spark_flow.engine.lazy_frame import LazyFrame
+    from spark_flow.engine.run import Run
     from spark_flow.engine.writing import Scope
     from spark_flow.jobfile.entries.step import StepModel
     from spark_flow.jobfile.interpreter import Flow
     from spark_flow.jobfile.model.job import JobConfig
     from spark_flow.jobfile.model.sink import SinkModel
     from spark_flow.orchestration.shared_state import Read, Write
+    from spark_flow.sequence import Consumer
 
 Touched: TypeAlias = "Iterator[Write | Read]"
 PATTERN = "<pattern>"  # the entry's name, moved into its body for pydantic's discriminator; no file has this key
@@ -51,6 +55,8 @@ class FlowModel(Model):
     in_transaction: ClassVar[bool] = False  # whether it may stand in a transaction
     knows_completeness: ClassVar[bool] = False  # whether its frame knows which branches arrived
     needs_completeness: ClassVar[bool] = False  # whether it needs such a frame
+    reads_delta: ClassVar[bool] = False  # whether Spark reads Delta tables that the file does not name
+    announces: ClassVar[bool] = False  # whether it records something for other jobs
     nested: ClassVar[Mapping[str, type[Model]]] = {}  # models within it, by their key
     named: ClassVar[Mapping[str, type[Model]]] = {}  # models with names that the author chooses, by the key above them
     pattern: str = Field(alias=PATTERN)
@@ -94,13 +100,75 @@ class FlowModel(Model):
         if self.needs_completeness and not any(one is None or one.knows_completeness for one in before):
             yield Finding((), "no fan-in before it", "a fan-in or a wait_for before it")
 
+    def problems(self, config: "JobConfig") -> Iterator[Finding]:
+        """What is wrong with it in its file, each place relative to the entry."""
+        for name in self.reads():
+            source = config.sources.get(name)
+            if source is not None and "{branch}" in source.path and not source.branches:
+                fix = 'For example branches: "05..23", in the source or in a fan-in over it.'
+                yield Finding((), f"source {name!r} without branches", "the branches of {branch}", fix)
+
+    def branch_nodes(self, config: "JobConfig") -> tuple[str, ...]:  # noqa: ARG002 - of fan-ins
+        """The names that ``--only`` may give to run branches alone."""
+        return ()
+
+    def consumer(self, beside: Path) -> "Consumer | None":  # noqa: ARG002 - of a trigger
+        """The job that it starts; its script is looked up in ``beside`` first."""
+        return None
+
+    def reports(self, other: "Located") -> bool:  # noqa: ARG002 - of those that report
+        """Whether it reports what another entry writes, and so has to run after it."""
+        return False
+
+    def not_taken(self, run: "Run") -> tuple[str, ...]:  # noqa: ARG002 - of choices
+        """The nodes of its routes that were not taken in a run."""
+        return ()
+
+    def located(self, loc: Location, prefix: str, around: tuple[str, ...]) -> Iterator["Located"]:
+        """Itself and the entries within it, in the order in which they are done."""
+        yield Located(loc, self, tuple(f"{prefix}{node}" for node in self.nodes()), around)
+
     def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame | None":
         """Call the pattern; returns the frame for the next entry."""
         raise NotImplementedError
 
+    def failed(self, flow: "Flow", error: Exception) -> None:
+        """Called when the run has failed, unless it is on a route that was not taken."""
+
     def footprint(self, config: "JobConfig", above: str) -> Touched:  # noqa: ARG002 - for those below
         """What it writes and reads, its nodes named below ``above``, without a session."""
         yield from ()
+
+
+@dataclass(frozen=True, eq=False)
+class Located:
+    """An entry where it stands in the file.
+
+    Attributes:
+        loc: Where, for a finding.
+        entry: The entry.
+        names: Of its own nodes, in full: entries within it are located themselves.
+        around: The transaction and the routes that it stands in.
+    """
+
+    loc: Location
+    entry: FlowModel
+    names: tuple[str, ...]
+    around: tuple[str, ...] = ()
+
+    def excludes(self, other: "Located") -> bool:
+        """Whether at most one of both is done in a run, as they stand in different routes of one choice."""
+        mine = {route.rpartition("/")[0]: route for route in self.around if "/" in route}
+        return any(mine.get(route.rpartition("/")[0], route) != route for route in other.around)
+
+
+def located(
+    flow: Sequence[FlowModel | None], loc: Location = ("flow",), prefix: str = "", around: tuple[str, ...] = ()
+) -> Iterator[Located]:
+    """All entries of a flow in the order in which they are done; ``None``, an entry that is wrong, is left out."""
+    for at, entry in enumerate(flow):
+        if entry is not None:
+            yield from entry.located((*loc, at, entry.pattern), prefix, around)
 
 
 def walk(flow: Sequence[FlowModel], skipped: Collection[str] = ()) -> Iterator[FlowModel]:

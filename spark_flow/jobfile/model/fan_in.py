@@ -1,5 +1,6 @@
 """What both fan-ins have in common, as entries."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, ValidationInfo, field_validator
@@ -7,13 +8,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictI
 from spark_flow.engine.parallel import IN_FLIGHT
 from spark_flow.jobfile.model.base import FlowModel, Name, SourceName
 from spark_flow.jobfile.model.fields import branch_names, one_or_many, references_function
-from spark_flow.jobfile.model.problems import refuse
+from spark_flow.jobfile.model.problems import Finding, refuse
 
 if TYPE_CHECKING:
     from spark_flow.engine.lazy_frame import LazyFrame
     from spark_flow.jobfile.interpreter import Flow
     from spark_flow.jobfile.model.base import Touched
-    from spark_flow.jobfile.model.job import JobConfig
+    from spark_flow.jobfile.model.job import JobConfig, SourceModel
     from spark_flow.storage.sources import Source
 
 
@@ -30,6 +31,11 @@ class FanInModel(FlowModel):
     allow_missing_columns: StrictBool = False
 
     @property
+    def joins(self) -> bool:
+        """Whether the frame so far is its first branch."""
+        return False
+
+    @property
     def starts_chain(self) -> bool:
         """Its branches are its input."""
         return True
@@ -38,8 +44,37 @@ class FanInModel(FlowModel):
         """The branches of one source, or several sources as branches; a join's first is the frame so far."""
         if self.source is not None:
             return flow.source(self.source, self.branches or ())
-        first = {"frame": frame} if frame is not None and getattr(self, "join", None) else {}
+        first = {"frame": frame} if frame is not None and self.joins else {}
         return {**first, **{name: flow.source(name) for name in self.sources}}
+
+    def branch_names(self, config: "JobConfig") -> tuple[str, ...]:
+        """The names of its branches in its file; the frame so far, which a join takes as well, is ``frame``."""
+        if self.source is None:
+            return (*(["frame"] if self.joins and config.flow[0] is not self else []), *self.sources)
+        return self.branches or config.sources[self.source].branch_names()
+
+    def branch_nodes(self, config: "JobConfig") -> tuple[str, ...]:
+        """Its own name, and those of its branches."""
+        return (self.name, *(f"{self.name}/{each}" for each in self.branch_names(config)))
+
+    def problems(self, config: "JobConfig") -> Iterator[Finding]:
+        """Each branch is named once, and those of a source are in its path."""
+        yield from super().problems(config)
+        branches = self.branch_names(config)
+        for one in dict.fromkeys(branches):
+            if branches.count(one) > 1:
+                yield Finding((), f"branch {one!r} again", "each once")
+        if self.source is not None:
+            yield from self._source_problems(config.sources[self.source])
+
+    def _source_problems(self, source: "SourceModel") -> Iterator[Finding]:
+        place = ("branches",)
+        if "{branch}" not in source.path:
+            yield Finding(place, f"path {source.path!r} of source {self.source!r}", "{branch} in it")
+        elif self.branches and source.branches:
+            yield Finding(place, "branches here and in the source", "them in one place", "Leave them out here.")
+        elif not self.branches and not source.branches:
+            yield Finding(place, "nothing", "the branches of {branch} in path", 'For example branches: "05..23".')
 
     def footprint(self, config: "JobConfig", above: str) -> "Touched":  # noqa: ARG002
         """The paths of all branches."""

@@ -17,14 +17,9 @@ from pydantic import (
 )
 from typing_extensions import Self
 
-from spark_flow.core.arrival_rules import parse
 from spark_flow.core.names import check_name
-from spark_flow.errors import InvalidArgument, InvalidName, InvalidRule
-from spark_flow.jobfile.entries.aligned_fan_in import AlignedFanInModel
-from spark_flow.jobfile.entries.publish import PublishModel
-from spark_flow.jobfile.entries.unaligned_fan_in import UnalignedFanInModel
-from spark_flow.jobfile.entries.wait_for import WaitForModel
-from spark_flow.jobfile.model.base import Model, Name, Options, TablePath, Text, Touched, only_delta, walk
+from spark_flow.errors import InvalidArgument
+from spark_flow.jobfile.model.base import Model, Name, Options, TablePath, Text, Touched, located, only_delta, walk
 from spark_flow.jobfile.model.fields import branch_names, references_schema, table_path
 from spark_flow.jobfile.model.flow import FlowEntry
 from spark_flow.jobfile.model.lineage import LineageModel
@@ -32,7 +27,6 @@ from spark_flow.jobfile.model.problems import Finding, findings, nearest, one_of
 from spark_flow.jobfile.model.runner import RunnerModel
 from spark_flow.jobfile.model.whole import flow_findings
 from spark_flow.orchestration.shared_state import Read
-from spark_flow.sequence.isolated_sequencer.keys import keys_of, parse_keys
 from spark_flow.storage.files import is_uri
 from spark_flow.storage.markers import MARKERS
 from spark_flow.storage.reading import OWN_SCHEMA, refused
@@ -169,13 +163,10 @@ class JobConfig(Model):
 
     @model_validator(mode="after")
     def _is_whole(self, info: ValidationInfo) -> Self:
-        wrong = (
-            flow_findings(self.flow, self.sources)
-            + self._branch_findings()
-            + self._table_findings()
-            + self._lineage_findings()
-        )
-        wrong += self._runner_findings() + self._cycle_findings() + self._parameter_findings()
+        wrong = flow_findings(self.flow, self.sources)
+        for each in located(self.flow):
+            wrong += [one._replace(loc=(*each.loc, *one.loc)) for one in each.entry.problems(self)]
+        wrong += self._lineage_findings() + self._runner_findings() + self._parameter_findings()
         wrong += self._key_findings() if not (info.context or {}).get("any_key") else []
         if wrong:
             raise findings(*wrong)
@@ -189,7 +180,7 @@ class JobConfig(Model):
         entries = list(walk(self.flow, without))
         sinks = [sink for entry in entries for sink in entry.written().values()]
         formats = {*(source.format for source in self.sources.values()), *(sink.format for sink in sinks)}
-        handed_over = any(isinstance(entry, WaitForModel) for entry in entries)
+        handed_over = any(entry.reads_delta for entry in entries)
         quarantined = any(one.bad_records == "quarantine" for one in self.sources.values())
         return "delta" in formats or handed_over or quarantined
 
@@ -205,32 +196,9 @@ class JobConfig(Model):
             found = source(model.format, model.path, branches=branches or model.branch_names())
             yield from (Read(node, path) for path in found.paths)
 
-    def branches_of(self, entry: AlignedFanInModel | UnalignedFanInModel) -> tuple[str, ...]:
-        """The names of a fan-in's branches in the file; the frame so far, which a join takes as well, is ``frame``."""
-        if entry.source is None:
-            first = () if entry.starts_chain and self.flow[0] is entry else ("frame",) * (entry.join is not None)
-            return (*first, *entry.sources)
-        return entry.branches or self.sources[entry.source].branch_names()
-
     def branch_nodes(self) -> list[str]:
         """What ``--only`` may name: fan-ins and their branches."""
-        fan_ins = [entry for entry in walk(self.flow) if isinstance(entry, AlignedFanInModel | UnalignedFanInModel)]
-        alone = {e.name: self.branches_of(e) if getattr(e, "restart", True) else () for e in fan_ins}
-        return [node for name, branches in alone.items() for node in (name, *(f"{name}/{each}" for each in branches))]
-
-    def _table_findings(self) -> list[Finding]:
-        """Whether each name in a step's ``with`` stands for one thing: a source, or a table that is handed over."""
-        taken = set(self.sources)
-        found = []
-        for at, entry in ((at, entry) for at, top in enumerate(self.flow) for entry in walk([top])):
-            for table in entry.also if isinstance(entry, WaitForModel) else ():
-                if table in taken:
-                    fix = "Steps name both in with."
-                    found.append(
-                        Finding(("flow", at, "wait_for", "also"), f"{table!r} again", "a name of its own", fix)
-                    )
-                taken.add(table)
-        return found
+        return [node for entry in walk(self.flow) for node in entry.branch_nodes(self)]
 
     def _lineage_findings(self) -> list[Finding]:
         file = self.lineage is not None and self.lineage.transport == "file" and self.lineage.path is None
@@ -267,83 +235,6 @@ class JobConfig(Model):
         fix = "Give it another name."
         return [Finding(("parameters", name), what, "a name of its own", fix) for name, what in wrong.items()]
 
-    def _cycle_findings(self) -> list[Finding]:
-        """Whether the run waits for what it publishes itself, which would never come."""
-        entries = list(walk(self.flow))
-        published = {entry.dataset for entry in entries if isinstance(entry, PublishModel)}
-        found = []
-        for at, entry in ((at, entry) for at, top in enumerate(self.flow) for entry in walk([top])):
-            if not isinstance(entry, WaitForModel) or entry.markers not in (None, self.markers):
-                continue
-            names = [entry.dataset] if isinstance(entry.dataset, str) else list(entry.dataset)
-            for name in (name for name in names if name in published and self._needs_itself(entry)):
-                fix = "Wait for keys before it, or for another dataset."
-                expected = "one that other runs publish"
-                found.append(
-                    Finding(("flow", at, "wait_for"), f"{name!r} of this key, which it publishes itself", expected, fix)
-                )
-        return found
-
-    def _needs_itself(self, entry: WaitForModel) -> bool:
-        try:
-            return self.key in keys_of(parse_keys(entry.keys), self.key)
-        except (InvalidArgument, InvalidName):
-            return False  # told when it is waited for
-
-    def _branch_findings(self) -> list[Finding]:
-        """Whether ``{branch}`` in a source's path, and the branches of who reads it, go together."""
-        found = []
-        for at, entry in ((at, entry) for at, top in enumerate(self.flow) for entry in walk([top])):
-            place = ("flow", at, entry.pattern)
-            for name in entry.reads():
-                source = self.sources.get(name)
-                if source is not None and "{branch}" in source.path and not source.branches:
-                    fix = 'For example branches: "05..23", in the source or in a fan-in over it.'
-                    found.append(Finding(place, f"source {name!r} without branches", "the branches of {branch}", fix))
-            if isinstance(entry, AlignedFanInModel | UnalignedFanInModel):
-                found += _branch_name_findings(
-                    place, self.branches_of(entry), fallback=bool(getattr(entry, "on_all_failed", None))
-                )
-            if isinstance(entry, UnalignedFanInModel):
-                found += _rule_findings((*place, "require"), entry.require, len(self.branches_of(entry)))
-            if isinstance(entry, AlignedFanInModel | UnalignedFanInModel) and entry.source in self.sources:
-                found += _fan_in_findings((*place, "branches"), entry, self.sources[entry.source])
-        return found
-
 
 def _option(parameter: str) -> str:
     return parameter.replace("_", "-")
-
-
-def _branch_name_findings(place: tuple[str | int, ...], branches: tuple[str, ...], *, fallback: bool) -> list[Finding]:
-    """Whether a branch has a name that the fan-in itself gives: of the frame so far, or of its fallback."""
-    found = [
-        Finding(place, f"branch {one!r} again", "each once")
-        for one in dict.fromkeys(branches)
-        if branches.count(one) > 1
-    ]
-    if fallback and "fallback" in branches:
-        found.append(Finding(place, "a branch named 'fallback'", "another name: it is that of the fan-in's fallback"))
-    return found
-
-
-def _rule_findings(place: tuple[str | int, ...], require: str, branches: int) -> list[Finding]:
-    try:
-        parse(require).needed(branches)
-    except InvalidRule:
-        if branches:  # that there is none is told elsewhere
-            expected = f"at most {branches}, or a share like at_least(0.5)"
-            return [Finding(place, f"{require} of {branches} branches", expected)]
-    return []
-
-
-def _fan_in_findings(
-    place: tuple[str | int, ...], entry: AlignedFanInModel | UnalignedFanInModel, source: SourceModel
-) -> list[Finding]:
-    if "{branch}" not in source.path:
-        return [Finding(place, f"path {source.path!r} of source {entry.source!r}", "{branch} in it")]
-    if entry.branches and source.branches:
-        return [Finding(place, "branches here and in the source", "them in one place", "Leave them out here.")]
-    if not entry.branches and not source.branches:
-        return [Finding(place, "nothing", "the branches of {branch} in path", 'For example branches: "05..23".')]
-    return []

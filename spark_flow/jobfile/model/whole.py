@@ -2,9 +2,8 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
-from spark_flow.jobfile.model.base import FlowModel, walk
+from spark_flow.jobfile.model.base import FlowModel, Located, located, walk
 from spark_flow.jobfile.model.fields import overlap
-from spark_flow.jobfile.model.flow import Located, located
 from spark_flow.jobfile.model.problems import Finding, Location, show
 
 
