@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -88,20 +85,6 @@ def test_failed_fetch_names_reason_and_folder_and_leaves_nothing(monkeypatch, tm
     assert list(cache.parent.iterdir()) == []
 
 
-def test_command_line_ends_with_the_error_s_exit_code(monkeypatch, tmp_path):
-    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    monkeypatch.setenv("SPARK_FLOW_CACHE", str(tmp_path / "cache"))
-    command = [sys.executable, "-m", "spark_flow.spark.session", "jars"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-
-
-def test_the_delta_library_of_the_defaults_is_the_installed_one():
-    delta, spark = jars._versions()
-    packages = session._settings_in("spark-defaults.conf")["spark.jars.packages"]
-    assert packages == f"io.delta:delta-spark_{spark}_2.13:{delta}"
-
-
 @pytest.mark.spark
 def test_session_has_the_settings_and_is_the_active_one(spark):
     assert session.session("another") is spark
@@ -138,9 +121,3 @@ def test_a_missing_listener_says_what_to_do(monkeypatch):
         session.session("x", listener={"spark.openlineage.namespace": "n"})
     with pytest.raises(RuntimeError):
         session.session("x")
-
-
-def test_spark_submit_takes_the_same_listener():
-    text = (Path(__file__).parents[1] / "spark-submit.sh").read_text()
-    assert f"listener=io.openlineage:openlineage-spark_2.13:{jars.LISTENER_VERSION}\n" in text
-    assert f"opens={session.OPENS} " in text

@@ -1,8 +1,10 @@
-"""``spark-flow``: inspect runs from the ledger, without starting a JVM; also backfills, and manages leases."""
+"""``spark-flow``: start a project, run and submit jobs; inspect runs from the ledger, without starting a JVM."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib.metadata
 import json
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from spark_flow.cli import doctor as checks
+from spark_flow.cli import project, submit
+from spark_flow.cli import run as run_job
 from spark_flow.errors import SparkFlowError, describe
 from spark_flow.ledger import DeltaLedger, Event
 from spark_flow.operations import backfill as backfills
@@ -23,7 +28,7 @@ from spark_flow.view.tables import leases_table, run_table, runs, status_table, 
 from spark_flow.view.text import cell, say
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from spark_flow.orchestration.claims import Pool
 
@@ -32,13 +37,73 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Inspect spark_flow's ledger: its runs, the results of their nodes, and whether written data is intact.",
+    help="Run data flows with Spark and Delta Lake, and inspect their runs: run the same command again, and what "
+    "succeeded is reused, what failed runs again, nothing is written twice.",
 )
 
 State = Annotated[str, typer.Option(help="The state folder, a path or URI.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Pipeline = Annotated[str, typer.Argument(help="The pipeline's name.")]
 Key = Annotated[str, typer.Argument(help="The unit of work, as 2013-01-02.")]
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - Typer's callback
+    if wanted:
+        names = ("spark-flow", "pyspark", "delta-spark")
+        ours, *others = (f"{name} {importlib.metadata.version(name)}" for name in names)
+        say(f"{ours} ({', '.join(others)})")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")]
+
+
+@app.callback()
+def options(version: Version = False) -> None:
+    """Options before any command."""
+
+
+@app.command()
+def init(name: Annotated[str, typer.Argument(help="The project's folder; must be empty or new.")]) -> None:
+    """Create a project: a job, its steps, sample data and a test, ready to run."""
+    with _reported():
+        folder = project.create(name)
+    say(f"created {folder}: a job (job.yaml), its steps (steps.py), data, and a test\n")
+    say(f"  cd {folder}\n  spark-flow run job.yaml key=2024-03-01\n  pytest")
+
+
+# The rest of the line is the job's, or spark-submit's.
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
+@app.command(context_settings=_PASSED_ON, add_help_option=False, options_metavar="JOB.yaml key=KEY [OPTIONS]")
+def run(context: typer.Context) -> None:
+    """Run a job's YAML file in this process; `run --help` lists the options."""
+    raise typer.Exit(run_job.main(context.args))
+
+
+@app.command("submit", context_settings=_PASSED_ON, add_help_option=False, options_metavar="[OPTIONS] FILE [ARGUMENTS]")
+def submit_(context: typer.Context) -> None:
+    """Run a job's YAML file, or a program, with spark-submit; takes spark-submit's options."""
+    raise typer.Exit(submit.main(context.args))
+
+
+@app.command(context_settings=_PASSED_ON, add_help_option=False, options_metavar="[SPARK-SUBMIT'S OPTIONS]")
+def spark_options(context: typer.Context) -> None:
+    """Print the options for a spark-submit of your own: spark-submit $(spark-flow spark-options) program.py."""
+    with _reported():
+        say(submit.shown(context.args))
+
+
+@app.command()
+def doctor(state: State = "state") -> None:
+    """Check Java, Spark, Delta, Python workers, the state folder and the clock; exit 1 if anything needs a fix."""
+    wrong = 0
+    for one in checks.checks(state):
+        wrong += bool(one.fix)
+        say(f"{'FIX' if one.fix else 'ok':4} {one.name:14} {one.found}" + (f"\n     {one.fix}" if one.fix else ""))
+    if wrong:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -118,9 +183,7 @@ def stale(state: States = ["state"], as_json: Json = False) -> None:  # noqa: B0
 def backfill(
     only_stale: Annotated[bool, typer.Option("--stale", help="Rerun the keys that `spark-flow stale` lists.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Print the commands; run nothing.")] = False,
-    launcher: Annotated[
-        str, typer.Option(help="The command that starts a job; by default spark-submit.sh next to the jobs folder.")
-    ] = "",
+    launcher: Annotated[str, typer.Option(help="The command that starts a job; by default spark-flow submit.")] = "",
     state: States = ["state"],  # noqa: B006
 ) -> None:
     """Rerun stale keys, providers before their consumers; exit 1 unless all of them succeeded."""
@@ -177,12 +240,19 @@ def release(
         raise typer.Exit(1)
 
 
-def _pools(documents: Sequence[PoolDocument]) -> dict[str, Pool]:
+@contextlib.contextmanager
+def _reported() -> Iterator[None]:
+    """Report an error of ours, and exit with its code."""
     try:
-        return {document.name: document.read() for document in documents}
+        yield
     except SparkFlowError as error:
         say(f"failed: {error}", err=True)
         raise typer.Exit(error.exit_code) from error
+
+
+def _pools(documents: Sequence[PoolDocument]) -> dict[str, Pool]:
+    with _reported():
+        return {document.name: document.read() for document in documents}
 
 
 def _documents(state: str, folder: str) -> list[PoolDocument]:
@@ -209,11 +279,8 @@ def _print_stale(found: Sequence[StaleKey]) -> None:
 
 
 def _events(state: str, pipeline: str | None = None, key: str | None = None) -> list[Event]:
-    try:
+    with _reported():
         return DeltaLedger(state, create=False).read(pipeline, key)
-    except SparkFlowError as error:
-        say(f"failed: {error}", err=True)
-        raise typer.Exit(error.exit_code) from error
 
 
 def _known(state: str, pipeline: str, key: str) -> Sequence[Event]:

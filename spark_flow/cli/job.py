@@ -30,6 +30,7 @@ from spark_flow.jobfile.launch import Application, run_file
 from spark_flow.jobfile.pipelines import alone
 from spark_flow.jobfile.request import JobRequest, other_file
 from spark_flow.orchestration.pipeline import RunRequest
+from spark_flow.sequence.isolated_sequencer.trigger import is_yaml, yaml_of
 from spark_flow.view import logs
 from spark_flow.view.progress import Progress
 from spark_flow.view.summary import check_summary, write_refused
@@ -51,8 +52,8 @@ def main(argv: Sequence[str] | None = None, *, job: str, observers: Sequence[Obs
 
     Args:
         argv: The arguments after the program's name.
-        job: The path of the job's script. ``module:function`` is looked up in its folder, and the default of
-            ``--config`` is ``conf/<name of the script>.yaml`` next to that folder.
+        job: The path of the job's script or of its YAML file. ``module:function`` is looked up in its folder. The
+            default of ``--config`` is the YAML file, for a script ``conf/<its name>.yaml`` next to its folder.
         observers: Called with the run's progress (crash injection in tests).
 
     Returns:
@@ -61,8 +62,9 @@ def main(argv: Sequence[str] | None = None, *, job: str, observers: Sequence[Obs
     """
     given = sys.argv[1:] if argv is None else argv
     path = Path(job).resolve()
-    rewritten, options = with_parameters(given, _default(path))
-    return command_line(_command(path, observers), _help(job), rewritten, path.name, options)
+    rewritten, options = with_parameters(given, yaml_of(path))
+    name = f"spark-flow run {path.name}" if is_yaml(path.name) else path.name
+    return command_line(_command(path, observers), _help(job), rewritten, name, options)
 
 
 def command_line(
@@ -123,10 +125,6 @@ def report(error: BaseException, *, debug: bool, secrets: Callable[[str], str] =
     return error.exit_code if isinstance(error, SparkFlowError) else 1
 
 
-def _default(job: Path) -> Path:
-    return job.resolve().parent.parent / "conf" / f"{job.stem}.yaml"
-
-
 def _dashed(option: str) -> str:
     """Return an option with dashes: ``--output-type`` for ``--output_type``."""
     return option.replace("_", "-")
@@ -155,14 +153,14 @@ def with_parameters(argv: Sequence[str], config: Path) -> tuple[list[str], list[
 
 
 def _help(job: str) -> str:
-    names = files.parameter_names(_default(Path(job)))
+    names = files.parameter_names(yaml_of(Path(job).resolve()))
     options = ", ".join(f"--{name.replace('_', '-')} VALUE" for name in names)
     text = f"Run {Path(job).stem}. Give the key as key=2013-01-02; any value of the file can be set as name=value."
     return f"{text} Options of the file's parameters: {options}." if options else text
 
 
 def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
-    default = _default(job)
+    default = yaml_of(job)
 
     def command(
         overrides: Annotated[

@@ -24,6 +24,7 @@ from spark_flow.orchestration.concurrent_runner import MAX_ACTIVE_RUNS, Concurre
 from spark_flow.orchestration.pipeline import RunnerInterrupted
 from spark_flow.orchestration.reprocess_request import ReprocessRequest, open_request
 from spark_flow.orchestration.single_runner import SingleRunner
+from spark_flow.sequence.isolated_sequencer.trigger import yaml_of
 from spark_flow.view.progress import COLOURS, Progress
 from spark_flow.view.summary import check_summary, write_refused, write_summary
 from spark_flow.view.tables import print_rows, runs, wide_console
@@ -61,16 +62,12 @@ def main(argv: Sequence[str] | None = None, *, job: str, kind: Kind, observers: 
     text = f"Run the keys of a job's file {way}. KEYS are comma-separated keys and ranges, as 2013-01-01..2013-01-04; "
     text += "by default all of runner.calendar. Any value of the file can be set as name=value."
     given = sys.argv[1:] if argv is None else argv
-    rewritten, options = with_parameters(given, _default(path))
+    rewritten, options = with_parameters(given, yaml_of(path))
     return command_line(_command(path, kind, observers), text, rewritten, path.name, options)
 
 
-def _default(runner: Path) -> Path:
-    return runner.parent.parent / "conf" / f"{runner.stem}.yaml"
-
-
 def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callable[..., int]:
-    default = _default(runner)
+    default = yaml_of(runner)
 
     def command(
         words: Annotated[

@@ -25,7 +25,7 @@ from spark_flow.jobfile.overrides import TEXT_KEYS, override
 from spark_flow.jobfile.secret_values import secret_values, without_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from spark_flow.jobfile.model.base import FlowModel
 
@@ -68,13 +68,25 @@ def load(
         raw["key"] = _STAND_IN
     _mark_per_key(config, raw)  # the last use of config, which has another key afterwards
     check_name("key", raw["key"])
-    job, wrong = _validate(raw, beside, any_key=any_key)
+    root, not_a_folder = _root(path, raw)
+    problems += not_a_folder
+    job, wrong = _validate(raw, root, beside, any_key=any_key)
     places = {problem.path for problem in problems}
     problems += [problem for problem in wrong if problem.path not in places]
     known = secret_values(written, raw)
     if job is None or problems:
         raise ConfigError(str(path), without_secrets(problems, known))
     return job.knowing(known)
+
+
+def _root(path: str | Path, raw: Mapping[str, Any]) -> tuple[str, list[Problem]]:
+    """The folder that relative paths start at, by ``root`` relative to the file; empty for the working folder."""
+    given = raw.get("root")
+    if not isinstance(given, str) or not given:
+        return "", []  # what is no text is reported by the model
+    folder = (Path(path).absolute().parent / given).resolve()
+    wrong = Problem("root", f"{given!r}, which is {folder}", "a folder, relative to this file", "For example root: .")
+    return str(folder), [] if folder.is_dir() else [wrong]
 
 
 def _mark_per_key(config: DictConfig, raw: dict[str, Any]) -> None:
@@ -99,9 +111,11 @@ def load_stream(path: str | Path, overrides: Sequence[str] = (), *, beside: Path
     written = as_written(config)
     config.update({name: StreamConfig.model_fields[name].default for name in _ROOTS if name not in written})
     raw, unresolved = plain(config)
-    problems += unresolved
+    root, not_a_folder = _root(path, raw)
+    problems += unresolved + not_a_folder
+    context: dict[str, Any] = {"beside": beside, "root": root, "sources": [], "parameters": []}
     try:
-        stream = StreamConfig.model_validate(raw, context={"beside": beside, "sources": [], "parameters": []})
+        stream = StreamConfig.model_validate(raw, context=context)
     except ValidationError as error:
         details = error.errors(include_url=False)
         found = [one for detail in details for one in from_pydantic(detail, _stream_keys(detail["loc"]))]
@@ -174,10 +188,12 @@ def _unreadable(path: str | Path, where: str, found: str, expected: str, fix: st
     return ConfigError(str(path), (Problem(where or "file", found, expected, fix),))
 
 
-def _validate(raw: dict[str, Any], beside: Path | None, *, any_key: bool) -> tuple[JobConfig | None, list[Problem]]:
+def _validate(
+    raw: dict[str, Any], root: str, beside: Path | None, *, any_key: bool
+) -> tuple[JobConfig | None, list[Problem]]:
     names = {part: raw.get(part) for part in ("sources", "parameters")}
     known = {part: [str(name) for name in found] if isinstance(found, dict) else [] for part, found in names.items()}
-    context = {"beside": beside, "any_key": any_key, **known}
+    context = {"beside": beside, "any_key": any_key, "root": root, **known}
     try:
         return JobConfig.model_validate(raw, context=context), []
     except ValidationError as error:

@@ -109,7 +109,7 @@ def submitted(request: JobRequest, config: files.JobConfig) -> Pipeline:
         again = ["--request-id", run_request.request_id] if run_request.request_id else []
         job = [str(request.job), "--config", str(request.config), f"key={run_request.key}", *request.overrides]
         program = [*job, *options, *again]
-        return submit.follow([*submit.launcher(str(request.job)), *program], log, run_request.interrupted)
+        return submit.follow([*submit.launcher(), *program], log, run_request.interrupted)
 
     return claims_of(config, perform=perform, footprint=_touched(request), claims=False)
 

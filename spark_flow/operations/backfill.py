@@ -30,7 +30,7 @@ def words(one: StaleKey, launcher: str = "") -> list[str]:
         return []
     request_id = f"backfill@{fingerprint.combine([read.reason for read in one.reads])[:12]}"
     program = [command["job"], "--config", command["config"], *command["overrides"], "--request-id", request_id]
-    return [*submit.launcher(command["job"], launcher), *program]
+    return [*submit.launcher(launcher), *program]
 
 
 def _unknown(one: StaleKey) -> str:

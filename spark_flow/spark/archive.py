@@ -44,6 +44,14 @@ def options() -> str:
     return f'"-XX:SharedArchiveFile={archive}" {QUIET}' if _current(archive) and _whole(archive) else ""
 
 
+def is_due() -> bool:
+    """Whether to create the archive: it is missing or outdated, and the jars were fetched here."""
+    archive = path()
+    if archive is None or os.environ.get("SPARK_FLOW_ARCHIVE") == "no" or os.environ.get("SPARK_HOME"):
+        return False
+    return not _current(archive) and os.access(jars_folder() / ARCHIVES, os.W_OK)
+
+
 def path() -> Path | None:
     """Return the archive's path for this Java and this Spark, even if it does not exist; ``None`` without Java."""
     text = java_text(java_command())

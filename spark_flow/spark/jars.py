@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 OLDEST_JAVA = 17
 LISTENER_VERSION = "1.53.0"
+LISTENER_PACKAGE = f"io.openlineage:openlineage-spark_2.13:{LISTENER_VERSION}"
 RESOURCES = Path(__file__).parent / "resources"
 ARCHIVES = "archives"  # in the folder of Delta's jars, if they were fetched here: the folder of archive.py
 
@@ -91,10 +92,23 @@ def delta_jars() -> tuple[str, ...]:
     Raises:
         EnvironmentTooOld: The jars are missing and cannot be fetched.
     """
-    delta, spark = _versions()
-    wanted = f"delta-spark_{spark}_2.13 {delta} and its delta-* jars"
-    versions = {"delta.version": delta, "spark.line": spark}
+    delta, _ = _versions()
+    name = delta_artifact()
+    wanted = f"{name} {delta} and its delta-* jars"
+    versions = {"delta.version": delta, "delta.artifact": name}
     return _jars(Library("Delta Lake", wanted, "delta.xml", "delta-spark_*.jar", jars_folder(), versions))
+
+
+def delta_artifact() -> str:
+    """Return the name of Delta's library for the installed PySpark: with Spark's version in it since Delta 4.1."""
+    delta, spark = _versions()
+    major, minor = (int(part) for part in delta.split(".")[:2])
+    return f"delta-spark_{spark}_2.13" if (major, minor) >= (4, 1) else "delta-spark_2.13"
+
+
+def delta_package() -> str:
+    """Return the coordinates of Delta's library for ``spark-submit --packages``."""
+    return f"io.delta:{delta_artifact()}:{_versions()[0]}"
 
 
 def listener_jars() -> tuple[str, ...]:
@@ -181,16 +195,17 @@ def _ivy(ready: Path, cache: Path, library: Library) -> list[str]:
 
 def spark_home() -> Path:
     """Return the Spark installation that is used here: ``SPARK_HOME``, else the installed PySpark."""
-    return Path(os.environ.get("SPARK_HOME") or _pyspark())
+    return Path(os.environ.get("SPARK_HOME") or pyspark_home())
 
 
-def _pyspark() -> Path:
+def pyspark_home() -> Path:
+    """Return the folder of the installed PySpark, which is a whole Spark."""
     spec = importlib.util.find_spec("pyspark")
     return Path(os.path.realpath(spec.origin)).parent if spec and spec.origin else Path()
 
 
 def _spark_jar(name: str) -> Path:
-    home = _pyspark()
+    home = pyspark_home()
     return next((home / "jars").glob(f"{name}-[0-9]*.jar"), home / "jars" / f"{name}.jar")
 
 

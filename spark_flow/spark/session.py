@@ -1,8 +1,4 @@
-"""A Spark session with Delta Lake: fast and quiet on one machine; an existing session is used unchanged.
-
-``python -m spark_flow.spark.session jars`` prints Delta's jars, separated by commas, for ``spark-submit --jars``;
-``jars lineage`` prints that of OpenLineage's listener.
-"""
+"""A Spark session with Delta Lake: fast and quiet on one machine; an existing session is used unchanged."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from spark_flow.errors import EnvironmentTooOld
 from spark_flow.spark import archive
-from spark_flow.spark.jars import LISTENER_VERSION, RESOURCES, check_java, delta_jars, listener_jars
+from spark_flow.spark.jars import LISTENER_PACKAGE, RESOURCES, check_java, delta_jars, listener_jars
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +23,7 @@ if TYPE_CHECKING:
 
 LISTENER = "io.openlineage.spark.agent.OpenLineageSparkListener"
 _GRACE = 3.0  # seconds to record an interrupt and to release the lease; the JVM has ended at once
+LOGGING = f"-Dlog4j2.configurationFile={(RESOURCES / 'log4j2.properties').as_uri()}"
 OPENS = "--add-opens=java.base/java.security=ALL-UNNAMED"  # a JDK package that the listener accesses
 
 # Spark 4.2.0 hangs on a Python UDF over columnar input like Parquet (SPARK-58241; fixed in 4.2.1).
@@ -34,19 +31,19 @@ HANGING = "4.2.0"
 UDF_ARROW = "spark.sql.execution.pythonUDF.arrow.enabled"
 
 
-def _settings_in(name: str) -> dict[str, str]:
-    """The settings of a file that spark-submit.sh uses as well, with the reason of each."""
+def settings_in(name: str) -> dict[str, str]:
+    """Return the settings of one of our resource files, which have the reason of each."""
     lines = (line.split(None, 1) for line in (RESOURCES / name).read_text().splitlines())
     return {line[0]: line[1].strip() for line in lines if line and not line[0].startswith("#")}
 
 
-_DEFAULTS = _settings_in("spark-defaults.conf")
+_DEFAULTS = settings_in("spark-defaults.conf")
 DELTA = {name: _DEFAULTS[name] for name in ("spark.sql.extensions", "spark.sql.catalog.spark_catalog")}
 LOCAL_DEFAULTS = {
-    **{name: value for name, value in _DEFAULTS.items() if name not in {*DELTA, "spark.jars.packages", UDF_ARROW}},
-    **_settings_in("spark-local.conf"),
+    **{name: value for name, value in _DEFAULTS.items() if name not in {*DELTA, UDF_ARROW}},
+    **settings_in("spark-local.conf"),
     "spark.scheduler.allocation.file": (RESOURCES / "fairscheduler.xml").as_uri(),
-    "spark.driver.extraJavaOptions": f'"-Dlog4j2.configurationFile={(RESOURCES / "log4j2.properties").as_uri()}"',
+    "spark.driver.extraJavaOptions": f'"{LOGGING}"',
 }
 
 
@@ -132,11 +129,9 @@ def _set(builder: SparkSession.Builder, settings: Mapping[str, str]) -> SparkSes
 
 
 def _without_listener() -> EnvironmentTooOld:
-    line = f"io.openlineage:openlineage-spark_2.13:{LISTENER_VERSION}"
-    fix = f"Start the job as LINEAGE=yes ./spark-submit.sh ..., or give spark-submit --packages {line}; or set"
-    return EnvironmentTooOld(
-        "OpenLineage's Spark listener", "no such class in Spark", line, f"{fix} lineage.spark_events=false."
-    )
+    fix = f"Start the job as LINEAGE=yes spark-flow submit ..., or give spark-submit --packages {LISTENER_PACKAGE}"
+    fix += "; or set lineage.spark_events=false."
+    return EnvironmentTooOld("OpenLineage's Spark listener", "no such class in Spark", LISTENER_PACKAGE, fix)
 
 
 def local_settings(*, delta: bool = True, listener: bool = False) -> dict[str, str]:
@@ -190,26 +185,17 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def main(argv: list[str]) -> int:
-    """Run a command: ``jars`` prints Delta's jars, ``jars lineage`` the listener's, ``archive`` creates the archive."""
-    lists = {("jars",): delta_jars, ("jars", "lineage"): listener_jars}
-    try:
-        if argv == ["archive"]:
-            why = make_archive()
-            print(why or archive.path(), file=sys.stderr if why else sys.stdout)
-            return 1 if why else 0
-        if tuple(argv) in lists:
-            print(",".join(lists[tuple(argv)]()))  # noqa: T201
-            return 0
-    except EnvironmentTooOld as error:
-        print(f"spark_flow: {error}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
-    print("usage: python -m spark_flow.spark.session jars [lineage] | archive", file=sys.stderr)  # noqa: T201
-    return 2
+def ensure_archive() -> None:
+    """Create the class-data archive if it is missing or outdated, on a machine where we fetched Delta's jars.
+
+    Elsewhere, as in an image, nothing is created: a container that loses its cache would pay each time.
+    """
+    if archive.is_due():
+        make_archive()
 
 
 def make_archive() -> str:
-    """Create the class-data archive at ``archive.path``; returns why it failed, or an empty string.
+    """Create the class-data archive; returns why it failed, or an empty string.
 
     Raises:
         EnvironmentTooOld: Java or Delta's jars are missing and cannot be fetched.
@@ -217,7 +203,3 @@ def make_archive() -> str:
     check_java()
     settings, made = _settings(), archive.path()
     return archive.make(made, settings) if made else "Java does not run"
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_flow.errors import Interrupted, NotNow
+from spark_flow.spark.jars import pyspark_home
 from spark_flow.spark.session import local_settings
 from spark_flow.storage import files
 
@@ -39,24 +40,17 @@ def command(program: Sequence[str], *, name: str, master: str, conf: Mapping[str
     """
     settings = {**(local_settings() if master.startswith("local") else {}), "spark.master": master, **conf}
     options = [part for key, value in settings.items() for part in ("--conf", f"{key}={value}")]
-    home = os.environ.get("SPARK_HOME") or _installed()
+    home = os.environ.get("SPARK_HOME") or str(pyspark_home())
     return [f"{home}/bin/spark-submit", "--name", name, *options, *program]
 
 
-def launcher(job: str, given: str = "") -> list[str]:
+def launcher(given: str = "") -> list[str]:
     """Return the command that runs a job as an application of its own, once its file and arguments are appended.
 
     Args:
-        job: The job's file.
-        given: A command, for example ``spark-submit --master yarn``; by default the ``spark-submit.sh`` in the folder
-            above the job's, else spark-submit itself, on ``MASTER`` or all cores of this machine.
+        given: A command, for example ``spark-submit --master yarn``; by default ``spark-flow submit``.
     """
-    if given:
-        return shlex.split(given)
-    script = Path(job).resolve().parent.parent / "spark-submit.sh"
-    if script.exists():
-        return [str(script)]
-    return command([], name=Path(job).stem, master=os.environ.get("MASTER") or "local[*]", conf={})
+    return shlex.split(given) if given else [sys.executable, "-m", "spark_flow.cli.submit"]
 
 
 def run(command: Sequence[str], **more: Any) -> subprocess.CompletedProcess[str]:
@@ -144,7 +138,7 @@ def logs(state: str) -> Path:
 def environment() -> dict[str, str]:
     """Return the environment for a child: without our own JVM, and with our module search path."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(_OURS)}
-    if inherited.get("SPARK_HOME") == _installed():  # set by spark-submit.sh, which would take it for a cluster's
+    if inherited.get("SPARK_HOME") == str(pyspark_home()):  # set for spark-submit, which would take it for a cluster's
         del inherited["SPARK_HOME"]
     python = {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
     return inherited | python | {"PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
@@ -155,9 +149,3 @@ def last_words(done: subprocess.CompletedProcess[str]) -> str:
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     how = f"by signal {-done.returncode}" if done.returncode < 0 else f"with exit code {done.returncode}"
     return f"it ended {how}; last line of its output: {lines[-1] if lines else 'none'}"
-
-
-def _installed() -> str:
-    import pyspark
-
-    return str(Path(pyspark.__file__).parent)

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, Field, StrictFloat, StrictInt, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StrictFloat, StrictInt, ValidationInfo, field_validator
 
 from spark_flow.core.arrival_rules import parse
 from spark_flow.errors import InvalidArgument, InvalidName
 from spark_flow.jobfile.entries.publish import PublishModel
-from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, Names, Text, Texts, walk
-from spark_flow.jobfile.model.fields import rule_text
+from spark_flow.jobfile.model.base import PATTERN, FilePath, FlowModel, Name, Names, Text, walk
+from spark_flow.jobfile.model.fields import one_or_many, rule_text
 from spark_flow.jobfile.model.problems import Finding, refuse, show
 from spark_flow.orchestration.shared_state import Read
 from spark_flow.sequence import Polling, wait_for
@@ -48,8 +48,8 @@ class WaitForModel(FlowModel):
     keys: Annotated[Text, AfterValidator(_keys)] = "same"
     table: Text | None = None
     also: Names = ()
-    markers: Text | None = None
-    roots: Texts = ()
+    markers: FilePath | None = None
+    roots: Annotated[tuple[FilePath, ...], BeforeValidator(one_or_many)] = ()
     require: Annotated[Text, AfterValidator(rule_text)] = "all_succeeded"
     on_failed: OnFailed = "fail"
     on_skipped: OnSkipped = "skip"

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo
 
-from spark_flow.jobfile.model.fields import one_or_many, option, sink_format, source_name, table_path, valid_name
+from spark_flow.jobfile.model.fields import (
+    from_root,
+    one_or_many,
+    option,
+    sink_format,
+    source_name,
+    table_path,
+    valid_name,
+)
 from spark_flow.jobfile.model.problems import Finding, Location, refuse
 
 if TYPE_CHECKING:
@@ -27,7 +35,8 @@ PATTERN = "<pattern>"  # the entry's name, moved into its body for pydantic's di
 
 Name = Annotated[str, AfterValidator(valid_name)]
 Text = Annotated[str, Field(min_length=1)]
-TablePath = Annotated[Text, AfterValidator(table_path)]
+FilePath = Annotated[Text, AfterValidator(from_root)]
+TablePath = Annotated[FilePath, AfterValidator(table_path)]
 SourceName = Annotated[Text, AfterValidator(source_name)]
 Options = dict[str, Annotated[str | int | bool, PlainValidator(option)]]
 Names = Annotated[tuple[Name, ...], BeforeValidator(one_or_many)]

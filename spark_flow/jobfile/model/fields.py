@@ -13,7 +13,7 @@ from spark_flow.core.names import check_name
 from spark_flow.errors import ConfigError, InvalidName, InvalidPath, InvalidRule
 from spark_flow.jobfile.model.problems import nearest, one_of, refuse, show
 from spark_flow.jobfile.model.references import is_reference, resolve
-from spark_flow.storage.files import absolute, for_deltalake
+from spark_flow.storage.files import absolute, for_deltalake, is_uri
 from spark_flow.storage.sinks import FORMATS, sink_formats
 
 if TYPE_CHECKING:
@@ -56,6 +56,13 @@ def rule_text(value: str) -> str:
     except InvalidRule as error:
         raise refuse(show(value), RULES) from error
     return value
+
+
+def from_root(value: str, info: ValidationInfo) -> str:
+    """A path of the file: relative to its ``root``, or else to the working folder."""
+    root = (info.context or {}).get("root")
+    relative = root and not is_uri(value) and not value.startswith(("/", "file:"))
+    return f"{root}/{value}" if relative else value
 
 
 def date_text(value: object) -> str:

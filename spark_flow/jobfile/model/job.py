@@ -19,7 +19,18 @@ from typing_extensions import Self
 
 from spark_flow.core.names import check_name
 from spark_flow.errors import InvalidArgument
-from spark_flow.jobfile.model.base import Model, Name, Options, TablePath, Text, Touched, located, only_delta, walk
+from spark_flow.jobfile.model.base import (
+    FilePath,
+    Model,
+    Name,
+    Options,
+    TablePath,
+    Text,
+    Touched,
+    located,
+    only_delta,
+    walk,
+)
 from spark_flow.jobfile.model.fields import branch_names, references_schema, table_path
 from spark_flow.jobfile.model.flow import FlowEntry
 from spark_flow.jobfile.model.lineage import LineageModel
@@ -37,7 +48,7 @@ class SourceModel(Model):
     """Where a frame comes from."""
 
     format: Format
-    path: Text
+    path: FilePath
     branches: Annotated[tuple[str, ...] | None, BeforeValidator(branch_names)] = Field(None, validate_default=True)
     schema_: Annotated[Text | None, AfterValidator(references_schema)] = Field(None, alias="schema")
     bad_records: BadRecordPolicy | None = None
@@ -138,9 +149,10 @@ class JobConfig(Model):
 
     pipeline: Name
     key: Annotated[str, AfterValidator(partial(check_name, "key"))]
+    root: Text | None = None
     state: TablePath = "state"
-    output: Text = "out"
-    markers: Text = MARKERS
+    output: FilePath = "out"
+    markers: FilePath = MARKERS
     retention_days: Annotated[StrictInt, Field(ge=0, le=36_500)] = 7
     vars: dict[str, Any] = Field(default_factory=dict)
     parameters: dict[Name, ParameterModel] = Field(default_factory=dict)

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, StrictBool, ValidationInfo, field_validator
 
-from spark_flow.jobfile.model.base import Model, Text
+from spark_flow.jobfile.model.base import FilePath, Model, Text
 from spark_flow.jobfile.model.problems import refuse
 from spark_flow.lineage.transport import Target, Transport
 from spark_flow.storage import files
@@ -17,7 +17,7 @@ class LineageModel(Model):
     """Events by OpenLineage; its keys are those of ``spark_flow.lineage.Target``."""
 
     transport: Transport = "file"
-    path: Text | None = None
+    path: FilePath | None = None
     url: Annotated[Text | None, Field(validate_default=True)] = None
     api_key: Text | None = None
     namespace: Text = "spark_flow"

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt, ValidationError, ValidationInfo, field_validator
 
 from spark_flow.errors import ConfigError, InvalidArgument, InvalidName, Problem, UnknownPool
-from spark_flow.jobfile.model.base import Model, Name, TablePath, Text
+from spark_flow.jobfile.model.base import FilePath, Model, Name, TablePath, Text
 from spark_flow.jobfile.model.fields import variable_name
 from spark_flow.jobfile.model.problems import from_pydantic, locate, refuse, show
 from spark_flow.orchestration.calendar import Calendar, check_date, daily, hourly, listed
@@ -62,7 +62,7 @@ class RunnerModel(Model):
     after_marker: Name | None = None
     on_busy: OnBusy = "wait"
     queue: Annotated[StrictInt, Field(ge=0)] = QUEUE
-    pools: Text | None = None
+    pools: FilePath | None = None
     pool: Name | None = None
     slots: Positive = 1
     leases: TablePath | None = None

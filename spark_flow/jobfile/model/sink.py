@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from typing_extensions import Self
 
 from spark_flow.errors import InvalidArgument, InvalidName, InvalidPath
-from spark_flow.jobfile.model.base import Model, Options, SinkFormat, Text, Touched, only_delta
+from spark_flow.jobfile.model.base import FilePath, Model, Options, SinkFormat, Text, Touched, only_delta
 from spark_flow.jobfile.model.fields import one_or_many, overlap, texts
 from spark_flow.jobfile.model.problems import Finding, findings, refuse, show
 from spark_flow.orchestration.shared_state import Write
@@ -25,8 +25,8 @@ class SinkModel(Model):
     """Where a frame goes; by default the rows of the run's key are replaced."""
 
     format: SinkFormat
-    path: Text
-    staging: Text | None = None
+    path: FilePath
+    staging: FilePath | None = None
     partition_by: Annotated[tuple[Text, ...], BeforeValidator(one_or_many)] = ()
     mode: Mode = "replace"
     replace_where: Text | None = None

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ValidationInfo, field_validator
 
 from spark_flow.jobfile.entries.parallel_split import SplitSinkModel
-from spark_flow.jobfile.model.base import Model, Name, Text
+from spark_flow.jobfile.model.base import FilePath, Model, Name, Text
 from spark_flow.jobfile.model.fields import overlap, references_function
 from spark_flow.jobfile.model.job import SourceModel
 from spark_flow.jobfile.model.problems import refuse, show
@@ -16,12 +16,13 @@ class StreamConfig(Model):
     """A whole file of a stream."""
 
     app_id: Name
-    state: Text = "state"
-    output: Text = "out"
+    root: Text | None = None
+    state: FilePath = "state"
+    output: FilePath = "out"
     source: SourceModel
     each: Annotated[str | None, AfterValidator(references_function)] = None
     sinks: dict[Name, SplitSinkModel]
-    checkpoint: Text
+    checkpoint: FilePath
     trigger: Literal["available_now"] | Text = "available_now"
 
     @field_validator("source")

@@ -65,8 +65,8 @@ def consumer(
     """Look up a job to trigger, so that a missing or renamed job is an error before any work starts.
 
     Args:
-        job: The job's file, relative to the current folder or to ``beside``.
-        config: Its YAML file; defaults to ``../conf/<job>.yaml`` relative to the job's folder, if that exists.
+        job: The job's script or its YAML file, relative to the current folder or to ``beside``.
+        config: Its YAML file; defaults to ``../conf/<job>.yaml`` relative to the script's folder, if that exists.
         pipeline: The expected ``pipeline`` in its YAML file; detects that the file now belongs to another job.
         overrides: ``name=value`` arguments for its command line, in addition to the key.
         beside: A second folder to search.
@@ -79,7 +79,7 @@ def consumer(
     found = next((each.resolve() for each in candidates if each.is_file()), None)
     if found is None:
         raise UnknownJob(str(job), "no such file", "a job's file")
-    default = found.parent.parent / "conf" / f"{found.stem}.yaml"
+    default = yaml_of(found)
     for override in overrides:
         if override.startswith(("-", "key=")) or "=" not in override:
             raise InvalidArgument(f"{job}: overrides", repr(override), "name=value; the key is always the run's")
@@ -93,6 +93,16 @@ def consumer(
     if pipeline and named != pipeline:
         raise UnknownJob(str(job), f"pipeline {named!r} in {path}", f"pipeline {pipeline!r}")
     return Consumer(job=str(found), config=str(path), pipeline=named, overrides=tuple(overrides))
+
+
+def yaml_of(job: Path) -> Path:
+    """The YAML file of a job by default: itself, or for a script ``../conf/<job>.yaml`` relative to its folder."""
+    return job if is_yaml(str(job)) else job.parent.parent / "conf" / f"{job.stem}.yaml"
+
+
+def is_yaml(job: str) -> bool:
+    """Whether a job is given by its YAML file, without a script."""
+    return job.endswith((".yaml", ".yml"))
 
 
 def _pipeline_of(path: Path) -> str:
@@ -129,8 +139,7 @@ def trigger(
         allow: The states that count as success, from ``succeeded``, ``reused``, ``skipped``, ``failed``, ``waiting``,
             ``fallback``.
         name: The node's name; defaults to ``trigger/<consumer's name>``.
-        launcher: The command that starts the job's file; defaults to ``../spark-submit.sh`` relative to the job's
-            folder, else spark-submit.
+        launcher: The command that starts the job's file; defaults to ``spark-flow submit``.
 
     Raises:
         InvalidArgument: A state is unknown.
@@ -152,7 +161,7 @@ def trigger(
 
     def start(intent: Intent) -> Written:
         words = [
-            *submit.launcher(to_start.job, launcher),
+            *submit.launcher(launcher),
             *_program(to_start, run.key, f"{run.pipeline}/{node}@{request_id}"),
         ]
         if wait:

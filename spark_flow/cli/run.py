@@ -1,0 +1,36 @@
+"""``spark-flow run``: a job's YAML file as the job, without a script; also what is submitted for such a file."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from spark_flow.cli import job
+from spark_flow.sequence.isolated_sequencer.trigger import is_yaml
+from spark_flow.spark.session import ensure_archive
+from spark_flow.view.text import say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+USAGE = "usage: spark-flow run JOB.yaml key=2013-01-02 [NAME=VALUE]... [OPTIONS]; --help lists the options"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a job's file; returns the exit code, as ``job.main`` does.
+
+    Args:
+        argv: The YAML file, and the arguments of a job: ``key=2013-01-02``, ``--plan``, ...
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["--help"]:
+        words = ["JOB.yaml", "--help"]
+    if not words or not is_yaml(words[0]):
+        say(USAGE, err=True)
+        return 2
+    ensure_archive()
+    return job.main(words[1:], job=words[0])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
