@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 KEY ?= 2013-01-02
 
-.PHONY: help run test fast nightly lint format bench venv java clean
+.PHONY: help run test fast nightly lint format bench wheel venv java clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ bench: $(STAMP) java ## what durability, an event, a fan-in, a split and the run
 	@$(BIN)/python benchmarks/fan_out.py
 	@$(BIN)/python benchmarks/leases.py
 	@$(BIN)/python benchmarks/backfill.py
+
+wheel: $(STAMP) ## the wheel in dist/, to be installed by pip
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@ls dist/*.whl
 
 venv: $(STAMP) ## the virtual environment in .venv
 

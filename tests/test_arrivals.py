@@ -53,6 +53,38 @@ def test_what_is_missing_at_a_path_of_the_key_or_a_branch_has_not_arrived(tmp_pa
         assert (waits.value.exit_code, waits.value.missing) == (75, missing)
 
 
+@pytest.mark.parametrize(
+    ("path", "parent"),
+    [
+        ("in/${key}", "in"),
+        ("in/day=${key}/a.json", "in"),
+        ("in/day=${key}/hour={branch}", "in"),
+        ("in/hour={branch}", "in"),
+        ("/data/in/${key}/x", "/data/in"),
+        ("${key}", None),
+        ("{branch}", None),
+        ("in", None),
+        ("s3a://bucket/in/${key}", None),
+        ("in/*/${key}", None),
+    ],
+)
+def test_the_folder_that_all_keys_share_is_known(tmp_path, path, parent):
+    file = tmp_path / "job.yaml"
+    branches = ", branches: ['05']" if "{branch}" in path else ""
+    file.write_text(JOB.replace('json, path: "${vars.root}/fixed"', f"json, path: '{path}'{branches}"))
+    assert jobfile.load(file, ["key=2013-01-02"]).sources["fixed"].parent == parent
+
+
+def test_a_path_whose_parent_is_missing_is_wrong_and_not_late(tmp_path):
+    late = sf.source("json", f"{tmp_path}/in/k", per_key=True, parent=f"{tmp_path}/in")
+    with pytest.raises(MissingInput) as wrong:
+        sources.check_present("in", late)
+    assert (wrong.value.exit_code, wrong.value.missing) == (1, (f"{tmp_path}/in",))
+    (tmp_path / "in").mkdir()
+    with pytest.raises(NotArrived):
+        sources.check_present("in", late)
+
+
 def test_whether_a_source_is_per_key_is_no_part_of_its_fingerprint():
     assert sf.source("json", "x", per_key=True).fingerprint == sf.source("json", "x").fingerprint
 

@@ -64,6 +64,7 @@ class Flow:
             version=model.version,
             bad_records=model.bad_records or "fail",
             per_key=bool(model.per_key),
+            parent=model.parent or "",
         )
 
     def frame(self, name: str) -> LazyFrame:

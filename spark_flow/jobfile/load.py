@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from spark_flow.jobfile.model.stream import StreamConfig
 from spark_flow.jobfile.model.whole import flow_findings
 from spark_flow.jobfile.overrides import TEXT_KEYS, override
 from spark_flow.jobfile.secret_values import secret_values, without_secrets
+from spark_flow.storage.files import is_uri
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,14 +92,30 @@ def _root(path: str | Path, raw: Mapping[str, Any]) -> tuple[str, list[Problem]]
 
 
 def _mark_per_key(config: DictConfig, raw: dict[str, Any]) -> None:
-    """Set for each source whether its path depends on the key."""
+    """Set for each source whether its path depends on the key, and the folder that all keys have in common."""
     if not isinstance(raw.get("sources"), dict):
         return
     config["key"] = f"{raw['key']}-other"
     for name, source in raw["sources"].items():
         if isinstance(source, dict) and isinstance(source.get("path"), str):
             with contextlib.suppress(OmegaConfBaseException):  # told by `plain`
-                source.setdefault("per_key", source["path"] != config["sources"][name]["path"])
+                path, other = source["path"], config["sources"][name]["path"]
+                source.setdefault("per_key", path != other)
+                if path != other or "{branch}" in path:
+                    source.setdefault("parent", _common_folder(path, other))
+
+
+def _common_folder(*paths: str) -> str | None:
+    """The folder of which all paths are below; ``None`` in a storage of objects, which has no folders, or if unknown.
+
+    >>> _common_folder("in/date=2024-03-01/hour={branch}", "in/date=2024-03-02/hour={branch}")
+    'in'
+    """
+    folders = [path.partition("{branch}")[0].rpartition("/")[0] for path in paths]
+    if is_uri(paths[0]) or not all(folders):
+        return None
+    common = os.path.commonpath(folders)
+    return common if common and not any(sign in common for sign in "*?[{") else None
 
 
 def load_stream(path: str | Path, overrides: Sequence[str] = (), *, beside: Path | None = None) -> StreamConfig:

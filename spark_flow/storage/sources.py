@@ -42,6 +42,7 @@ class Source:
         version: A Delta table's version; ``None`` pins the newest one at the generation's first read.
         per_key: Whether the path depends on the key. Missing data has then not arrived yet (exit code 75); at a fixed
             path it is a failure. With ``branches``, missing data has never arrived yet.
+        parent: A folder that exists before any key arrives. If it is missing, the path is wrong, which is a failure.
     """
 
     format: Format
@@ -52,6 +53,7 @@ class Source:
     options: Mapping[str, str] = field(default_factory=dict)
     version: int | None = None
     per_key: bool = False
+    parent: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -86,6 +88,7 @@ def source(
     options: Mapping[str, str] | None = None,
     version: int | None = None,
     per_key: bool = False,
+    parent: str = "",
 ) -> Source:
     """Return a source; see ``Source``. A schema may be a DDL string: ``"id INT NOT NULL, name STRING"``.
 
@@ -100,7 +103,7 @@ def source(
     wrong += refused(format, has_schema=schema is not None, quarantine=quarantine, options=options)
     for found, expected, fix in wrong:
         raise InvalidArgument("source", found, f"{expected}. {fix}".rstrip("."))
-    return Source(format, path, schema, tuple(branches), bad_records, options, version, per_key)
+    return Source(format, path, schema, tuple(branches), bad_records, options, version, per_key, parent)
 
 
 def check_present(name: str, source: Source) -> list[fs.FileInfo]:
@@ -127,7 +130,9 @@ def check_present(name: str, source: Source) -> list[fs.FileInfo]:
 
 
 def absent(name: str, source: Source, missing: Sequence[str]) -> MissingInput | NotArrived:
-    """Return the error for missing data of a source: a failure if its path is fixed, else it has not arrived."""
+    """Return the error for missing data: a failure if the path is fixed or wrong, else it has not arrived."""
+    if source.parent and not files.exists(source.parent):
+        return MissingInput(name, [files.absolute(source.parent)])
     return NotArrived(name, missing) if source.per_key or source.branches else MissingInput(name, missing)
 
 

@@ -55,6 +55,7 @@ class SourceModel(Model):
     options: Options = Field(default_factory=dict, validate_default=True)
     version: Annotated[StrictInt, Field(ge=0)] | None = None
     per_key: StrictBool | None = None  # filled by ``load``: whether another key gives another path
+    parent: FilePath | None = None  # filled by ``load``: the folder that all keys and branches have in common
 
     def branch_names(self) -> tuple[str, ...]:
         """The branches, in order; none if the source has none."""
