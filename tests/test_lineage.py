@@ -3,7 +3,6 @@
 import http.server
 import json
 import logging
-import os
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from openlineage_spec import facets_of, wrong_with, wrong_with_all
 from runs import new_run
 
 import spark_flow as sf
+from jobs import ENVIRONMENT
 from spark_flow.engine.lazy_frame import LazyFrame
 from spark_flow.engine.mode import Mode
 from spark_flow.engine.node import Node
@@ -575,8 +575,9 @@ def with_ids(frame, ids, numbers):
 
 @pytest.mark.process
 def test_the_main_jobs_events_and_sparks_own_are_under_one_parent(tmp_path):
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("OPENLINEAGE", "PYSPARK_"))}
+    kept = {key: value for key, value in ENVIRONMENT.items() if not key.startswith(("OPENLINEAGE", "PYSPARK_"))}
     overrides = ["key=2013-01-02", f"state={tmp_path}/state", f"output={tmp_path}/out", "lineage.spark_events=true"]
+    overrides += ["flow.0.unaligned_fan_in.branches=05..08"]
     command = [sys.executable, "jobs/daily_flights.py", *overrides]
     done = subprocess.run(command, cwd=ROOT, env=kept, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
