@@ -45,8 +45,8 @@ def test_a_split_may_stand_in_a_transaction(job):
 
 
 def test_only_a_flow_with_delta_needs_its_jars(job):
-    assert job(f"parallel_split: {SINKS}").needs_delta()
-    assert not job("parallel_split: {a: {format: csv, path: x}}").needs_delta()
+    assert "delta" in job(f"parallel_split: {SINKS}").formats()
+    assert "delta" not in job("parallel_split: {a: {format: csv, path: x}}").formats()
 
 
 def test_a_road_to_csv_needs_no_jars_of_the_other_road(job):
@@ -54,8 +54,8 @@ def test_a_road_to_csv_needs_no_jars_of_the_other_road(job):
     new = "when: {by_date: {since: 2013-01-03}}, flow: [write: {name: v, format: delta, path: y}]"
     both = f"{{old: {{{old}}}, new: {{{new}}}}}"
     config = job(choice(both))
-    assert config.needs_delta()
-    assert not config.needs_delta(["road/new"])
+    assert "delta" in config.formats()
+    assert "delta" not in config.formats(["road/new"])
 
 
 BY_DATE = "{old: {when: {by_date: {before: 2013-01-03}}, flow: [write: {name: w, format: csv, path: x}]}}"

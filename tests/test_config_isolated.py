@@ -29,7 +29,7 @@ def test_a_consumer_needs_no_source(job):
     wait, _, publish = config.flow
     assert (wait.dataset, wait.keys, wait.on_partial, wait.nodes()) == (("hours",), "same", "pass_on", ("wait/hours",))
     assert (publish.dataset, publish.nodes()) == ("days", ("marker/days",))
-    assert config.needs_delta()
+    assert "delta" in config.formats()
 
 
 def test_markers_are_with_the_outputs_unless_it_is_said(job):

@@ -39,6 +39,7 @@ ALLOWED = {
         "jobfile/model/references.py",
         "sys.path.insert",
     ): "a job's own folder, put there once and left there, as Python does",
+    ("cli/submit.py", "signal.signal"): "just before this process is replaced by spark-submit",
     ("view/logs.py", "signal.signal"): "once, in the process of a job, that Ctrl-C interrupts it",
     ("view/logs.py", "logging.root.addHandler"): "once, at the entry of a job's process, where nobody else has one",
     ("view/logs.py", "os.environ.setdefault"): "once, at the entry of a job's process, for the JVM that it starts",

@@ -39,6 +39,7 @@ def test_init_creates_a_project_in_a_new_or_empty_folder_only(tmp_path):
 
 def test_the_project_runs_from_any_folder_and_reuses(spark, tmp_path, monkeypatch, capsys):
     folder = project.create(str(tmp_path / "shop"))
+    monkeypatch.delitem(sys.modules, "steps", raising=False)  # of another test's project
     for elsewhere in (tmp_path, folder):
         monkeypatch.chdir(elsewhere)
         assert run.main([str(folder / "job.yaml"), "key=2024-03-01"]) == 0

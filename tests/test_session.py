@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -121,3 +123,25 @@ def test_a_missing_listener_says_what_to_do(monkeypatch):
         session.session("x", listener={"spark.openlineage.namespace": "n"})
     with pytest.raises(RuntimeError):
         session.session("x")
+
+
+@pytest.mark.spark
+def test_the_data_sources_of_a_run_are_checked_before_its_first_node(spark):
+    session.check_formats(spark, {"delta", "json", "jdbc", "parquet"})
+    with pytest.raises(EnvironmentTooOld) as error:
+        session.check_formats(spark, {"json", "excel", "avro"})
+    assert error.value.found == "a session without 'avro' and 'excel'"
+
+
+@pytest.mark.process
+def test_a_job_in_a_session_without_delta_fails_at_once_and_says_how_to_start_it(tmp_path):
+    program = f"""
+import sys
+from pyspark.sql import SparkSession
+from spark_flow.cli import project, run
+SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+sys.exit(run.main([str(project.create("{tmp_path}/shop") / "job.yaml"), "key=2024-03-01"]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, "spark-flow submit" in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "shop" / "out" / "sales").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spark_flow.cli import job
@@ -28,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or not is_yaml(words[0]):
         say(USAGE, err=True)
         return 2
-    ensure_archive()
+    if Path(words[0]).is_file():  # else the error comes at once
+        ensure_archive()
     return job.main(words[1:], job=words[0])
 
 

@@ -16,7 +16,7 @@ from spark_flow.engine.run import Run
 from spark_flow.errors import SummaryNotWritten, describe
 from spark_flow.jobfile.interpreter import execute
 from spark_flow.lineage import follow
-from spark_flow.spark.session import existing, session
+from spark_flow.spark.session import check_formats, existing, session
 from spark_flow.view import logs
 from spark_flow.view.summary import write_summary
 
@@ -98,7 +98,9 @@ def run_file(
     def spark() -> SparkSession:
         not_taken = [o.node for o in run.outcomes if o.kind == "choice" and o.state == "skipped"]
         told = lineage.spark_settings() if lineage is not None and not application.shared else {}
-        made = application.session(delta=config.needs_delta(not_taken), listener=told)
+        formats = config.formats(not_taken)
+        made = application.session(delta="delta" in formats, listener=told)
+        check_formats(made, formats)
         return run_request.in_pool(made)
 
     run = Run.open(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import os
+import re
 import signal
 import sys
 import threading
@@ -14,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from spark_flow.errors import EnvironmentTooOld
 from spark_flow.spark import archive
-from spark_flow.spark.jars import LISTENER_PACKAGE, RESOURCES, check_java, delta_jars, listener_jars
+from spark_flow.spark.jars import LISTENER_PACKAGE, RESOURCES, check_java, delta_jars, delta_package, listener_jars
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from pyspark.sql import SparkSession
 
@@ -28,6 +29,7 @@ OPENS = "--add-opens=java.base/java.security=ALL-UNNAMED"  # a JDK package that 
 
 # Spark 4.2.0 hangs on a Python UDF over columnar input like Parquet (SPARK-58241; fixed in 4.2.1).
 HANGING = "4.2.0"
+_SPARKS_OWN = {"parquet", "json", "csv", "orc", "text"}
 UDF_ARROW = "spark.sql.execution.pythonUDF.arrow.enabled"
 
 
@@ -105,6 +107,29 @@ def warn_of_hanging_udfs(spark: SparkSession) -> None:
             f"Set {UDF_ARROW}=false in this session, or use Spark 4.2.1."
         )
         warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+def check_formats(spark: SparkSession, formats: Collection[str]) -> None:
+    """Check that a session has the data sources of a run, before its first node: Spark itself fails late.
+
+    Raises:
+        EnvironmentTooOld: Some are missing, for example Delta's classes under a plain spark-submit.
+    """
+    missing = sorted(name for name in {*formats} - _SPARKS_OWN if not _has_format(spark, name))
+    if missing:
+        found = f"a session without {' and '.join(map(repr, missing))}"
+        delta = f"--packages {delta_package()}" if "delta" in missing else "--packages with the library of each"
+        fix = "Start the job with spark-flow submit, or give spark-submit $(spark-flow spark-options)."
+        raise EnvironmentTooOld("Spark's data sources", found, delta, fix)
+
+
+def _has_format(spark: SparkSession, name: str) -> bool:
+    """Whether a data source is known; with Spark Connect it is only known when it is used."""
+    try:
+        spark.read.format(name).load()
+    except Exception as error:  # a known one misses its path; of which class the error is depends on the source
+        return re.search("Failed to find (the )?data source", str(error)) is None
+    return True
 
 
 def existing() -> SparkSession | None:

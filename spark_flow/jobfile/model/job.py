@@ -185,17 +185,17 @@ class JobConfig(Model):
             raise findings(*wrong)
         return self
 
-    def needs_delta(self, without: Collection[str] = ()) -> bool:
-        """Whether Spark reads or writes a Delta table, routes of choices that were not taken left out.
+    def formats(self, without: Collection[str] = ()) -> set[str]:
+        """The formats that Spark reads, and ``delta`` if it writes it, routes of choices that were not taken left out.
 
         The ledger and the completeness do without Spark.
         """
         entries = list(walk(self.flow, without))
-        sinks = [sink for entry in entries for sink in entry.written().values()]
-        formats = {*(source.format for source in self.sources.values()), *(sink.format for sink in sinks)}
+        writes_delta = any(sink.format == "delta" for entry in entries for sink in entry.written().values())
         handed_over = any(entry.reads_delta for entry in entries)
         quarantined = any(one.bad_records == "quarantine" for one in self.sources.values())
-        return "delta" in formats or handed_over or quarantined
+        delta = {"delta"} if writes_delta or handed_over or quarantined else set[str]()
+        return delta | {source.format for source in self.sources.values()}
 
     @property
     def rows_of_key(self) -> str:
