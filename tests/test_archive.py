@@ -113,6 +113,25 @@ def test_nothing_is_made_or_said_where_it_cannot_be_kept_or_another_makes_it(mad
     assert (runs(), capfd.readouterr().err) == (0, "")
 
 
+def test_it_is_due_when_missing_or_cut_off_but_not_after_a_failure_or_where_nothing_was_fetched(made, monkeypatch):
+    assert not archive.is_due()  # a Spark of one's own
+    home = jars.spark_home()
+    monkeypatch.setattr(archive, "spark_home", lambda: home)
+    monkeypatch.delenv("SPARK_HOME")
+    assert archive.is_due()
+    made.parent.mkdir(parents=True)
+    made.write_text("classes")
+    made.with_suffix(".size").write_text("7")
+    assert not archive.is_due()
+    made.with_suffix(".size").write_text("8")  # cut off
+    assert archive.is_due()
+    made.write_bytes(b"")  # a failure
+    assert not archive.is_due()
+    made.unlink()
+    monkeypatch.setenv("SPARK_FLOW_ARCHIVE", "no")
+    assert not archive.is_due()
+
+
 def test_it_can_be_switched_off(made, monkeypatch):
     monkeypatch.setenv("SPARK_FLOW_ARCHIVE", "no")
     assert made_and_used() == ("", "")

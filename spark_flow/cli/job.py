@@ -30,7 +30,7 @@ from spark_flow.jobfile.launch import Application, run_file
 from spark_flow.jobfile.pipelines import alone
 from spark_flow.jobfile.request import JobRequest, other_file
 from spark_flow.orchestration.pipeline import RunRequest
-from spark_flow.sequence.isolated_sequencer.trigger import is_yaml, yaml_of
+from spark_flow.spark.submit import is_yaml, yaml_of
 from spark_flow.view import logs
 from spark_flow.view.progress import Progress
 from spark_flow.view.summary import check_summary, write_refused

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spark_flow.cli import job
-from spark_flow.sequence.isolated_sequencer.trigger import is_yaml
 from spark_flow.spark.session import ensure_archive
+from spark_flow.spark.submit import is_yaml
 from spark_flow.view.text import say
 
 if TYPE_CHECKING:

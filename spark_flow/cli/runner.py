@@ -24,7 +24,7 @@ from spark_flow.orchestration.concurrent_runner import MAX_ACTIVE_RUNS, Concurre
 from spark_flow.orchestration.pipeline import RunnerInterrupted
 from spark_flow.orchestration.reprocess_request import ReprocessRequest, open_request
 from spark_flow.orchestration.single_runner import SingleRunner
-from spark_flow.sequence.isolated_sequencer.trigger import yaml_of
+from spark_flow.spark.submit import yaml_of
 from spark_flow.view.progress import COLOURS, Progress
 from spark_flow.view.summary import check_summary, write_refused, write_summary
 from spark_flow.view.tables import print_rows, runs, wide_console

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from spark_flow.cli import run
 from spark_flow.errors import InvalidArgument, SparkFlowError
-from spark_flow.sequence.isolated_sequencer.trigger import is_yaml
 from spark_flow.spark import options
 from spark_flow.spark.session import LOGGING
+from spark_flow.spark.submit import is_yaml
 from spark_flow.view import logs
 from spark_flow.view.text import say
 

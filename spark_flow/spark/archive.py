@@ -45,11 +45,15 @@ def options() -> str:
 
 
 def is_due() -> bool:
-    """Whether to create the archive: it is missing or outdated, and the jars were fetched here."""
+    """Whether to create the archive: it is missing, outdated or cut off, and the jars were fetched here.
+
+    The empty file of a failure is not due, so that the failure is not repeated at each start.
+    """
     archive = path()
     if archive is None or os.environ.get("SPARK_FLOW_ARCHIVE") == "no" or os.environ.get("SPARK_HOME"):
         return False
-    return not _current(archive) and os.access(jars_folder() / ARCHIVES, os.W_OK)
+    usable = _current(archive) and (archive.stat().st_size == 0 or _whole(archive))
+    return not usable and os.access(jars_folder() / ARCHIVES, os.W_OK)
 
 
 def path() -> Path | None:

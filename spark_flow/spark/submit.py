@@ -53,6 +53,16 @@ def launcher(given: str = "") -> list[str]:
     return shlex.split(given) if given else [sys.executable, "-m", "spark_flow.cli.submit"]
 
 
+def yaml_of(job: Path) -> Path:
+    """Return the YAML file of a job by default: itself, or for a script ``../conf/<job>.yaml`` from its folder."""
+    return job if is_yaml(str(job)) else job.parent.parent / "conf" / f"{job.stem}.yaml"
+
+
+def is_yaml(job: str) -> bool:
+    """Whether a job is given by its YAML file, without a script."""
+    return job.endswith((".yaml", ".yml"))
+
+
 def run(command: Sequence[str], **more: Any) -> subprocess.CompletedProcess[str]:
     """Run a command without the variables of our own Spark, wait for it and capture its output."""
     return subprocess.run(  # noqa: S603 - the user's own job

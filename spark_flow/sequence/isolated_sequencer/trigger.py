@@ -79,7 +79,7 @@ def consumer(
     found = next((each.resolve() for each in candidates if each.is_file()), None)
     if found is None:
         raise UnknownJob(str(job), "no such file", "a job's file")
-    default = yaml_of(found)
+    default = submit.yaml_of(found)
     for override in overrides:
         if override.startswith(("-", "key=")) or "=" not in override:
             raise InvalidArgument(f"{job}: overrides", repr(override), "name=value; the key is always the run's")
@@ -93,16 +93,6 @@ def consumer(
     if pipeline and named != pipeline:
         raise UnknownJob(str(job), f"pipeline {named!r} in {path}", f"pipeline {pipeline!r}")
     return Consumer(job=str(found), config=str(path), pipeline=named, overrides=tuple(overrides))
-
-
-def yaml_of(job: Path) -> Path:
-    """The YAML file of a job by default: itself, or for a script ``../conf/<job>.yaml`` relative to its folder."""
-    return job if is_yaml(str(job)) else job.parent.parent / "conf" / f"{job.stem}.yaml"
-
-
-def is_yaml(job: str) -> bool:
-    """Whether a job is given by its YAML file, without a script."""
-    return job.endswith((".yaml", ".yml"))
 
 
 def _pipeline_of(path: Path) -> str:

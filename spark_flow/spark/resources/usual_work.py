@@ -7,6 +7,7 @@ from pyspark.sql import functions as F
 
 
 def main(folder: str) -> None:
+    """Write and read a few rows in each format, in a folder."""
     spark = SparkSession.builder.appName("usual_work").getOrCreate()
     rows = spark.range(0, 100, 1, 2).select(
         "id", (F.col("id") % 3).alias("part"), F.col("id").cast("string").alias("text"), F.current_date().alias("day")
