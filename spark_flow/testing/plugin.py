@@ -19,13 +19,20 @@ if TYPE_CHECKING:
 def spark() -> Iterator[SparkSession]:
     """A local Delta session for the whole test run, quick on small frames: two cores, two shuffle partitions, no UI.
 
-    Java compiles with C1 alone: on a few rows, its optimising compiler costs more than it saves.
+    On a few rows, compiling costs more than it saves: Java compiles with C1 alone and collects garbage in one thread,
+    and Spark interprets its expressions (``spark.sql.codegen.factoryMode``), which gives the same rows.
     """
     from spark_flow.spark.session import local_settings, session
 
     java = "spark.driver.extraJavaOptions"
-    quick = {java: f"{local_settings()[java]} -XX:TieredStopAtLevel=1"}
-    made = session("tests", config={"spark.master": "local[2]", "spark.sql.shuffle.partitions": "2", **quick})
+    quick = {
+        "spark.master": "local[2]",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+        java: f"{local_settings()[java]} -XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    }
+    made = session("tests", config=quick)
     yield made
     made.stop()
 
