@@ -6,6 +6,7 @@ durable patterns take a ``Run``: run the same command again after a crash, and o
 
 from spark_flow.core.completeness import Completeness
 from spark_flow.engine.lazy_frame import LazyFrame
+from spark_flow.engine.limits import Limits
 from spark_flow.engine.mode import Mode, Permission
 from spark_flow.engine.outcome import Outcome
 from spark_flow.engine.reading import read
@@ -46,6 +47,7 @@ from spark_flow.sequence import (
     Step,
     Transaction,
     announcing,
+    call,
     consumer,
     hours_of_day,
     last_days,
@@ -75,6 +77,7 @@ __all__ = [
     "FanIn",
     "Handover",
     "LazyFrame",
+    "Limits",
     "Mode",
     "Outcome",
     "Permission",
@@ -97,6 +100,7 @@ __all__ = [
     "by_parameter",
     "by_schema",
     "by_share",
+    "call",
     "consumer",
     "csv",
     "daily",

@@ -28,6 +28,7 @@ from spark_flow.errors import (
 )
 from spark_flow.jobfile.launch import Application, run_file
 from spark_flow.jobfile.pipelines import alone
+from spark_flow.jobfile.plan import PlanAsJson
 from spark_flow.jobfile.request import JobRequest, other_file
 from spark_flow.orchestration.pipeline import RunRequest
 from spark_flow.spark.submit import is_yaml, yaml_of
@@ -182,6 +183,15 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
                 metavar="NODE",
             ),
         ] = None,
+        until: Annotated[
+            str | None,
+            typer.Option(
+                help="End after this node, exit code 0; the same command without it does the rest.", metavar="NODE"
+            ),
+        ] = None,
+        as_json: Annotated[
+            bool, typer.Option("--json", help="With --plan: print the graph of nodes as JSON instead.")
+        ] = False,
         show: Annotated[int, typer.Option(min=0, help="Print this many rows of each table that was written.")] = 0,
         summary_json: Annotated[Path | None, typer.Option(help="Write the run's summary to this file.")] = None,
         request_id: Annotated[
@@ -196,12 +206,16 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
             rerun=rerun,
             start=start or "",
             only=tuple(only or ()),
+            until=until or "",
             observers=tuple(observers),
         )
         try:
             check_summary(summary_json)
             check_given("--from", start)
-            run = _run(request, plan=plan, request_id=request_id, summary=summary_json)
+            check_given("--until", until)
+            if as_json and not plan:
+                raise InvalidArgument("--json", "it without --plan", "--plan --json; of a run --summary-json FILE")
+            run = _run(request, plan=plan, as_json=as_json, request_id=request_id, summary=summary_json)
         except SparkFlowError as error:
             scrub(error, request.secrets)
             write_refused(summary_json, error, {"key": request.key, "nodes": []})
@@ -214,13 +228,18 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
     return command
 
 
-def _run(request: JobRequest, *, plan: bool, request_id: str, summary: Path | None) -> Run:
+def _run(request: JobRequest, *, plan: bool, as_json: bool, request_id: str, summary: Path | None) -> Run:
     config = request.load()
+    if request.until:
+        if request.only:
+            raise InvalidArgument("--until", "--only beside it", "one of both")
+        files.until(config, request.until)
     files.redo(config, start=request.start, only=request.only, rerun=request.rerun)  # validate before claiming anything
     if warning := other_file(request, config):
         say(warning, err=True)
     application = Application(f"{config.pipeline} {config.key}")
-    run = functools.partial(run_file, request, config, application=application, summary=summary, progress=Progress())
+    progress = PlanAsJson(config, say) if as_json else Progress()
+    run = functools.partial(run_file, request, config, application=application, summary=summary, progress=progress)
     if plan:
         return run(RunRequest(key=config.key, request_id=request_id), plan=True)
     with alone(config, lambda words: say(f"waiting: {words}")) as claimed:

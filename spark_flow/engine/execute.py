@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from spark_flow.engine.limits import within
 from spark_flow.engine.outcome import Outcome
 from spark_flow.errors import DuplicateNode, Interrupted
 from spark_flow.storage import arrivals
@@ -76,7 +77,7 @@ def _do(run: Run, node: Node, action: Callable[[Intent], Written], intent: Inten
     try:
         run.check()
         run.report("before_action", node.name)
-        written = action(intent)
+        written = within(run, node, lambda: action(intent), lambda error: _cause(run, node.name, error))
         run.trust.check()
     except BaseException as error:
         own = _cause(run, node.name, error)

@@ -76,6 +76,11 @@ class Graph:
         with self._lock:
             self._used.setdefault(node, {}).update(dict.fromkeys(inputs))
 
+    def inputs_of(self, node: str) -> tuple[str, ...]:
+        """The nodes that a node is computed from directly."""
+        with self._lock:
+            return tuple(self._used.get(node, ()))
+
     def reads(self, node: str) -> list[str]:
         """The sources upstream of a node; of a fan-in, those of the branches that arrived."""
         found: dict[str, None] = {}

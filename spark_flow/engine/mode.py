@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from spark_flow.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from spark_flow.core.secrets import Redactor
+    from spark_flow.engine.limits import Limits
     from spark_flow.ledger import Fence
 
 RETENTION = dt.timedelta(days=7)
@@ -81,8 +82,26 @@ class Permission:
         lease: Keeps other processes from the same key; once it is lost, nothing more is started, committed or recorded.
         before_node: Called with a node's name before it runs, not if it is reused; waits or raises until it may run.
         interrupted: Whether the run was asked to stop: then it starts nothing more and waits for nothing.
+        limits: How long nodes may take and how often they are tried, by node; those of ``hours`` hold for each
+            ``hours/07`` that has none itself.
     """
 
     lease: Lease | None = None
     before_node: Callable[[str], None] = lambda _: None
     interrupted: Callable[[], bool] = lambda: False
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+
+    def limits_of(self, node: str) -> Limits | None:
+        """The limits of a node, or of the nearest one that it is below; ``None`` without any."""
+        return next((self.limits[name] for name in (node, *above(node)) if name in self.limits), None)
+
+
+def above(node: str) -> Iterator[str]:
+    """The nodes that a node is below, nearest first.
+
+    >>> list(above("publish/split/lake"))
+    ['publish/split', 'publish']
+    """
+    while "/" in node:
+        node = node.rpartition("/")[0]
+        yield node

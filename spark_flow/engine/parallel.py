@@ -137,7 +137,7 @@ class _SideBySide:
         except SparkFlowError as error:
             result = error
         finally:
-            _untag_jobs(self._run.spark, tag)  # a pool's thread does more than one task
+            untag_jobs(self._run.spark, tag)  # a pool's thread does more than one task
         return Ended(result, began, time.monotonic())
 
     def _gather(self, futures: Mapping[Future[Ended], Task]) -> dict[str, Ended]:
@@ -197,7 +197,8 @@ def tag_jobs(spark: SparkSession, tag: str) -> None:
         spark.addTag(tag)
 
 
-def _untag_jobs(spark: SparkSession, tag: str) -> None:
+def untag_jobs(spark: SparkSession, tag: str) -> None:
+    """Remove a tag from the jobs that this thread will start."""
     context = getattr(spark, "sparkContext", None)
     if context is not None:
         context.removeJobTag(tag)

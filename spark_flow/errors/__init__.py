@@ -40,10 +40,12 @@
     │   ├── LeaseLost               the lease expired or was released: others may run
     │   ├── Fenced                  the ledger rejects a run that was taken over
     │   ├── PreviousNotDone         the previous key has not succeeded, and this one depends on it
+    │   ├── EndedAfter              the run was asked to end after a node (exit code 0)
     │   └── TriggeredWaits          a consumer that was triggered has to wait itself
     ├── Interrupted                 exit code 130: by Ctrl-C; what succeeded is reused
     └── RunError                    exit code 1: the run itself
         ├── NodeFailed              a node's action raised; holds node and cause
+        ├── NodeTimedOut            a node took longer than it may
         ├── NotRecorded             a node that a partial backfill takes over would have to run
         ├── DamagedFile             a file that spark_flow wrote is empty, cut or changed
         ├── MissingInput            a file, folder or table that a source needs is not there
@@ -111,6 +113,7 @@ from spark_flow.errors.run import (
     MarkerTooNew,
     MissingInput,
     NodeFailed,
+    NodeTimedOut,
     NotEnoughBranches,
     NotExclusive,
     NotNotified,
@@ -155,6 +158,7 @@ from spark_flow.errors.usage import (
 )
 from spark_flow.errors.wait import (
     Busy,
+    EndedAfter,
     Fenced,
     Interrupted,
     LeaseLost,
@@ -182,6 +186,7 @@ __all__ = [
     "DamagedFile",
     "DuplicateKeys",
     "DuplicateNode",
+    "EndedAfter",
     "EnvironmentTooOld",
     "Fenced",
     "FrameMismatch",
@@ -201,6 +206,7 @@ __all__ = [
     "MissingInput",
     "NoBranches",
     "NodeFailed",
+    "NodeTimedOut",
     "NotADataFrame",
     "NotAllArrived",
     "NotArrived",

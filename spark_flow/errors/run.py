@@ -26,6 +26,20 @@ class NodeFailed(RunError):
 
 
 @dataclass(eq=False, repr=False)
+class NodeTimedOut(RunError):
+    """A node took longer than it may; its Spark jobs were cancelled."""
+
+    node: str
+    timeout: float
+
+    def _text(self) -> str:
+        return (
+            f"{self.node}: stopped after {self.timeout:g} s (timeout). Its Spark jobs were cancelled and nothing of it "
+            "was recorded as done. Run the same command again, or raise its timeout."
+        )
+
+
+@dataclass(eq=False, repr=False)
 class NotRecorded(RunError):
     """A node that a partial backfill takes over would have to run; it did not, and nothing was recorded."""
 

@@ -147,6 +147,17 @@ class PreviousNotDone(NotNow):
 
 
 @dataclass(eq=False, repr=False)
+class EndedAfter(NotNow):
+    """The run was asked to end after a node, and did."""
+
+    exit_code: ClassVar[int] = 0
+    node: str
+
+    def _text(self) -> str:
+        return f"ended after {self.node} (--until). The same command without --until does the rest of this generation."
+
+
+@dataclass(eq=False, repr=False)
 class TriggeredWaits(NotNow):
     """A consumer that was triggered ended with exit code 75."""
 

@@ -7,7 +7,7 @@ from spark_flow.jobfile.model.base import FlowModel, walk
 from spark_flow.jobfile.model.job import JobConfig, SourceModel
 from spark_flow.jobfile.model.references import is_reference, resolve
 from spark_flow.jobfile.model.stream import StreamConfig
-from spark_flow.jobfile.redo import Redo, redo
+from spark_flow.jobfile.redo import Redo, redo, until
 
 __all__ = [
     "FlowModel",
@@ -23,5 +23,6 @@ __all__ = [
     "parameter_names",
     "redo",
     "resolve",
+    "until",
     "walk",
 ]

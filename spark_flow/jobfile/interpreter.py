@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_flow import jobfile as files
 from spark_flow.engine.reading import read
-from spark_flow.errors import NotRecorded
+from spark_flow.errors import EndedAfter, NotRecorded
 from spark_flow.jobfile.model.fields import texts
 from spark_flow.storage.sources import source
 
@@ -82,15 +82,25 @@ class Flow:
         return frame
 
 
-def execute(config: files.JobConfig, run: Run, *, beside: Path | None = None) -> None:
+def execute(config: files.JobConfig, run: Run, *, beside: Path | None = None, until: str = "") -> None:
     """Walk a file's flow: lazy nodes are declared, writes are done, once.
 
+    Args:
+        config: The file.
+        run: The run.
+        beside: The folder of the job, where modules are looked for first.
+        until: A node; what comes after its entry is left for a later attempt of the same generation.
+
     Raises:
+        EndedAfter: There is something after the entry of ``until``.
         SparkFlowError: As the entries' patterns do.
     """
     flow = Flow(config, run, beside)
     try:
-        flow.walk(config.flow, run, None)
+        walked = config.flow[: files.until(config, until)] if until else config.flow
+        frame = flow.walk(walked, run, None)
+        if until and frame is not None and frame.node == until:
+            _ = frame.frame  # a checkpoint, which is written when it is first needed
     except NotRecorded:
         raise  # a backfill that is refused changes nothing for those who wait for the key
     except Exception as error:
@@ -99,3 +109,5 @@ def execute(config: files.JobConfig, run: Run, *, beside: Path | None = None) ->
         for entry in files.walk(config.flow, not_taken):
             entry.failed(flow, error)
         raise
+    if len(walked) < len(config.flow):
+        raise EndedAfter(until)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime as dt
 import functools
 import logging
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from spark_flow import jobfile as files
 from spark_flow.core.secrets import scrub
@@ -26,10 +27,19 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
+    from spark_flow.engine.outcome import Outcome
     from spark_flow.jobfile.request import JobRequest
     from spark_flow.lineage import Lineage
     from spark_flow.orchestration.pipeline import RunRequest
-    from spark_flow.view.progress import Progress
+
+
+class Display(Protocol):
+    """An observer that is told of the whole run as well (``spark_flow.view.progress``)."""
+
+    def begin(self, run: Run) -> None: ...  # noqa: D102
+    def __call__(self, point: str, node: str, outcome: Outcome | None) -> None: ...  # noqa: D102
+    def finish(self, run: Run) -> None: ...  # noqa: D102
+
 
 _log = logging.getLogger("spark_flow")
 
@@ -77,7 +87,7 @@ def run_file(
     *,
     plan: bool = False,
     summary: Path | None = None,
-    progress: Progress | None = None,
+    progress: Display | None = None,
 ) -> Run:
     """Run a file's flow for its key; returns the run, which has ended.
 
@@ -118,7 +128,7 @@ def run_file(
             retention=dt.timedelta(days=config.retention_days),
             secrets=request.secrets,
         ),
-        permission=run_request.permission,
+        permission=dataclasses.replace(run_request.permission, limits=config.limits()),
         observers=[*([progress] if progress else []), *request.observers],
     )
     lineage: Lineage | None = None
@@ -141,7 +151,7 @@ def run_file(
         lineage = follow(run, config.lineage.target(config.state)) if config.lineage else None
         if progress is not None:
             progress.begin(run)
-        execute(config, run, beside=request.job.parent)
+        execute(config, run, beside=request.job.parent, until=request.until)
     return run
 
 

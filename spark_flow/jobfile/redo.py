@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from spark_flow.engine.mode import above
 from spark_flow.errors import InvalidArgument, UnknownNode
 from spark_flow.jobfile.model.base import located
 
@@ -29,9 +30,7 @@ class Redo:
 
     def __call__(self, node: str) -> bool:
         """Whether a node runs again; ``hours/07`` is part of ``hours``."""
-        parts = node.split("/")
-        above = ("/".join(parts[:length]) for length in range(len(parts), 0, -1))
-        named = next((name for name in above if name in self.again or name in self.kept), "")
+        named = next((name for name in (node, *above(node)) if name in self.again or name in self.kept), "")
         return named not in self.kept
 
 
@@ -58,6 +57,23 @@ def redo(config: JobConfig, *, start: str = "", only: Sequence[str] = (), rerun:
     if start:
         return _from(config, entries, start)
     return _only(config, entries, named) if named else None
+
+
+def until(config: JobConfig, node: str) -> int:
+    """How many entries of the flow ``--until`` walks: up to the one that holds the node, which it does as a whole.
+
+    Raises:
+        InvalidArgument: The node is computed only within downstream nodes, so that the run cannot end after it.
+        UnknownNode: The flow has no such node.
+    """
+    entries = list(located(config.flow))
+    known = [name for each in entries for name in each.names]
+    if node not in known:
+        raise UnknownNode("--until", node, known)
+    home, _ = _whole(entries, node)
+    if home.entry.lazy:
+        raise InvalidArgument(f"--until {node}", "a step that is a part of what needs it", "one with restart: true")
+    return int(home.loc[1]) + 1
 
 
 def _check(

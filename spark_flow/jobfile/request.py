@@ -32,6 +32,7 @@ class JobRequest:
         rerun: Recompute everything.
         start: Run this node and everything after it again.
         only: Run only these nodes, or branches.
+        until: End after this node.
         observers: Called as nodes of each run proceed.
         secrets: Hides secrets in everything that is recorded or shown; it learns them when the file is read.
     """
@@ -42,6 +43,7 @@ class JobRequest:
     rerun: bool = False
     start: str = ""
     only: tuple[str, ...] = ()
+    until: str = ""
     observers: tuple[Observer, ...] = ()
     secrets: Redactor = field(default_factory=Redactor, compare=False, repr=False)
 

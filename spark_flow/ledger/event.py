@@ -13,7 +13,7 @@ FORMAT = 1
 """The state folder's format. A higher one was written by a newer version and is refused."""
 
 State = Literal["started", "succeeded", "reused", "failed", "skipped"]
-Kind = Literal["run", "source", "step", "branch", "merge", "sink", "choice", "marker", "trigger", "fallback"]
+Kind = Literal["run", "source", "step", "branch", "merge", "sink", "choice", "marker", "trigger", "call", "fallback"]
 
 
 def now() -> dt.datetime:

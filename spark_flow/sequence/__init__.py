@@ -1,5 +1,6 @@
 """Sequence patterns (the book's section 2): local sequencer, transaction, isolated sequencer."""
 
+from spark_flow.sequence.call import call
 from spark_flow.sequence.isolated_sequencer import (
     Consumer,
     Handover,
@@ -23,6 +24,7 @@ __all__ = [
     "Step",
     "Transaction",
     "announcing",
+    "call",
     "consumer",
     "hours_of_day",
     "last_days",

@@ -4,6 +4,7 @@ To add a pattern, write its file and add its model to ``ENTRIES``.
 """
 
 from spark_flow.jobfile.entries.aligned_fan_in import AlignedFanInModel
+from spark_flow.jobfile.entries.call import CallModel
 from spark_flow.jobfile.entries.exclusive_choice import ExclusiveChoiceModel
 from spark_flow.jobfile.entries.parallel_split import ParallelSplitModel
 from spark_flow.jobfile.entries.publish import PublishModel
@@ -22,6 +23,7 @@ ENTRIES = (
     AlignedFanInModel,
     UnalignedFanInModel,
     StepModel,
+    CallModel,
     WithCompletenessModel,
     WriteModel,
     ParallelSplitModel,

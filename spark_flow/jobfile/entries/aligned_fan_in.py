@@ -62,6 +62,11 @@ class AlignedFanInModel(FanInModel):
         return value
 
     @property
+    def acts(self) -> bool:
+        """With checkpoints."""
+        return self.restart
+
+    @property
     def joins(self) -> bool:
         """With ``join``."""
         return self.join is not None

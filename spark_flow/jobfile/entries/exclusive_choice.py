@@ -1,7 +1,7 @@
 """``exclusive_choice``: of several routes exactly one is taken."""
 
 import functools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
 
@@ -143,6 +143,12 @@ class WhenModel(Model):
             raise refuse(" and ".join(given) or "nothing", f"exactly {one_of(cls.model_fields)}")
         return value
 
+    @property
+    def text(self) -> str:
+        """The condition in one line, as ``by_date(since=2013-01-03)``."""
+        ((name, given),) = self.model_dump(exclude_none=True, exclude_defaults=True).items()
+        return f"{name}({', '.join(f'{key}={value}' for key, value in given.items())})"
+
     def condition(self, flow: "Flow", frame: "LazyFrame") -> Condition:
         """What it describes, of a source or of the frame so far."""
         if self.by_parameter is not None:
@@ -214,6 +220,11 @@ class ExclusiveChoiceModel(FlowModel):
         yield Located(loc, self, (self.name, *routes), around)
         for node, name in routes.items():
             yield from located(self.routes[name].flow, (*loc, "routes", name, "flow"), prefix, (*around, node))
+
+    def described(self, config: "JobConfig") -> Mapping[str, object]:  # noqa: ARG002
+        """Its routes, with the condition of each."""
+        routes = {name: route.when.text if route.when else "" for name, route in self.routes.items()}
+        return {"routes": routes, "default": self.default}
 
     def not_taken(self, run: "Run") -> tuple[str, ...]:
         """All routes but the one that is recorded."""

@@ -9,8 +9,9 @@ from spark_flow.engine.parallel import IN_FLIGHT
 from spark_flow.fan_out import parallel_split
 from spark_flow.fan_out.parallel_split import Mode, Share
 from spark_flow.jobfile.entries.step import StepModel
-from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, Options, Text, frame_of
+from spark_flow.jobfile.model.base import PATTERN, Name, Options, Text, frame_of
 from spark_flow.jobfile.model.fields import texts
+from spark_flow.jobfile.model.limits import LimitedModel
 from spark_flow.jobfile.model.problems import refuse
 from spark_flow.jobfile.model.sink import SinkModel
 
@@ -32,8 +33,15 @@ class SplitSinkModel(SinkModel):
     step: Annotated[StepModel | None, BeforeValidator(_unfold_step)] = None
     spark: Options = Field(default_factory=dict)
 
+    @field_validator("step")
+    @classmethod
+    def _the_split_limits_it(cls, value: StepModel | None) -> StepModel | None:
+        if value is not None and value.limited_by:
+            raise refuse(f"{value.limited_by} of a branch's step", f"{value.limited_by} of the split, for each branch")
+        return value
 
-class ParallelSplitModel(FlowModel):
+
+class ParallelSplitModel(LimitedModel):
     """One frame to several sinks; a mapping without ``sinks`` is that of the sinks."""
 
     bare = "sinks"

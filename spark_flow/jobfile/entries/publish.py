@@ -1,6 +1,6 @@
 """``publish``: a readiness marker after the data."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, StrictBool
@@ -69,6 +69,10 @@ class PublishModel(FlowModel):
             name=self.name or "",
         )
         return frame
+
+    def described(self, config: "JobConfig") -> Mapping[str, object]:  # noqa: ARG002
+        """The dataset, and the tables that its marker pins; none for all."""
+        return {"dataset": self.dataset, "tables": list(self.tables)}
 
     def failed(self, flow: "Flow", error: Exception) -> None:
         """Mark the dataset as failed, unless ``on_failure`` is ``silent``."""

@@ -15,6 +15,7 @@ from pydantic import (
 
 from spark_flow.jobfile.model.base import PATTERN, Name, Text
 from spark_flow.jobfile.model.fields import argument_names, name_of, placeholders, references_function, version_text
+from spark_flow.jobfile.model.limits import LimitedModel
 from spark_flow.jobfile.model.problems import refuse
 from spark_flow.jobfile.model.transform import TransformModel
 from spark_flow.sequence import Step, step
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from spark_flow.jobfile.model.job import JobConfig
 
 
-class StepModel(TransformModel):
+class StepModel(TransformModel, LimitedModel):
     """A function of one's own, or SQL over ``{frame}``.
 
     ``step: flights:clean`` is short for ``step: {run: flights:clean}``.

@@ -1,5 +1,6 @@
 """``trigger``: another job, started for the same key."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, ValidationInfo, field_validator
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from spark_flow.engine.lazy_frame import LazyFrame
     from spark_flow.engine.writing import Scope
     from spark_flow.jobfile.interpreter import Flow
+    from spark_flow.jobfile.model.job import JobConfig
 
 State = Literal["succeeded", "reused", "skipped", "failed", "waiting", "fallback"]
 
@@ -52,6 +54,10 @@ class TriggerModel(FlowModel):
     def reports(self, other: Located) -> bool:
         """The job that it starts reads what was written, and what is recorded for it."""
         return bool(other.entry.written()) or other.entry.announces
+
+    def described(self, config: "JobConfig") -> Mapping[str, object]:  # noqa: ARG002
+        """The job that it starts."""
+        return {"job": self.job, "config": self.config, "wait": self.wait}
 
     @field_validator("job")
     @classmethod

@@ -77,6 +77,11 @@ class UnalignedFanInModel(FanInModel):
                 expected = f"at most {len(branches)}, or a share like at_least(0.5)"
                 yield Finding(("require",), f"{self.require} of {len(branches)} branches", expected)
 
+    @property
+    def rule(self) -> str:
+        """How many of its branches must arrive."""
+        return self.require
+
     def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame":
         """Merge the branches that arrived."""
         return unaligned_fan_in(

@@ -1,6 +1,6 @@
 """``wait_for``: what another pipeline hands over."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -74,6 +74,10 @@ class WaitForModel(FlowModel):
     def nodes(self) -> tuple[str, ...]:
         """The wait's name."""
         return (self.name or f"wait/{'-'.join(self.dataset)}",)
+
+    def described(self, config: "JobConfig") -> Mapping[str, object]:  # noqa: ARG002
+        """The datasets, their keys and the rule."""
+        return {"datasets": list(self.dataset), "keys": self.keys, "rule": self.require}
 
     @field_validator("timeout", "interval", "backoff", "max_interval", "jitter")
     @classmethod

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from spark_flow.engine.writing import write
-from spark_flow.jobfile.model.base import PATTERN, FlowModel, Name, frame_of
+from spark_flow.jobfile.model.base import PATTERN, Name, frame_of
+from spark_flow.jobfile.model.limits import LimitedModel
 from spark_flow.jobfile.model.sink import SinkModel
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from spark_flow.jobfile.model.job import JobConfig
 
 
-class WriteModel(SinkModel, FlowModel):
+class WriteModel(SinkModel, LimitedModel):
     """Write the frame."""
 
     in_transaction = True

@@ -21,6 +21,7 @@ from spark_flow.jobfile.model.problems import Finding, Location, refuse
 
 if TYPE_CHECKING:
     from spark_flow.engine.lazy_frame import LazyFrame
+    from spark_flow.engine.limits import Limits
     from spark_flow.engine.run import Run
     from spark_flow.engine.writing import Scope
     from spark_flow.jobfile.entries.step import StepModel
@@ -65,6 +66,7 @@ class FlowModel(Model):
     knows_completeness: ClassVar[bool] = False  # whether its frame knows which branches arrived
     needs_completeness: ClassVar[bool] = False  # whether it needs such a frame
     reads_delta: ClassVar[bool] = False  # whether Spark reads Delta tables that the file does not name
+    before_chain: ClassVar[bool] = False  # whether it may stand before the first frame, which it does not need
     announces: ClassVar[bool] = False  # whether it records something for other jobs
     nested: ClassVar[Mapping[str, type[Model]]] = {}  # models within it, by their key
     named: ClassVar[Mapping[str, type[Model]]] = {}  # models with names that the author chooses, by the key above them
@@ -121,6 +123,10 @@ class FlowModel(Model):
         """The names that ``--only`` may give to run branches alone."""
         return ()
 
+    def limits(self) -> "Limits | None":
+        """How long each of its nodes may take, and how often it is tried; ``None`` without limits."""
+        return None
+
     def consumer(self, beside: Path) -> "Consumer | None":  # noqa: ARG002 - of a trigger
         """The job that it starts; its script is looked up in ``beside`` first."""
         return None
@@ -140,6 +146,10 @@ class FlowModel(Model):
     def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame | None":
         """Call the pattern; returns the frame for the next entry."""
         raise NotImplementedError
+
+    def described(self, config: "JobConfig") -> Mapping[str, object]:  # noqa: ARG002 - of some patterns
+        """What pictures and exporters need to know of it: branches, a rule, routes, a dataset."""
+        return {}
 
     def failed(self, flow: "Flow", error: Exception) -> None:
         """Called when the run has failed, unless it is on a route that was not taken."""

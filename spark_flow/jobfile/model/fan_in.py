@@ -1,13 +1,15 @@
 """What both fan-ins have in common, as entries."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, ValidationInfo, field_validator
 
+from spark_flow.core.arrival_rules import all_succeeded
 from spark_flow.engine.parallel import IN_FLIGHT
-from spark_flow.jobfile.model.base import FlowModel, Name, SourceName
+from spark_flow.jobfile.model.base import Name, SourceName
 from spark_flow.jobfile.model.fields import branch_names, one_or_many, references_function
+from spark_flow.jobfile.model.limits import LimitedModel
 from spark_flow.jobfile.model.problems import Finding, refuse
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from spark_flow.storage.sources import Source
 
 
-class FanInModel(FlowModel):
+class FanInModel(LimitedModel):
     """What both fan-ins take: the branches of one source, or sources as branches."""
 
     knows_completeness = True
@@ -56,6 +58,15 @@ class FanInModel(FlowModel):
     def branch_nodes(self, config: "JobConfig") -> tuple[str, ...]:
         """Its own name, and those of its branches."""
         return (self.name, *(f"{self.name}/{each}" for each in self.branch_names(config)))
+
+    @property
+    def rule(self) -> str:
+        """How many of its branches must arrive."""
+        return all_succeeded.name
+
+    def described(self, config: "JobConfig") -> Mapping[str, object]:
+        """Its branches and its rule."""
+        return {"branches": list(self.branch_names(config)), "rule": self.rule}
 
     def problems(self, config: "JobConfig") -> Iterator[Finding]:
         """Each branch is named once, and those of a source are in its path."""

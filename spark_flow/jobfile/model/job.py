@@ -18,6 +18,7 @@ from pydantic import (
 from typing_extensions import Self
 
 from spark_flow.core.names import check_name
+from spark_flow.engine.limits import Limits
 from spark_flow.errors import InvalidArgument
 from spark_flow.jobfile.model.base import (
     FilePath,
@@ -118,6 +119,8 @@ OPTIONS = frozenset(
         "reprocess",
         "from",
         "only",
+        "until",
+        "json",
         "show",
         "summary-json",
         "request-id",
@@ -208,6 +211,11 @@ class JobConfig(Model):
         if model.version is None:
             found = source(model.format, model.path, branches=branches or model.branch_names())
             yield from (Read(node, path) for path in found.paths)
+
+    def limits(self) -> dict[str, Limits]:
+        """How long nodes may take and how often they are tried, by node."""
+        each = [(one, one.entry.limits()) for one in located(self.flow)]
+        return {name: limits for one, limits in each if limits is not None for name in one.names}
 
     def branch_nodes(self) -> list[str]:
         """What ``--only`` may name: fan-ins and their branches."""

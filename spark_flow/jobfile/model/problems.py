@@ -118,6 +118,12 @@ def _quote(kind: str, value: object) -> str:
     return f"Quote it{also}."
 
 
+def place(loc: Location) -> str:
+    """A place in the file, as ``flow[2].write``."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+    return "".join(parts).removeprefix(".")
+
+
 def locate(one: Finding, raw: object) -> Problem:
     """Write a finding's place as the file does, ``flow[2].step.sql``.
 

@@ -4,16 +4,17 @@ from collections.abc import Collection, Iterator, Sequence
 
 from spark_flow.jobfile.model.base import FlowModel, Located, located, walk
 from spark_flow.jobfile.model.fields import overlap
-from spark_flow.jobfile.model.problems import Finding, Location, show
+from spark_flow.jobfile.model.problems import Finding, Location, place, show
 
 
 def flow_findings(flow: Sequence[FlowModel | None], sources: Collection[str] = ()) -> list[Finding]:
     """What is wrong with a flow as a whole; ``None`` stands for an entry that is wrong in itself."""
     found = []
-    if not flow or (flow[0] is not None and not flow[0].starts_chain):
-        first = show(flow[0].pattern if flow and flow[0] else None)
-        each = ("flow", 0)[: 1 + bool(flow)]
-        found.append(Finding(each, first, "a read or a fan-in first", "For example - read: flights"))
+    at, first = next(((at, one) for at, one in enumerate(flow) if one is None or not one.before_chain), (0, None))
+    if not flow or (first is not None and not first.starts_chain):
+        each = ("flow", at)[: 1 + bool(flow)]
+        pattern = show(first.pattern if first else None)
+        found.append(Finding(each, pattern, "a read or a fan-in first", "For example - read: flights"))
     for at, entry in enumerate(flow):
         wrong = entry.misplaced(flow[:at]) if entry else ()
         found += [each._replace(loc=("flow", at, entry.pattern, *each.loc)) for each in wrong if entry]
@@ -33,18 +34,18 @@ def clashes(flow: Sequence[FlowModel | None], sources: Collection[str] = ()) -> 
         sources: The names of the file's sources; one that is read is a node of its name.
     """
     found: list[Finding] = []
-    taken = {name: _where(loc) for loc, name in _read_sources(flow, sources)}
+    taken = {name: place(loc) for loc, name in _read_sources(flow, sources)}
     written: list[tuple[Located, str, Location]] = []
     for each in located(flow):
         for name in each.names:
             if name in taken:
                 expected = f"a name not used by {taken[name]}"
                 found.append(Finding(each.loc, f"name {name!r} again", expected, "Give it a name of its own."))
-            taken.setdefault(name, _where(each.loc))
+            taken.setdefault(name, place(each.loc))
         for loc, path in _paths(each):
             for other, another, first in written:
                 if loc[:-1] != first[:-1] and overlap(path, another) and not each.excludes(other):
-                    expected = f"a path apart from {another!r} of {_where(first)}"
+                    expected = f"a path apart from {another!r} of {place(first)}"
                     found.append(Finding(loc, show(path), expected, "Two sinks would write over each other."))
             written.append((each, path, loc))
     return found
@@ -62,9 +63,3 @@ def _paths(each: Located) -> Iterator[tuple[Location, str]]:
         yield (*each.loc, *below, "path"), sink.path
         if sink.staging:
             yield (*each.loc, *below, "staging"), sink.staging
-
-
-def _where(loc: Location) -> str:
-    """A path in the file, as ``flow[2].write``."""
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
-    return "".join(parts).removeprefix(".")
