@@ -60,6 +60,7 @@ from spark_flow.sequence import (
     trigger,
     wait_for,
 )
+from spark_flow.storage.arrivals import Wait
 from spark_flow.storage.delta import delta
 from spark_flow.storage.folders import csv, json, parquet
 from spark_flow.storage.sinks import sink
@@ -89,6 +90,7 @@ __all__ = [
     "Source",
     "Step",
     "Transaction",
+    "Wait",
     "aligned_fan_in",
     "all_done",
     "all_succeeded",

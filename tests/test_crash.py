@@ -107,6 +107,7 @@ def test_an_image_is_the_disk_that_a_kill_leaves(small, tmp_path):
     assert (code, shape(small.root)) == (-signal.SIGKILL, expected), said
 
 
+@pytest.mark.nightly
 @pytest.mark.process
 def test_killed_again_and_again_and_repeated_equals_never_killed(small):
     """Each repeated command goes on from the kill before: in a branch, before its event, after Delta's commit."""

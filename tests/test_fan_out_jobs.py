@@ -64,6 +64,7 @@ def test_kills_between_commit_and_event(rows, tmp_path):
     assert rows() == [ALL] * 3
 
 
+@pytest.mark.nightly
 def test_days_in_any_order_lose_no_row(submit, rows):
     for key in ("2013-01-03", "2013-01-01", "2013-01-04", "2013-01-02"):
         code, output = submit("parallel_split", key=key)

@@ -126,6 +126,7 @@ def test_a_provider_killed_between_data_and_marker(team):
     assert (team.version("hourly/flights"), marker(team.root, "hourly_flights").revision) == (0, 1)
 
 
+@pytest.mark.nightly
 @pytest.mark.process
 def test_a_provider_that_starts_its_consumer(spark, team, capfd):
     places = f"'state={team.root}/c','output={team.root}/out'"

@@ -27,6 +27,21 @@ def check_node(value: str) -> str:
     return value
 
 
+def quote_table(name: str) -> str:
+    """Quote a table's name of one to three parts for SQL.
+
+    >>> quote_table("shop.orders")
+    '`shop`.`orders`'
+
+    Raises:
+        InvalidName: A part is empty, or there are more than three.
+    """
+    parts = name.split(".")
+    if not all(part.strip() for part in parts) or len(parts) > 3:  # noqa: PLR2004 - catalog, schema, table
+        raise InvalidName("table", name)
+    return ".".join(quote_identifier(part) for part in parts)
+
+
 def quote_literal(value: str) -> str:
     r"""Return ``value`` as a Spark SQL string literal.
 

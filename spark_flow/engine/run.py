@@ -68,6 +68,7 @@ class Run:
         upstream: The markers that were waited for, by node.
         stopped: Why a node was told to stop, by node.
         warnings: What is unusual and is not an error.
+        began: When this attempt began, on the monotonic clock.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class Run:
         self._ended: str | None = None
         self._shortfall: SparkFlowError | None = None
         self._older: int | None = None
-        self._began = time.monotonic()
+        self.began = time.monotonic()
 
     @classmethod
     def open(
@@ -460,7 +461,9 @@ class Run:
                 continue
             recorded = self.recorded(lazy.node, lazy.fingerprint)
             if lazy.node in self.graph.built and self.plan:
-                outcome = Outcome(node=lazy.node, kind=lazy.kind, state="would run")
+                source = self.graph.sources.get(lazy.node)
+                reason = source.pinning if source is not None else ""
+                outcome = Outcome(node=lazy.node, kind=lazy.kind, state="would run", reason=reason)
             elif recorded is not None and lazy.node not in self.graph.built:
                 outcome = recorded
             else:
@@ -507,7 +510,7 @@ class Run:
             "",
             "run",
             state,
-            duration_ms=execute.ms_since(self._began),
+            duration_ms=execute.ms_since(self.began),
             reason=self._ended or "",
             error=describe(error) if error else "",
             detail={"completeness": [part.facts for part in self.completeness]},

@@ -49,6 +49,7 @@
         ├── NotRecorded             a node that a partial backfill takes over would have to run
         ├── DamagedFile             a file that spark_flow wrote is empty, cut or changed
         ├── MissingInput            a file, folder or table that a source needs is not there
+        ├── SourceNotReadable       a database or service does not answer, or refuses
         ├── BadRecords              corrupt lines, missing or mistyped required columns
         ├── HeaderMismatch          a CSV file's header names other columns, or in another order
         ├── NotADataFrame           a step or branch returned something else
@@ -123,6 +124,7 @@ from spark_flow.errors.run import (
     OutsideKey,
     OutsideRoots,
     SetNotVisible,
+    SourceNotReadable,
     StoppedBySibling,
     SummaryNotWritten,
     TookFallback,
@@ -228,6 +230,7 @@ __all__ = [
     "RunError",
     "SetNotVisible",
     "SharedState",
+    "SourceNotReadable",
     "SparkFlowError",
     "StateDamaged",
     "StateError",

@@ -70,6 +70,23 @@ class MissingInput(RunError):
 
 
 @dataclass(eq=False, repr=False)
+class SourceNotReadable(RunError):
+    """A database or another service that a source reads from does not answer, or refuses."""
+
+    source: str
+    format: str
+    options: Mapping[str, str]
+    reason: str
+
+    def _text(self) -> str:
+        options = ", ".join(f"{name}={value}" for name, value in self.options.items())
+        return (
+            f"source {self.source!r} ({self.format}, {options}) cannot be read: {self.reason}. "
+            "Check its options and that the service runs, then run the same command again."
+        )
+
+
+@dataclass(eq=False, repr=False)
 class BadRecords(RunError):
     """A record does not fit the schema of its source, which has ``bad_records: fail``."""
 

@@ -267,7 +267,7 @@ def planned(branch: Branch) -> Outcome | Exception:
 
 def _missing(branch: Branch) -> MissingInput | NotArrived | None:
     """Return an error if the data of a branch's source is missing; of a function this is unknown until the call."""
-    if branch.source is None:
+    if branch.source is None or branch.source.wait is not None:
         return None
     try:
         check_present(branch.node, branch.source)

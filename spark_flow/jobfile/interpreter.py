@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 from spark_flow import jobfile as files
 from spark_flow.engine.reading import read
 from spark_flow.errors import EndedAfter, NotRecorded
-from spark_flow.jobfile.model.fields import texts
-from spark_flow.storage.sources import source
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -55,17 +53,7 @@ class Flow:
         """A source of the file, with its own branches or those of a fan-in."""
         model = self._config.sources[name]
         schema = self.resolve(model.schema_) if model.schema_ and files.is_reference(model.schema_) else model.schema_
-        return source(
-            model.format,
-            model.path,
-            schema=schema,
-            branches=branches or model.branch_names(),
-            options=texts(model.options),
-            version=model.version,
-            bad_records=model.bad_records or "fail",
-            per_key=bool(model.per_key),
-            parent=model.parent or "",
-        )
+        return model.source(schema, branches)
 
     def frame(self, name: str) -> LazyFrame:
         """The frame of a source, or of a table that was handed over."""

@@ -11,11 +11,12 @@ import threading
 from typing import TYPE_CHECKING, Protocol
 
 from spark_flow import jobfile as files
-from spark_flow.core.secrets import scrub
+from spark_flow.core import secrets
 from spark_flow.engine.mode import Mode
 from spark_flow.engine.run import Run
 from spark_flow.errors import SummaryNotWritten, describe
 from spark_flow.jobfile.interpreter import execute
+from spark_flow.jobfile.model.fields import texts
 from spark_flow.lineage import follow
 from spark_flow.spark.session import check_formats, existing, session
 from spark_flow.view import logs
@@ -59,11 +60,13 @@ class Application:
         self._others = existing() is not None
         self._lock = threading.Lock()
 
-    def session(self, *, delta: bool, listener: Mapping[str, str]) -> SparkSession:
+    def session(
+        self, *, delta: bool, listener: Mapping[str, str], settings: Mapping[str, str] | None = None
+    ) -> SparkSession:
         """The session; the first call decides its settings."""
         with self._lock:
             if self._session is None:
-                self._session = session(self._name, delta=delta or self.shared, listener=listener)
+                self._session = session(self._name, delta=delta or self.shared, listener=listener, config=settings)
                 if not self._others:
                     logs.quiet()
             return self._session
@@ -109,7 +112,8 @@ def run_file(
         not_taken = [o.node for o in run.outcomes if o.kind == "choice" and o.state == "skipped"]
         told = lineage.spark_settings() if lineage is not None and not application.shared else {}
         formats = config.formats(not_taken)
-        made = application.session(delta="delta" in formats, listener=told)
+        own = secrets.resolved(texts(config.spark))
+        made = application.session(delta="delta" in formats, listener=told, settings=own)
         check_formats(made, formats)
         return run_request.in_pool(made)
 
@@ -135,7 +139,7 @@ def run_file(
 
     def finish(_: object, error: BaseException | None, __: object) -> None:
         if error is not None:
-            scrub(error, request.secrets)
+            secrets.scrub(error, request.secrets)
         if lineage is not None:
             lineage.finish(error)  # after the session's end, which is an event of Spark's as well
 

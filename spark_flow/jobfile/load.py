@@ -16,10 +16,11 @@ from spark_flow.core.names import check_name
 from spark_flow.errors import ConfigError, Problem
 from spark_flow.jobfile.interpolation import as_written, plain
 from spark_flow.jobfile.model.flow import PATTERNS, FlowEntry
-from spark_flow.jobfile.model.job import JobConfig, ParameterModel, SourceModel
+from spark_flow.jobfile.model.job import JobConfig, ParameterModel
 from spark_flow.jobfile.model.lineage import LineageModel
 from spark_flow.jobfile.model.problems import from_pydantic, locate
 from spark_flow.jobfile.model.runner import RunnerModel, StragglerModel
+from spark_flow.jobfile.model.source import SourceModel, WaitModel
 from spark_flow.jobfile.model.stream import StreamConfig
 from spark_flow.jobfile.model.whole import flow_findings
 from spark_flow.jobfile.overrides import TEXT_KEYS, override
@@ -235,7 +236,7 @@ def _keys(loc: tuple[str | int, ...]) -> tuple[str, ...]:
     if len(loc) == 1:
         return JobConfig.key_names()
     if loc[:1] == ("sources",):
-        return SourceModel.key_names()
+        return WaitModel.key_names() if "wait" in loc[2:-1] else SourceModel.key_names()
     if loc[:1] == ("parameters",):
         return ParameterModel.key_names()
     if loc[:1] == ("lineage",):

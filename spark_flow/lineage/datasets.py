@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from spark_flow.storage import files, key_folder
-from spark_flow.storage.sources import Source, schema_of
+from spark_flow.storage.sources import TABLE, Source, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,6 +54,8 @@ class Data:
         >>> Data(path="s3://bucket/flights/date=2013-01-02/hour=07").name
         ('s3://bucket', 'flights')
         """
+        if self.path.startswith(f"{TABLE}://"):
+            return "spark_catalog", self.path.removeprefix(f"{TABLE}://")
         path = self.path if self.is_table else _PARTITIONS.sub("", self.path)
         if not files.is_uri(path):
             return "file", path
@@ -79,17 +81,24 @@ def inputs_of(run: Run, node: str) -> list[Data]:
     for name in run.graph.reads(node):
         source = run.graph.sources[name]
         version = source.version if source.version is not None else _pinned(run, name, source)
+        if source.format == TABLE:
+            found += [Data(path=path, is_table=True, version=text_of(version)) for path in source.paths]
+            continue
         for path in source.paths:
             at = Source(source.format, path, source.schema, options=source.options, version=version)
-            text = "" if version is None else str(version)
-            found.append(Data(path=path, source=at, is_table=source.format == "delta", version=text))
+            found.append(Data(path=path, source=at, is_table=source.format == "delta", version=text_of(version)))
     return found
+
+
+def text_of(version: int | None) -> str:
+    """A version as OpenLineage has it; empty without one."""
+    return "" if version is None else str(version)
 
 
 def _pinned(run: Run, name: str, source: Source) -> int | None:
     for node in (name, f"{name}/source"):
         outcome = run.outcome(node) or run.recorded(node, source.fingerprint)
-        if source.format == "delta" and outcome is not None and "version" in outcome.detail:
+        if source.format in ("delta", TABLE) and outcome is not None and "version" in outcome.detail:
             return int(outcome.detail["version"])
     return None
 

@@ -64,7 +64,7 @@ def session(
     Args:
         app_name: The application name shown in Spark's UI.
         delta: Whether a local session can read and write Delta tables.
-        config: Settings on top of the defaults; ignored if a session exists.
+        config: Settings on top of the defaults, jars and Java options beside them; ignored if a session exists.
         listener: Settings of OpenLineage's Spark listener, which is added if there are any.
 
     Raises:
@@ -79,13 +79,13 @@ def session(
     listener = {} if os.environ.get("SPARK_REMOTE") else listener  # it would have to run in the server
     if os.environ.get("PYSPARK_GATEWAY_PORT"):
         end_with(os.getppid())
-    local = not _launched_by_others()
+    local, settings = not _launched_by_others(), dict[str, str]()
     if local:
         check_java()
         builder = builder.master(os.environ.get("MASTER") or "local[*]")
-        builder = _set(builder, local_settings(delta=delta, listener=bool(listener)))
-    builder = _set(builder, {"spark.extraListeners": LISTENER, **listener} if listener else {})
-    builder = _set(builder, config or {})
+        settings = local_settings(delta=delta, listener=bool(listener))
+    settings |= {"spark.extraListeners": LISTENER, **listener} if listener else {}
+    builder = _set(builder, _beside(settings, config or {}))
     try:
         made = builder.getOrCreate()
     except Exception as error:
@@ -118,8 +118,10 @@ def check_formats(spark: SparkSession, formats: Collection[str]) -> None:
     missing = sorted(name for name in {*formats} - _SPARKS_OWN if not _has_format(spark, name))
     if missing:
         found = f"a session without {' and '.join(map(repr, missing))}"
-        delta = f"--packages {delta_package()}" if "delta" in missing else "--packages with the library of each"
+        delta = f"--packages {delta_package()}" if "delta" in missing else "the library of each"
         fix = "Start the job with spark-flow submit, or give spark-submit $(spark-flow spark-options)."
+        if "delta" not in missing:
+            fix = "Name it in the job's file (spark: {spark.jars.packages: ...}), or check the format's name."
         raise EnvironmentTooOld("Spark's data sources", found, delta, fix)
 
 
@@ -145,6 +147,15 @@ def existing() -> SparkSession | None:
         return None
     context = getattr(found, "_sc", None)  # Connect's session has none; it knows whether it was stopped
     return None if context is not None and context._jsc is None else found  # noqa: SLF001
+
+
+def _beside(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:
+    """Return settings, the user's before ours; lists of jars and Java options have both."""
+    merged = {**ours, **theirs}
+    for name, sign in (("spark.jars", ","), ("spark.driver.extraJavaOptions", " ")):
+        if name in ours and name in theirs:
+            merged[name] = f"{ours[name]}{sign}{theirs[name]}"
+    return merged
 
 
 def _set(builder: SparkSession.Builder, settings: Mapping[str, str]) -> SparkSession.Builder:

@@ -38,7 +38,7 @@ def refused(
     >>> list(refused("csv", has_schema=False, quarantine=True, options={}))
     [('bad_records without schema', 'a schema', 'Records are checked by the schema: set schema.')]
     """
-    if quarantine and kind in {"delta", "parquet"}:
+    if quarantine and kind not in {"json", "csv"}:
         yield f"bad_records with format {kind}", "format json or csv", "Leave it out."
     if quarantine and not has_schema and kind in {"json", "csv"}:
         yield "bad_records without schema", "a schema", "Records are checked by the schema: set schema."

@@ -1,17 +1,19 @@
-"""Sources of frames: Delta tables, Parquet, JSON and CSV files."""
+"""Sources of frames: Delta tables by path, tables by name, files, and any other format that Spark reads."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from spark_flow.core import fingerprint, secrets
-from spark_flow.errors import InvalidArgument, MissingInput, NotArrived, describe
+from spark_flow.core.names import quote_table
+from spark_flow.errors import InvalidArgument, MissingInput, NotArrived, SourceNotReadable, describe
 from spark_flow.storage import arrivals, files, records
 from spark_flow.storage.delta import open_table
 from spark_flow.storage.reading import OWN_SCHEMA, is_true, refused
@@ -23,8 +25,14 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
-Format = Literal["delta", "parquet", "json", "csv"]
+    from spark_flow.storage.arrivals import Wait
+
+Format: TypeAlias = str
+TABLE = "table"
+WITH_PATH = ("delta", "parquet", "json", "csv", "orc", "avro", "text", "xml", "binaryFile")
+"""Formats that read files at a path; any other one that is given a path does so as well."""
 BadRecordPolicy = Literal["fail", "quarantine"]
+_TRIES, _PAUSE = 3, 3.0  # of a service, and seconds between the first two
 
 
 @dataclass(frozen=True)
@@ -32,21 +40,25 @@ class Source:
     """Data to read; create one with ``spark_flow.source``.
 
     Attributes:
-        format: ``delta``, ``parquet``, ``json`` or ``csv``.
-        path: A path or URI; with ``{branch}`` in it, one folder for each of ``branches``.
+        format: ``delta``, ``parquet``, ``json``, ``csv``; ``table``; or any other format of Spark or of an installed
+            data source: ``orc``, ``jdbc``.
+        path: A path or URI, or a glob pattern of Hadoop; with ``{branch}`` in it, one folder for each of
+            ``branches``. Of a ``table`` its name: ``shop.orders``. Empty for a format that has none.
         schema: The columns; those that are NOT NULL must have a value in every record.
         branches: The branches, whose folders must all exist.
         bad_records: What to do with a record that does not match the schema: ``fail`` the node that reads it, or
             ``quarantine`` it, that is, set it aside in ``<state>/quarantine/<pipeline>`` (JSON and CSV).
         options: Options of Spark's reader. ``${oc.env:NAME}`` in an option is resolved when the source is read.
-        version: A Delta table's version; ``None`` pins the newest one at the generation's first read.
+        version: A Delta table's version; ``None`` pins the newest one at the generation's first read. Nothing else can
+            be pinned: it is read as it is at each attempt, until a checkpoint holds it.
         per_key: Whether the path depends on the key. Missing data has then not arrived yet (exit code 75); at a fixed
             path it is a failure. With ``branches``, missing data has never arrived yet.
         parent: A folder that exists before any key arrives. If it is missing, the path is wrong, which is a failure.
+        wait: How long to wait for missing data; ``None`` does not wait.
     """
 
     format: Format
-    path: str
+    path: str = ""
     schema: StructType | str | None = None
     branches: tuple[str, ...] = ()
     bad_records: BadRecordPolicy = "fail"
@@ -54,6 +66,21 @@ class Source:
     version: int | None = None
     per_key: bool = False
     parent: str = ""
+    wait: Wait | None = None
+
+    @property
+    def has_files(self) -> bool:
+        """Whether it is files, whose names, sizes and times are recorded."""
+        return bool(self.path) and self.format not in ("delta", TABLE)
+
+    @property
+    def pinning(self) -> str:
+        """What a retry reads, in words."""
+        if self.version is not None:
+            return f"version {self.version}"
+        if self.format in ("delta", TABLE):
+            return "pinned at its first read" + ("" if self.format == "delta" else ", if it is a Delta table")
+        return "not pinned: each attempt reads it as it is, until a checkpoint holds it"
 
     @property
     def fingerprint(self) -> str:
@@ -73,14 +100,18 @@ class Source:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The folders or files to read, absolute."""
+        """The folders or files to read, absolute; ``table://<name>`` for a table; none for a format without a path."""
+        if self.format == TABLE:
+            return (f"{TABLE}://{self.path.lower().removeprefix('spark_catalog.')}",)
+        if not self.path:
+            return ()
         paths = [self.path.replace("{branch}", b) for b in self.branches] if self.branches else [self.path]
         return tuple(files.absolute(path) for path in paths)
 
 
 def source(
     format: Format,  # noqa: A002 - Spark's own word
-    path: str,
+    path: str = "",
     *,
     schema: StructType | str | None = None,
     branches: Sequence[str] = (),
@@ -89,13 +120,23 @@ def source(
     version: int | None = None,
     per_key: bool = False,
     parent: str = "",
+    wait: Wait | None = None,
 ) -> Source:
     """Return a source; see ``Source``. A schema may be a DDL string: ``"id INT NOT NULL, name STRING"``.
+
+    >>> orders = source("table", "shop.orders")
+    >>> days = source("orc", "in/date=2024-03-*", schema="id INT, at TIMESTAMP")
+    >>> rates = source("jdbc", options={"url": "jdbc:postgresql://db/shop", "dbtable": "rates", "user": "etl"})
 
     Raises:
         InvalidArgument: There are branches but no ``{branch}`` in the path, so each branch would be all of the data. Or
             settings conflict, for example ``bad_records="quarantine"`` without a schema.
+        InvalidName: A table's name is no name of up to three parts.
     """
+    if format == TABLE:
+        quote_table(path)
+    elif format in WITH_PATH and not path:
+        raise InvalidArgument("source", f"format {format} without a path", "a path or URI")
     if branches and "{branch}" not in path:
         raise InvalidArgument("source", f"branches, and path {path!r}", "{branch} in the path, for a branch's name")
     quarantine, options = bad_records == "quarantine", dict(options or {})
@@ -103,7 +144,7 @@ def source(
     wrong += refused(format, has_schema=schema is not None, quarantine=quarantine, options=options)
     for found, expected, fix in wrong:
         raise InvalidArgument("source", found, f"{expected}. {fix}".rstrip("."))
-    return Source(format, path, schema, tuple(branches), bad_records, options, version, per_key, parent)
+    return Source(format, path, schema, tuple(branches), bad_records, options, version, per_key, parent, wait)
 
 
 def check_present(name: str, source: Source) -> list[fs.FileInfo]:
@@ -116,17 +157,21 @@ def check_present(name: str, source: Source) -> list[fs.FileInfo]:
         MissingInput: Some are missing; the error lists them.
         NotArrived: Some are missing from a path that depends on the key or branch: they may arrive later.
     """
-    if source.format == "delta":
-        missing, found = [path for path in source.paths if open_table(path) is None], []
-    else:
-        each = {path: arrivals.data_files(path) for path in source.paths if not _is_pattern(path)}
-        missing, found = (
-            [p for p, inside in each.items() if inside is None],
-            [i for f in each.values() for i in f or ()],
-        )
+    found, missing = look(source)
     if missing:
         raise absent(name, source, missing)
     return found
+
+
+def look(source: Source) -> tuple[list[fs.FileInfo], list[str]]:
+    """Return the files of a source that are there, and the paths that are missing; both empty if only Spark knows."""
+    if source.format == "delta":
+        return [], [path for path in source.paths if open_table(path) is None]
+    if not source.has_files:
+        return [], []
+    each = {path: arrivals.data_files(path) for path in source.paths if not _is_pattern(path)}
+    missing = [path for path, inside in each.items() if inside is None]
+    return [info for inside in each.values() for info in inside or ()], missing
 
 
 def absent(name: str, source: Source, missing: Sequence[str]) -> MissingInput | NotArrived:
@@ -179,6 +224,8 @@ def schema_of(source: Source, spark: Callable[[], SparkSession] | None = None) -
         return found
     if source.format == "delta":
         return read_delta(spark(), source, current_version("schema", source)).schema
+    if not source.has_files:
+        return read_any(spark(), "schema", source).schema
     return read_files(spark(), "schema", source).schema
 
 
@@ -224,12 +271,64 @@ def read_delta(spark: SparkSession, source: Source, version: int) -> DataFrame:
     return reader.load(files.for_spark(source.path))
 
 
+def table_version(spark: SparkSession, name: str, source: Source) -> int | None:
+    """Return the version of a table to pin: the requested one, else the newest; ``None`` for other than Delta tables.
+
+    Raises:
+        MissingInput, NotArrived: The catalog has no such table.
+    """
+    from pyspark.errors import AnalysisException
+
+    if source.version is not None:
+        return source.version
+    try:
+        return int(spark.sql(f"DESCRIBE HISTORY {quote_table(source.path)} LIMIT 1").collect()[0]["version"])
+    except AnalysisException as error:
+        if not spark.catalog.tableExists(source.path):
+            raise absent(name, source, [source.path]) from error
+        return None  # a view, or a table of another format
+
+
+def read_table(spark: SparkSession, source: Source, version: int | None) -> DataFrame:
+    """Read a table of the catalog, at a version if it is a Delta table."""
+    reader = spark.read.options(**source.read_options)
+    return (reader if version is None else reader.option("versionAsOf", version)).table(quote_table(source.path))
+
+
+def read_any(spark: SparkSession, name: str, source: Source) -> DataFrame:
+    """Read a table by its name, or a source of a format without files, as it is now.
+
+    Spark asks a service such as a database for the columns; if that fails, it is asked three times within 10 seconds.
+
+    Raises:
+        SourceNotReadable: The service does not answer, or refuses.
+    """
+    from pyspark.errors import AnalysisException
+
+    if source.format == TABLE:
+        return read_table(spark, source, source.version)
+    reader = spark.read.format(source.format).options(**source.read_options)
+    if source.schema is not None:
+        reader = reader.schema(columns_of(source))
+    retrying = Retrying(
+        retry=retry_if_exception(lambda e: isinstance(e, Exception) and not isinstance(e, AnalysisException)),
+        stop=stop_after_attempt(_TRIES),
+        wait=wait_exponential(multiplier=_PAUSE),
+        reraise=True,
+    )
+    try:
+        return retrying(reader.load)
+    except Exception as error:
+        options = secrets.shown({key: value for key, value in source.options.items() if key != "password"})
+        raise SourceNotReadable(name, source.format, options, describe(error)) from error
+
+
 def read_files(spark: SparkSession, name: str, source: Source) -> DataFrame:
     """Read a source of files; a bad record fails the action that reads it (``bad_records: fail``)."""
     paths = _spark_paths(source)
     if source.schema is None:
         return _unchecked(spark, source, paths)
-    if source.format == "parquet":
+    if source.format not in ("json", "csv"):
         schema = columns_of(source)
         frame = spark.read.format(source.format).options(**source.read_options).schema(schema).load(paths)
         return records.require(frame, name, schema)

@@ -22,15 +22,14 @@ def spark() -> Iterator[SparkSession]:
     On a few rows, compiling costs more than it saves: Java compiles with C1 alone and collects garbage in one thread,
     and Spark interprets its expressions (``spark.sql.codegen.factoryMode``), which gives the same rows.
     """
-    from spark_flow.spark.session import local_settings, session
+    from spark_flow.spark.session import session
 
-    java = "spark.driver.extraJavaOptions"
     quick = {
         "spark.master": "local[2]",
         "spark.sql.shuffle.partitions": "2",
         "spark.sql.codegen.wholeStage": "false",
         "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-        java: f"{local_settings()[java]} -XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
     }
     made = session("tests", config=quick)
     yield made

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictFloat, StrictInt, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from spark_flow.core.arrival_rules import parse
 from spark_flow.errors import InvalidArgument, InvalidName
 from spark_flow.jobfile.entries.publish import PublishModel
-from spark_flow.jobfile.model.base import PATTERN, FilePath, FlowModel, Name, Names, Text, walk
+from spark_flow.jobfile.model.base import PATTERN, FilePath, FlowModel, Name, Names, Seconds, Text, walk
 from spark_flow.jobfile.model.fields import one_or_many, rule_text
 from spark_flow.jobfile.model.problems import Finding, refuse, show
 from spark_flow.orchestration.shared_state import Read
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from spark_flow.jobfile.interpreter import Flow
     from spark_flow.jobfile.model.base import Touched
     from spark_flow.jobfile.model.job import JobConfig
-
-Seconds = StrictInt | StrictFloat
 
 
 def _keys(value: str) -> str:

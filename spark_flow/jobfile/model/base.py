@@ -6,7 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictFloat,
+    StrictInt,
+    ValidationInfo,
+)
 
 from spark_flow.jobfile.model.fields import (
     from_root,
@@ -39,6 +49,7 @@ Text = Annotated[str, Field(min_length=1)]
 FilePath = Annotated[Text, AfterValidator(from_root)]
 TablePath = Annotated[FilePath, AfterValidator(table_path)]
 SourceName = Annotated[Text, AfterValidator(source_name)]
+Seconds = StrictInt | StrictFloat
 Options = dict[str, Annotated[str | int | bool, PlainValidator(option)]]
 Names = Annotated[tuple[Name, ...], BeforeValidator(one_or_many)]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(one_or_many)]

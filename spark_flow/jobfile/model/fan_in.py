@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from spark_flow.engine.lazy_frame import LazyFrame
     from spark_flow.jobfile.interpreter import Flow
     from spark_flow.jobfile.model.base import Touched
-    from spark_flow.jobfile.model.job import JobConfig, SourceModel
+    from spark_flow.jobfile.model.job import JobConfig
+    from spark_flow.jobfile.model.source import SourceModel
     from spark_flow.storage.sources import Source
 
 

@@ -6,6 +6,7 @@ import datetime as dt
 import keyword
 import re
 import string
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from spark_flow.core.arrival_rules import RULES, parse
@@ -15,6 +16,7 @@ from spark_flow.jobfile.model.problems import nearest, one_of, refuse, show
 from spark_flow.jobfile.model.references import is_reference, resolve
 from spark_flow.storage.files import absolute, for_deltalake, is_uri
 from spark_flow.storage.sinks import FORMATS, sink_formats
+from spark_flow.storage.sources import WITH_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -49,6 +51,15 @@ def sink_format(value: str) -> str:
     return value
 
 
+def source_format(value: str) -> str:
+    """The name of a format that Spark reads, or of an installed data source; one that is nearly a usual one is not."""
+    near = get_close_matches(value, [*WITH_PATH, "jdbc"], n=1, cutoff=0.7)
+    if near and near[0] != value:
+        fix = "Any other name is taken for one of Spark's data sources."
+        raise refuse(show(value), f"{', '.join(WITH_PATH)}, jdbc", f"{nearest(value, near)} {fix}")
+    return value
+
+
 def rule_text(value: str) -> str:
     """A rule of how many branches must arrive, as ``at_least(0.5)``."""
     try:
@@ -61,7 +72,7 @@ def rule_text(value: str) -> str:
 def from_root(value: str, info: ValidationInfo) -> str:
     """A path of the file: relative to its ``root``, or else to the working folder."""
     root = (info.context or {}).get("root")
-    relative = root and not is_uri(value) and not value.startswith(("/", "file:"))
+    relative = root and value and not is_uri(value) and not value.startswith(("/", "file:"))
     return f"{root}/{value}" if relative else value
 
 

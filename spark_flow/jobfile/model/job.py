@@ -6,10 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     PrivateAttr,
-    StrictBool,
     StrictInt,
     ValidationInfo,
     field_validator,
@@ -29,86 +27,18 @@ from spark_flow.jobfile.model.base import (
     Text,
     Touched,
     located,
-    only_delta,
     walk,
 )
-from spark_flow.jobfile.model.fields import branch_names, references_schema, table_path
 from spark_flow.jobfile.model.flow import FlowEntry
 from spark_flow.jobfile.model.lineage import LineageModel
 from spark_flow.jobfile.model.problems import Finding, findings, nearest, one_of, refuse, show
 from spark_flow.jobfile.model.runner import RunnerModel
+from spark_flow.jobfile.model.source import SourceModel
 from spark_flow.jobfile.model.whole import flow_findings
 from spark_flow.orchestration.shared_state import Read
 from spark_flow.storage.files import is_uri
 from spark_flow.storage.markers import MARKERS
-from spark_flow.storage.reading import OWN_SCHEMA, refused
-from spark_flow.storage.sources import BadRecordPolicy, Format, source
-
-
-class SourceModel(Model):
-    """Where a frame comes from."""
-
-    format: Format
-    path: FilePath
-    branches: Annotated[tuple[str, ...] | None, BeforeValidator(branch_names)] = Field(None, validate_default=True)
-    schema_: Annotated[Text | None, AfterValidator(references_schema)] = Field(None, alias="schema")
-    bad_records: BadRecordPolicy | None = None
-    options: Options = Field(default_factory=dict, validate_default=True)
-    version: Annotated[StrictInt, Field(ge=0)] | None = None
-    per_key: StrictBool | None = None  # filled by ``load``: whether another key gives another path
-    parent: FilePath | None = None  # filled by ``load``: the folder that all keys and branches have in common
-
-    def branch_names(self) -> tuple[str, ...]:
-        """The branches, in order; none if the source has none."""
-        return self.branches or ()
-
-    @field_validator("path")
-    @classmethod
-    def _deltalake_can_open_it(cls, value: str, info: ValidationInfo) -> str:
-        return table_path(value) if info.data.get("format") == "delta" else value
-
-    @field_validator("branches")
-    @classmethod
-    def _branches_are_in_the_path(cls, value: object, info: ValidationInfo) -> object:
-        path = info.data.get("path")
-        if path is not None and value is not None and "{branch}" not in path:
-            raise refuse(
-                f"branches, and path {path!r}",
-                "{branch} in path",
-                "Put {branch} where the branch's name stands.",
-            )
-        return value
-
-    @field_validator("schema_")
-    @classmethod
-    def _a_table_has_its_own(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.data.get("format") == "delta":
-            raise refuse(*OWN_SCHEMA)
-        return value
-
-    @field_validator("bad_records")
-    @classmethod
-    def _bad_records_need_a_schema(cls, value: object, info: ValidationInfo) -> object:
-        if value is not None and info.data.get("format") in {"delta", "parquet"}:
-            raise refuse(f"bad_records with format {info.data['format']}", "format json or csv", "Leave it out.")
-        if value is not None and info.data.get("schema_", "") is None:
-            raise refuse("bad_records without schema", "a schema", "Records are checked by the schema: set schema.")
-        return value
-
-    @field_validator("options")
-    @classmethod
-    def _options_go_with_the_rest(cls, value: dict[str, Any], info: ValidationInfo) -> object:
-        has_schema = info.data.get("schema_") is not None
-        given = {name: str(each) for name, each in value.items()}
-        for problem in refused(info.data.get("format", ""), has_schema=has_schema, quarantine=False, options=given):
-            raise refuse(*problem)
-        return value
-
-    @field_validator("version")
-    @classmethod
-    def _version_is_of_delta(cls, value: object, info: ValidationInfo) -> object:
-        return only_delta("version", value, info)
-
+from spark_flow.storage.sources import TABLE
 
 OPTIONS = frozenset(
     {
@@ -162,6 +92,7 @@ class JobConfig(Model):
     parameters: dict[Name, ParameterModel] = Field(default_factory=dict)
     lineage: LineageModel | None = None
     runner: RunnerModel = RunnerModel()
+    spark: Options = Field(default_factory=dict)
     sources: dict[Name, SourceModel] = Field(default_factory=dict)
     flow: tuple[FlowEntry, ...]
 
@@ -197,8 +128,9 @@ class JobConfig(Model):
         writes_delta = any(sink.format == "delta" for entry in entries for sink in entry.written().values())
         handed_over = any(entry.reads_delta for entry in entries)
         quarantined = any(one.bad_records == "quarantine" for one in self.sources.values())
-        delta = {"delta"} if writes_delta or handed_over or quarantined else set[str]()
-        return delta | {source.format for source in self.sources.values()}
+        read = {source.format for source in self.sources.values()}
+        by_delta = writes_delta or handed_over or quarantined or TABLE in read  # which of them are pinned, Delta knows
+        return ({"delta"} if by_delta else set[str]()) | read - {TABLE}
 
     @property
     def rows_of_key(self) -> str:
@@ -209,8 +141,7 @@ class JobConfig(Model):
         """The paths that a node reads of a source, those of all its branches; none of a table with a given version."""
         model = self.sources[source_name]
         if model.version is None:
-            found = source(model.format, model.path, branches=branches or model.branch_names())
-            yield from (Read(node, path) for path in found.paths)
+            yield from (Read(node, path) for path in model.source(None, branches).paths)
 
     def limits(self) -> dict[str, Limits]:
         """How long nodes may take and how often they are tried, by node."""

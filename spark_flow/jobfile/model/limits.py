@@ -3,16 +3,14 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, StrictFloat, StrictInt
+from pydantic import Field, StrictInt
 
 from spark_flow.engine.limits import Limits
-from spark_flow.jobfile.model.base import FlowModel, Model
+from spark_flow.jobfile.model.base import FlowModel, Model, Seconds
 from spark_flow.jobfile.model.problems import Finding
 
 if TYPE_CHECKING:
     from spark_flow.jobfile.model.job import JobConfig
-
-Seconds = StrictInt | StrictFloat
 
 
 class RetryModel(Model):

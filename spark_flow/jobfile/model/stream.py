@@ -8,8 +8,8 @@ from pydantic import AfterValidator, ValidationInfo, field_validator
 from spark_flow.jobfile.entries.parallel_split import SplitSinkModel
 from spark_flow.jobfile.model.base import FilePath, Model, Name, Text
 from spark_flow.jobfile.model.fields import overlap, references_function
-from spark_flow.jobfile.model.job import SourceModel
 from spark_flow.jobfile.model.problems import refuse, show
+from spark_flow.jobfile.model.source import SourceModel
 
 
 class StreamConfig(Model):
