@@ -38,7 +38,7 @@ SAID = {
     "full_disk_delta": ["IOException: No space left on device", "writing to file:/data/tiny/y", "Free space"],
     "full_disk_deltalake": ["DeltaError", "No space left on device", "Free space"],
     "vacuumed": ["FileNotFoundException", "/data/vac/part-00000", "--rerun"],
-    "delta_new_column": ["'extra' (integer)", "'other col' (string)", 'options: {mergeSchema: "true"}'],
+    "delta_new_column": ["'extra' (integer)", "'other col' (string)", "schema: evolve"],
     "delta_type_nested": ["'s.a' is integer in the Delta table and string in the frame"],
     "unknown_column_sql": ["AnalysisException: [UNRESOLVED_COLUMN.WITH_SUGGESTION]", "`idd`", "Did you mean", "[`id`]"],
     "parse": ["ParseException: [PARSE_SYNTAX_ERROR] Syntax error at or near 'selekt'"],

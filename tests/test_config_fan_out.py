@@ -79,7 +79,7 @@ W = "flow: [write: {name: w, format: csv, path: x}]"
     ("entry", "path", "tells"),
     [
         ("parallel_split: {}", "flow[1].parallel_split.sinks", "at least one"),
-        ("parallel_split: {a: {path: x}}", "flow[1].parallel_split.a.format", "a value"),
+        ("parallel_split: {a: {path: x}}", "flow[1].parallel_split.a.format", "one of"),
         ("parallel_split: {a: {format: csb, path: x}}", "flow[1].parallel_split.a.format", "'csv'"),
         ("parallel_split: {a: {format: csv, pth: x}}", "flow[1].parallel_split.a.pth", "'path'"),
         ("parallel_split: {sinks: {a: {format: csv, pth: x}}}", "flow[1].parallel_split.sinks.a.pth", "'path'"),

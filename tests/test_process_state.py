@@ -49,6 +49,7 @@ ALLOWED = {
         "fan_out/branch_application.py",
         "spark.conf.set",
     ): "in the session that this process, an application, has made itself",
+    ("storage/merge.py", "alone.conf.set"): "in a session made for the one MERGE",
     ("core/fingerprint.py", "session.conf.set"): "in a session made for the one statement",
     ("sequence/isolated_sequencer/trigger.py", "signal.signal"): (
         "by the main thread alone, the only one that may, while it waits: no other one can come between"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from spark_flow.core import fingerprint
 from spark_flow.engine.lazy_frame import LazyFrame, lazy
@@ -17,7 +17,7 @@ from spark_flow.storage.sink_protocol import Intent, Sink, Written, app_id, repl
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
     from spark_flow.engine.lazy_frame import HasFrame
     from spark_flow.engine.outcome import Outcome
@@ -32,6 +32,15 @@ class Scope(Protocol):
     def run(self) -> Run: ...  # noqa: D102
     def node(self, name: str) -> str: ...  # noqa: D102
     def wrote(self, outcome: Outcome) -> None: ...  # noqa: D102
+
+
+@runtime_checkable
+class KnownByName(Protocol):
+    """A sink that may be a table known by its name: where it is, only the session's catalog knows."""
+
+    @property
+    def table(self) -> str: ...  # noqa: D102
+    def located(self, spark: SparkSession) -> Sink: ...  # noqa: D102
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +139,8 @@ def writing(scope: Scope, name: str, frame: DataFrame | HasFrame, sink: Sink) ->
         DuplicateNode: Another node writes to the same path, to one below it or to one above it.
     """
     run, node = scope.run, scope.node(name)
+    if isinstance(sink, KnownByName) and sink.table:
+        sink = sink.located(run.spark)
     for path in sink.paths:
         place = files.absolute(path).rstrip("/")
         for taken, other in run.targets.items():

@@ -55,6 +55,7 @@
         ├── NotADataFrame           a step or branch returned something else
         ├── FrameMismatch           frames that cannot be combined
         │   ├── MissingColumns      a frame is missing a column
+        │   ├── NewColumns          a frame has columns that its table does not have
         │   ├── TypeConflict        a column has two types
         │   ├── ColumnClash         a name stands for a column of each
         │   └── AmbiguousColumns    a name stands for two columns of one frame
@@ -74,6 +75,7 @@
         ├── NotNotified             a notification could not be sent
         ├── SummaryNotWritten       the file of --summary-json could not be written when the run had ended
         ├── OutsideKey              rows that do not belong to the key being written
+        ├── InvalidMergeKeys        rows to merge whose key occurs twice or holds NULL
         ├── OtherTimeZone           a key's text is another instant than the one it was written as
         ├── ConstraintViolated      a row breaks a table's CHECK or NOT NULL
         ├── WriteNotProved          the table does not hold what was just written
@@ -101,6 +103,7 @@ from spark_flow.errors.frames import (
     DuplicateKeys,
     FrameMismatch,
     MissingColumns,
+    NewColumns,
     NotADataFrame,
     TypeConflict,
 )
@@ -111,6 +114,7 @@ from spark_flow.errors.run import (
     ConstraintViolated,
     HeaderMismatch,
     InvalidMarker,
+    InvalidMergeKeys,
     MarkerTooNew,
     MissingInput,
     NodeFailed,
@@ -197,6 +201,7 @@ __all__ = [
     "InvalidArgument",
     "InvalidCondition",
     "InvalidMarker",
+    "InvalidMergeKeys",
     "InvalidName",
     "InvalidPath",
     "InvalidRule",
@@ -206,6 +211,7 @@ __all__ = [
     "MarkerTooNew",
     "MissingColumns",
     "MissingInput",
+    "NewColumns",
     "NoBranches",
     "NodeFailed",
     "NodeTimedOut",

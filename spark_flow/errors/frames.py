@@ -42,6 +42,21 @@ class MissingColumns(FrameMismatch):
 
 
 @dataclass(eq=False, repr=False)
+class NewColumns(FrameMismatch):
+    """A frame has columns that its table does not have."""
+
+    node: str
+    new: Sequence[str]
+    path: str
+
+    def _text(self) -> str:
+        return (
+            f"{self.node}: the frame has {', '.join(self.new)}, which {self.path} does not have. Nothing was written: "
+            "set schema: evolve to add them, or drop them in a step before."
+        )
+
+
+@dataclass(eq=False, repr=False)
 class TypeConflict(FrameMismatch):
     """A column has two types; ``types`` holds the type in each branch."""
 

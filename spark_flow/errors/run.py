@@ -311,6 +311,22 @@ class OutsideKey(RunError):
 
 
 @dataclass(eq=False, repr=False)
+class InvalidMergeKeys(RunError):
+    """Rows to merge have no key of their own: ``keys`` names some of those that occur twice or hold NULL."""
+
+    node: str
+    keys: Sequence[str]
+    count: int
+
+    def _text(self) -> str:
+        more = f" and {self.count - len(self.keys)} more" if self.count > len(self.keys) else ""
+        return (
+            f"{self.node}: {self.count} key(s) occur twice or hold NULL: {'; '.join(self.keys)}{more}. Nothing was "
+            "written. A merge needs one row for each key: keep the newest in a step before, or name more columns in on."
+        )
+
+
+@dataclass(eq=False, repr=False)
 class OtherTimeZone(RunError):
     """A key's text is another instant now than when its rows were written: replacing it would leave the old rows."""
 

@@ -118,8 +118,8 @@ def _new_columns(whole: str) -> str:
     names = ", ".join(f"{name!r} ({kind})" for name, kind in new)
     return (
         f"[DELTA_METADATA_MISMATCH] the frame has {names}, which the Delta table does not have. To add "
-        f"{'it' if len(new) == 1 else 'them'}, give the sink the option mergeSchema "
-        '(options: {mergeSchema: "true"}); or drop it in a step before.'
+        f"{'it' if len(new) == 1 else 'them'}, set schema: evolve at the sink; "
+        "or drop it in a step before."
     )
 
 

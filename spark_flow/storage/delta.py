@@ -24,20 +24,22 @@ from tenacity import (
 )
 
 from spark_flow.core import fingerprint, secrets
-from spark_flow.core.names import quote_identifier
-from spark_flow.errors import CannotReplace, InvalidArgument, MissingInput, WriteNotProved
-from spark_flow.storage import delta_files, files, key_rows, violations
+from spark_flow.core.names import quote_identifier, quote_table
+from spark_flow.errors import CannotReplace, InvalidArgument, MissingColumns, MissingInput, NewColumns, WriteNotProved
+from spark_flow.storage import catalog, delta_files, files, key_rows, merge, violations
 from spark_flow.storage.content import Content, measured, observed
+from spark_flow.storage.merge import Merge
 from spark_flow.storage.sink_protocol import ALL, Held, Intent, Written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 
     from spark_flow.storage.key_rows import KeyRows
 
-Mode = Literal["replace", "append", "overwrite"]
+Mode = Literal["replace", "append", "overwrite", "merge"]
+SchemaPolicy = Literal["strict", "evolve"]
 
 _OURS = {name.lower(): name for name in ("txnAppId", "txnVersion", "userMetadata", "replaceWhere")}
 RETENTION = "interval 90 days"  # of transaction ids, in tables that a sink creates
@@ -77,27 +79,34 @@ class DeltaSink:
     mode: Mode = "replace"
     options: Mapping[str, str] = field(default_factory=dict)
     properties: Mapping[str, str] = field(default_factory=dict)
+    table: str = ""
+    cluster_by: tuple[str, ...] = ()
+    comment: str = ""
+    schema: SchemaPolicy | None = None
+    upsert: Merge | None = None
 
     format = "delta"
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The table's path."""
-        return (self.path,)
+        """The table's path; of one that is known by its name ``table://<name>``."""
+        return (f"table://{self.table.lower().removeprefix('spark_catalog.')}",) if self.table else (self.path,)
+
+    def located(self, spark: SparkSession) -> DeltaSink:
+        """Return the same sink with the path of its table; it has none until the table is created.
+
+        Raises:
+            InvalidArgument: The name is that of a view or of another format's table, or is known to this session only.
+        """
+        catalog.check_lasting(spark, self.table)
+        return dataclasses.replace(self, path=catalog.location(spark, self.table))
 
     @property
     def fingerprint(self) -> str:
         """A hash of the sink's settings."""
-        return fingerprint.of(
-            (
-                self.format,
-                files.absolute(self.path),
-                self.partition_by,
-                self.replace_where,
-                self.mode,
-                secrets.shown(self.options),
-            )
-        )
+        where = self.paths[0] if self.table else files.absolute(self.path)
+        given = (self.format, where, self.partition_by, self.replace_where, self.mode, secrets.shown(self.options))
+        return fingerprint.of((*given, *filter(None, [self.schema, self.upsert and dataclasses.astuple(self.upsert)])))
 
     def predicate(self, key: str) -> str | None:
         """Return SQL that selects the key's rows, before types are known; ``None`` if the sink does not select rows."""
@@ -115,11 +124,12 @@ class DeltaSink:
 
     def replaces(self, key: str) -> Mapping[str, str]:
         """Return what a write replaces: the whole table, the predicate's rows, or nothing; see ``TellsRows``."""
-        return {self.path: ALL if self.mode == "overwrite" else self.predicate(key) or ""}
+        whole = self.mode in ("overwrite", "merge")
+        return dict.fromkeys(self.paths, ALL if whole else self.predicate(key) or "")
 
     def last_revision(self, app_id: str, key: str, written: Mapping[str, Any] | None = None) -> int:  # noqa: ARG002 - the port's; an id holds the key
         """Return the revision that the table remembers, or 0."""
-        return last_revision(self.path, app_id)
+        return last_revision(self.path, app_id) if self.path else 0
 
     def validate(self, intent: Intent) -> None:
         """Refuse to append a key's rows a second time.
@@ -127,7 +137,7 @@ class DeltaSink:
         Raises:
             CannotReplace: See ``Sink.validate``.
         """
-        if intent.revision > 1 and self.mode != "overwrite" and self.predicate(intent.key) is None:
+        if intent.revision > 1 and self.mode in ("replace", "append") and self.predicate(intent.key) is None:
             raise CannotReplace(intent.node, self.path, intent.revision)
 
     def write(self, frame: DataFrame, intent: Intent) -> Written:
@@ -136,10 +146,17 @@ class DeltaSink:
         Raises:
             ConstraintViolated: A row violates a CHECK or NOT NULL constraint of the table.
             OtherTimeZone: The key now stands for another instant than when its rows were written.
+            InvalidMergeKeys: Rows to merge have no key of their own.
+            MissingColumns: The frame lacks columns of the table (``schema="strict"``), or of the merge.
             OutsideKey: The frame holds rows of another key.
             WriteNotProved: The table has a newer revision, or does not hold this one.
         """
+        if self.table and not self.path:
+            return dataclasses.replace(self, path=self._create(frame)).write(frame, intent)
         table = _open(self.path)
+        if table is None and (self.cluster_by or self.upsert is not None):
+            self._create(frame)
+            table = _open(self.path)
         known = self.last_revision(intent.app_id, intent.key) if table is not None else 0
         if known > intent.revision:
             raise WriteNotProved(self.path, f"no revision above {intent.revision}", f"revision {known}")
@@ -148,11 +165,60 @@ class DeltaSink:
             return self._written(frame, intent, rows, "already written at version {}", since=0)
         if table is not None and rows is not None and rows.zone:
             rows.check_zone(intent.node, intent.key, _tag_before(table, intent).get("value"))
+        added = self._check_schema(table, frame, intent.node) if table is not None else ""
         before = table.version() + 1 if table else 0
+        if self.upsert is not None:
+            return self._merge(self.upsert, before, frame, intent, added)
         intent.mark("before_commit")
         measure = self._commit(frame, intent, rows)
         intent.mark("after_commit")
-        return self._written(frame, intent, rows, "written at version {}", since=before, measure=measure)
+        return self._written(frame, intent, rows, f"written at version {{}}{added}", since=before, measure=measure)
+
+    def _create(self, frame: DataFrame) -> str:
+        """Create the table, empty, unless another process was faster; returns its path."""
+        writer = frame.sparkSession.createDataFrame([], frame.schema).write.format("delta")
+        writer = writer.options(**{"delta.setTransactionRetentionDuration": RETENTION, **self.properties})
+        writer, path = writer.partitionBy(*self.partition_by), self.path
+        if self.table:
+            path = catalog.create(writer, frame.sparkSession, self.table, comment=self.comment)
+        else:
+            writer.mode("ignore").save(files.for_spark(path))
+        if self.cluster_by:
+            catalog.cluster(frame.sparkSession, files.absolute(path), self.cluster_by)
+        return path
+
+    def _check_schema(self, table: DeltaTable, frame: DataFrame, node: str) -> str:
+        """Compare columns with those of the table; returns what an evolution will add, for the reason.
+
+        Raises:
+            MissingColumns: The policy is strict, and a column of the table is missing.
+            NewColumns: The table lacks columns, and the policy is not to add them; a MERGE would ignore them.
+        """
+        if self.schema is None and self.upsert is None:
+            return ""
+        mine = {name.lower() for name in frame.columns}
+        known = [each.name for each in table.schema().fields]
+        missing = [name for name in known if name.lower() not in mine]
+        if missing and self.schema == "strict":
+            raise MissingColumns(node, missing, frame.columns)
+        new = [name for name in frame.columns if name.lower() not in {each.lower() for each in known}]
+        if new and self.schema != "evolve":
+            raise NewColumns(node, new, self.table or self.path)
+        words = f"; added column(s) {', '.join(new)}" if new else ""
+        return words + (f"; NULL in {', '.join(missing)}, which the frame does not have" if missing else "")
+
+    def _merge(self, how: Merge, before: int, frame: DataFrame, intent: Intent, added: str) -> Written:
+        merge.check_columns(how, frame, intent.node)
+        source = frame.persist()  # the keys are checked before anything is written, and the frame is computed once
+        try:
+            count = merge.check_keys(how, source, intent.node)
+            intent.mark("before_commit")
+            _again(merge.run)(how, source, files.for_spark(self.path).removeprefix("file://"), intent)
+            intent.mark("after_commit")
+        finally:
+            source.unpersist()
+        written = self._written(frame, intent, None, f"merged at version {{}}{added}", since=before)
+        return dataclasses.replace(written, rows=count)
 
     def _rows(self, frame: DataFrame, intent: Intent) -> KeyRows | None:
         """Return the key's rows; ``None`` if the sink does not replace only a key's rows."""
@@ -180,6 +246,7 @@ class DeltaSink:
         options = {
             "delta.setTransactionRetentionDuration": RETENTION,
             **self.properties,
+            **({"mergeSchema": "true"} if self.schema == "evolve" else {}),
             **self.options,
             "txnAppId": intent.app_id,
             "txnVersion": str(intent.revision),
@@ -225,7 +292,9 @@ class DeltaSink:
             "column": self.column,
             "whole": self.mode == "overwrite",
             "columns": {field.name: field.dataType.simpleString() for field in frame.schema.fields},
-            "files": delta_files.recorded(self.path, version) if commit else None,
+            # A MERGE rewrites files with rows that it did not touch: they do not tell what was written.
+            "files": delta_files.recorded(self.path, version) if commit and self.upsert is None else None,
+            **({"table": self.table} if self.table else {}),
             **({"value": rows.value} if rows is not None and rows.value else {}),
             **({"hash": content.hash} if content is not None else {}),
         }
@@ -387,37 +456,114 @@ def _is_of(tag: Mapping[str, Any], intent: Intent, **more: object) -> bool:
 
 
 def delta(
-    path: str,
+    path: str = "",
     *,
+    table: str = "",
     partition_by: str | Sequence[str] = (),
+    cluster_by: str | Sequence[str] = (),
     replace_where: str | None = None,
     mode: Mode = "replace",
+    on: str | Sequence[str] = (),
+    sequence_by: str = "",
+    delete_when: str = "",
+    schema: SchemaPolicy | None = None,
     options: Mapping[str, str] | None = None,
     properties: Mapping[str, str] | None = None,
+    comment: str = "",
 ) -> DeltaSink:
     """Return a Delta table as a sink: each revision of a key replaces the key's rows in one commit, exactly once.
 
+    >>> lake = delta("out/lake", partition_by="date")
+    >>> customers = delta(table="shop.customers", mode="merge", on="id", sequence_by="changed_at")
+
     Args:
-        path: The table's folder, a path or URI.
+        path: The table's folder, a path or URI; or else
+        table: its name in Spark's catalog, of one to three parts. It is created if it does not exist.
         partition_by: Partition columns; the first one holds the key.
+        cluster_by: Columns of liquid clustering, instead of partitions; the key's rows then need ``replace_where``.
         replace_where: A SQL predicate that selects the key's rows, if not ``<first partition column> = key``.
-        mode: ``replace`` the key's rows; ``append``, which refuses a second revision; or ``overwrite`` the table.
-        options: More options of Delta's writer, for example ``{"mergeSchema": "true"}``.
+        mode: ``replace`` the key's rows; ``append``, which refuses a second revision; ``overwrite`` the table; or
+            ``merge``: update and insert rows by the columns ``on``. A merge does not remove rows that a rerun no
+            longer produces.
+        on: The columns that identify a row. Keys that occur twice or hold NULL are refused before anything is written.
+        sequence_by: A column: a row is updated only by one whose value is greater or equal, so that rows that arrive
+            late do not undo newer ones.
+        delete_when: SQL over the alias ``source``, as ``source.deleted``: its row is deleted, or not inserted.
+        schema: ``strict``: the frame must have all columns of the table. ``evolve``: new columns are added to the
+            table. By default as Delta does: a column that is missing is NULL, a new one is refused.
+        options: More options of Delta's writer, for example ``{"maxRecordsPerFile": "1000000"}``.
         properties: Table properties to set when the table is created: ``{"delta.enableChangeDataFeed": "true"}``.
+        comment: The comment of a table by name, when it is created.
 
     Raises:
-        InvalidArgument: An option is reserved for the sink, or ``replace_where`` is used with another mode.
+        InvalidArgument: An option is reserved for the sink, or settings conflict.
+        InvalidName: The table's name is no name.
 
     Raises (by ``write``, before anything is written):
         InvalidPath: The path contains ``#``, ``?``, a bracket, a backslash, or ``%`` and two hexadecimal digits.
     """
-    columns = (partition_by,) if isinstance(partition_by, str) else tuple(partition_by)
-    if mode != "replace" and replace_where:
-        raise InvalidArgument(
-            "delta: mode", f"{mode!r} with replace_where", "one of them: replace_where implies mode replace"
-        )
+    partitions, clusters, keys = _names(partition_by), _names(cluster_by), _names(on)
+    for where, found, expected in _conflicts(path, table, partitions, clusters, replace_where, mode):
+        raise InvalidArgument(f"delta: {where}", found, expected)
+    for where, found, expected in _merge_conflicts(mode, keys, sequence_by, delete_when):
+        raise InvalidArgument(f"delta: {where}", found, expected)
     ours = [name for name in {**(options or {}), **(properties or {})} if name.lower() in _OURS]
     if ours:
         reserved = ", ".join(sorted(_OURS.values()))
         raise InvalidArgument("delta: options", ours[0], f"other options: the sink itself sets {reserved}")
-    return DeltaSink(path, columns, replace_where, mode, dict(options or {}), dict(properties or {}))
+    if table:
+        quote_table(table)
+    how = None
+    if mode == "merge":
+        evolve = schema == "evolve"
+        how = Merge(on=keys, sequence_by=sequence_by, delete_when=delete_when, evolve=evolve)
+    return DeltaSink(
+        path=path,
+        partition_by=partitions,
+        replace_where=replace_where,
+        mode=mode,
+        options=dict(options or {}),
+        properties=dict(properties or {}),
+        table=table,
+        cluster_by=clusters,
+        comment=comment,
+        schema=schema,
+        upsert=how,
+    )
+
+
+def _names(columns: str | Sequence[str]) -> tuple[str, ...]:
+    return (columns,) if isinstance(columns, str) else tuple(columns)
+
+
+def _conflicts(
+    path: str,
+    table: str,
+    partitions: Sequence[str],
+    clusters: Sequence[str],
+    replace_where: str | None,
+    mode: Mode,
+) -> Iterator[tuple[str, str, str]]:
+    if bool(path) == bool(table):
+        yield "table", "path and table" if path else "neither path nor table", "exactly one of them"
+    if mode != "replace" and replace_where:
+        yield "mode", f"{mode!r} with replace_where", "one of them: replace_where implies mode replace"
+    if partitions and clusters:
+        yield "cluster_by", "partition_by beside it", "one of them: Delta clusters or partitions a table"
+    if clusters and mode == "replace" and not replace_where:
+        yield "cluster_by", "no replace_where", "replace_where: a predicate of the key's rows"
+
+
+def _merge_conflicts(
+    mode: Mode, on: Sequence[str], sequence_by: str, delete_when: str
+) -> Iterator[tuple[str, str, str]]:
+    given = {"on": on, "sequence_by": sequence_by, "delete_when": delete_when}
+    if mode != "merge":
+        yield from ((name, f"{name} with mode {mode!r}", "mode merge") for name, value in given.items() if value)
+    elif not on:
+        yield "on", "no column", "the columns that identify a row"
+    elif sequence_by and delete_when:
+        # A deleted row leaves no value to compare with: an older row that arrives later would insert it again.
+        yield "delete_when", "sequence_by beside it", "one of them: a deleted row is inserted again by an older one"
+    elif sequence_by in on:
+        yield "sequence_by", f"{sequence_by!r}, which is one of on", "another column"

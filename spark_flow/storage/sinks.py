@@ -25,7 +25,7 @@ FORMATS: Mapping[str, Callable[..., Sink]] = {
 }
 
 
-def sink(format: str, path: str, **settings: Any) -> Sink:  # noqa: A002 - Spark's own word
+def sink(format: str, path: str = "", **settings: Any) -> Sink:  # noqa: A002 - Spark's own word
     """Return a sink of a format: ``delta``, ``csv``, ``json``, ``parquet``, or one of an installed package.
 
     >>> lake = sink("delta", "out/lake", partition_by="date")

@@ -22,7 +22,6 @@ from spark_flow.jobfile.model.fields import (
     from_root,
     one_or_many,
     option,
-    sink_format,
     source_name,
     table_path,
     valid_name,
@@ -53,7 +52,6 @@ Seconds = StrictInt | StrictFloat
 Options = dict[str, Annotated[str | int | bool, PlainValidator(option)]]
 Names = Annotated[tuple[Name, ...], BeforeValidator(one_or_many)]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(one_or_many)]
-SinkFormat = Annotated[Text, AfterValidator(sink_format)]
 
 
 class Model(BaseModel):
@@ -218,6 +216,6 @@ def frame_of(frame: "LazyFrame | None") -> "LazyFrame":
 def only_delta(key: str, value: object, info: ValidationInfo) -> object:
     """Refuse a key of Delta tables where another format is given."""
     kind = info.data.get("format", "delta")
-    if value not in (None, {}) and kind != "delta":
+    if value not in (None, {}, ()) and kind != "delta":
         raise refuse(f"{key} with format {kind}", "format delta", "Leave it out, or write a Delta table.")
     return value

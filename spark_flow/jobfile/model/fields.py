@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from spark_flow.core.arrival_rules import RULES, parse
-from spark_flow.core.names import check_name
+from spark_flow.core.names import check_name, quote_table
 from spark_flow.errors import ConfigError, InvalidName, InvalidPath, InvalidRule
 from spark_flow.jobfile.model.problems import nearest, one_of, refuse, show
 from spark_flow.jobfile.model.references import is_reference, resolve
@@ -44,9 +44,18 @@ def source_name(value: str, info: ValidationInfo) -> str:
     return value
 
 
+def table_name(value: str) -> str:
+    """The name of a table in Spark's catalog."""
+    try:
+        quote_table(value)
+    except InvalidName as error:
+        raise refuse(show(value), "a table's name of one to three parts", "For example shop.orders.") from error
+    return value
+
+
 def sink_format(value: str) -> str:
     """The name of a format that can be written: ours, or one of an installed package's."""
-    if value not in FORMATS and value not in (known := sink_formats()):
+    if value and value not in FORMATS and value not in (known := sink_formats()):
         raise refuse(show(value), one_of(known), nearest(value, known))
     return value
 

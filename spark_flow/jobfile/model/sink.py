@@ -3,36 +3,54 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from typing_extensions import Self
 
 from spark_flow.errors import InvalidArgument, InvalidName, InvalidPath
-from spark_flow.jobfile.model.base import FilePath, Model, Options, SinkFormat, Text, Touched, only_delta
-from spark_flow.jobfile.model.fields import one_or_many, overlap, texts
-from spark_flow.jobfile.model.problems import Finding, findings, refuse, show
+from spark_flow.jobfile.model.base import FilePath, Model, Options, Text, Touched, only_delta
+from spark_flow.jobfile.model.fields import from_root, one_or_many, overlap, sink_format, table_name, texts
+from spark_flow.jobfile.model.problems import Finding, findings, one_of, refuse, show
 from spark_flow.orchestration.shared_state import Write
-from spark_flow.storage.delta import Mode
+from spark_flow.storage.delta import Mode, SchemaPolicy
 from spark_flow.storage.files import absolute, for_deltalake, for_spark_files
 from spark_flow.storage.sink_protocol import replaces
-from spark_flow.storage.sinks import FORMATS, sink
+from spark_flow.storage.sinks import FORMATS, sink, sink_formats
+from spark_flow.storage.sources import TABLE, source
 from spark_flow.storage.staged import staged
 
 if TYPE_CHECKING:
     from spark_flow.storage.sink_protocol import Sink
 
 
+Columns = Annotated[tuple[Text, ...], BeforeValidator(one_or_many)]
+_OF_A_MERGE = ("on", "sequence_by", "delete_when")
+
+
 class SinkModel(Model):
     """Where a frame goes; by default the rows of the run's key are replaced."""
 
-    format: SinkFormat
-    path: FilePath
+    table: Annotated[Text, AfterValidator(table_name)] | None = None
+    format: Annotated[str, AfterValidator(sink_format)] = Field("", validate_default=True)
+    path: Annotated[str, AfterValidator(from_root)] = Field("", validate_default=True)
     staging: FilePath | None = None
-    partition_by: Annotated[tuple[Text, ...], BeforeValidator(one_or_many)] = ()
+    partition_by: Columns = ()
+    cluster_by: Columns = ()
     mode: Mode = "replace"
     replace_where: Text | None = None
+    on: Columns = ()
+    sequence_by: Text | None = None
+    delete_when: Text | None = None
+    schema_: SchemaPolicy | None = Field(None, alias="schema")
     options: Options = Field(default_factory=dict)
     properties: Options = Field(default_factory=dict)
+    comment: Text | None = None
     file_name: Text | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _on_is_a_name(cls, body: Any) -> Any:
+        """YAML reads a bare ``on`` as true."""
+        return {"on" if key is True else key: value for key, value in body.items()} if isinstance(body, dict) else body
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -40,7 +58,14 @@ class SinkModel(Model):
         given: dict[str, Any] = {"options": texts(self.options), "properties": texts(self.properties)}
         given |= {"partition_by": self.partition_by, "replace_where": self.replace_where, "file_name": self.file_name}
         given |= {"mode": self.mode if self.mode != "replace" else None}
+        names = ("table", "cluster_by", "comment", *_OF_A_MERGE)
+        given |= {**{name: getattr(self, name) for name in names}, "schema": self.schema_}
         return {name: value for name, value in given.items() if value}
+
+    @property
+    def target(self) -> str:
+        """Where it writes, to tell whether two sinks write to one place: its path, or ``table://`` and its name."""
+        return source(TABLE, self.table).paths[0] if self.table else self.path
 
     def sink(self) -> "Sink":
         """The sink that it describes."""
@@ -56,6 +81,24 @@ class SinkModel(Model):
         for path, rows in replaces(self.sink(), key).items():
             yield Write(node, absolute(path), rows)
 
+    @field_validator("format")
+    @classmethod
+    def _format_or_table(cls, value: str, info: ValidationInfo) -> str:
+        table = info.data.get("table")
+        if not value and not table:
+            raise refuse("nothing", one_of(sink_formats()))
+        if table and value not in ("", "delta"):
+            raise refuse(f"format {value} with table", "format delta", "Leave it out.")
+        return value or "delta"
+
+    @field_validator("path")
+    @classmethod
+    def _path_or_table(cls, value: str, info: ValidationInfo) -> str:
+        table = info.data.get("table")
+        if bool(value) == bool(table):
+            raise refuse("path with table" if value else "nothing", "one of them" if value else "a path, or table")
+        return value
+
     @field_validator("file_name")
     @classmethod
     def _only_folders_have_it(cls, value: str | None, info: ValidationInfo) -> str | None:
@@ -65,20 +108,25 @@ class SinkModel(Model):
 
     @model_validator(mode="after")
     def _sink_can_be_made(self) -> Self:
-        wrong = [_wrong(self.format, path, self.settings) for path in (self.path, self.staging) if path]
+        paths = [path for path in (self.path, self.staging) if path] or [""]
+        wrong = [_wrong(self.format, path, self.settings) for path in paths]
         found = [finding for finding in wrong if finding is not None]
         if found:
             raise findings(*found)
         return self
 
-    @field_validator("replace_where", "properties")
+    @field_validator(
+        "replace_where", "properties", "cluster_by", "on", "sequence_by", "delete_when", "schema_", "comment"
+    )
     @classmethod
     def _only_delta_has_it(cls, value: object, info: ValidationInfo) -> object:
-        return only_delta(str(info.field_name), value, info)
+        return only_delta(str(info.field_name).rstrip("_"), value, info)
 
     @field_validator("staging")
     @classmethod
     def _staging_is_elsewhere(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("table"):
+            raise refuse("staging with table", "a path for both", "Partial keys are kept at another path.")
         if value is not None and "path" in info.data and overlap(value, info.data["path"]):
             fix = "Partial keys are kept there until they are complete."
             raise refuse(show(value), "a folder apart from path", fix)
@@ -100,7 +148,7 @@ class SinkModel(Model):
 def _wrong(format: str, path: str, settings: Mapping[str, Any]) -> Finding | None:  # noqa: A002 - Spark's own word
     """Why a sink's own function refuses its settings, which it would do when other sinks were written."""
     try:
-        if format == "delta":
+        if format == "delta" and path:
             for_deltalake(path)
         elif format in FORMATS:
             for_spark_files(path)
@@ -108,7 +156,7 @@ def _wrong(format: str, path: str, settings: Mapping[str, Any]) -> Finding | Non
     except InvalidPath as error:
         return Finding(("path",), show(path), f"no {error.found!r} in it", error.why)
     except InvalidArgument as error:
-        return Finding((error.where.rpartition(": ")[2],), error.found, error.expected)
+        return Finding((error.where.rpartition(": ")[2],), error.found, error.expected, error.fix)
     except InvalidName as error:
         return Finding(("file_name",), show(error.value), "a file's name, as shop_{key}.csv")
     return None

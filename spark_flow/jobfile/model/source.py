@@ -5,32 +5,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, ValidationInfo, field_validator
 
-from spark_flow.core.names import quote_table
-from spark_flow.errors import InvalidName
 from spark_flow.jobfile.model.base import FilePath, Model, Options, Seconds, Text, only_delta
 from spark_flow.jobfile.model.fields import (
     branch_names,
     from_root,
     references_schema,
     source_format,
+    table_name,
     table_path,
     texts,
 )
-from spark_flow.jobfile.model.problems import refuse, show
+from spark_flow.jobfile.model.problems import refuse
 from spark_flow.storage.arrivals import Wait
 from spark_flow.storage.reading import OWN_SCHEMA, refused
 from spark_flow.storage.sources import TABLE, WITH_PATH, BadRecordPolicy, Source, source
 
 if TYPE_CHECKING:
     from pyspark.sql.types import StructType
-
-
-def _table_name(value: str) -> str:
-    try:
-        quote_table(value)
-    except InvalidName as error:
-        raise refuse(show(value), "a table's name of one to three parts", "For example shop.orders.") from error
-    return value
 
 
 class WaitModel(Model):
@@ -44,7 +35,7 @@ class WaitModel(Model):
 class SourceModel(Model):
     """Where a frame comes from: a path with its format, a table by name, or a format that needs neither."""
 
-    table: Annotated[Text, AfterValidator(_table_name)] | None = None
+    table: Annotated[Text, AfterValidator(table_name)] | None = None
     format: Annotated[str, AfterValidator(source_format)] = Field("", validate_default=True)
     path: Annotated[str, AfterValidator(from_root)] = Field("", validate_default=True)
     branches: Annotated[tuple[str, ...] | None, BeforeValidator(branch_names)] = Field(None, validate_default=True)
@@ -78,7 +69,7 @@ class SourceModel(Model):
     @field_validator("format")
     @classmethod
     def _format_or_table(cls, value: str, info: ValidationInfo) -> str:
-        if bool(value) == (info.data.get("table") is not None):
+        if bool(value.removeprefix(TABLE)) == (info.data.get("table") is not None):
             found = f"format {value} with table" if value else "nothing"
             raise refuse(found, "a format, or table", "For example format: json with a path, or table: shop.orders.")
         return value or TABLE
@@ -88,7 +79,7 @@ class SourceModel(Model):
     def _path_goes_with_the_format(cls, value: str, info: ValidationInfo) -> str:
         kind = info.data.get("format", "")
         if kind == TABLE:
-            if value:
+            if value not in ("", info.data.get("table")):
                 raise refuse("path with table", "one of them")
             return str(info.data.get("table"))
         if not value and kind in WITH_PATH:

@@ -42,7 +42,7 @@ class StreamConfig(Model):
         for name, sink in value.items():
             if sink.format != "delta":
                 raise refuse(f"sink {name} with format {show(sink.format)}", "format delta", "Batches need its ids.")
-            odd = sorted({"mode", "replace_where", "staging", "spark"} & sink.model_fields_set)
+            odd = sorted({"mode", "replace_where", "staging", "spark", "table"} & sink.model_fields_set)
             unused = {"with_", "restart", "version"} & (sink.step.model_fields_set if sink.step else set())
             odd += [f"step.{key.rstrip('_')}" for key in sorted(unused)]
             if odd:

@@ -60,6 +60,6 @@ def _read_sources(flow: Sequence[FlowModel | None], sources: Collection[str]) ->
 def _paths(each: Located) -> Iterator[tuple[Location, str]]:
     """What an entry writes, and where the file says so."""
     for below, sink in each.entry.written().items():
-        yield (*each.loc, *below, "path"), sink.path
+        yield (*each.loc, *below, "table" if sink.table else "path"), sink.target
         if sink.staging:
             yield (*each.loc, *below, "staging"), sink.staging

@@ -1,0 +1,73 @@
+"""Delta tables by their name in Spark's catalog: where one is, and how it is created.
+
+https://docs.delta.io/latest/delta-batch.html#create-a-table
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spark_flow.core.names import quote_identifier, quote_literal, quote_table
+from spark_flow.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyspark.sql import DataFrameWriter, SparkSession
+
+_OWN = "spark_catalog"
+
+
+def check_lasting(spark: SparkSession, name: str) -> None:
+    """Check that a name will be known to the next session.
+
+    Raises:
+        InvalidArgument: The catalog lives in the memory of this session.
+    """
+    in_memory = spark.conf.get("spark.sql.catalogImplementation", "in-memory") == "in-memory"
+    own = spark.conf.get(f"spark.sql.catalog.{_OWN}", "") or ""  # another class of catalog, as Unity's, lasts
+    if in_memory and own in ("", "org.apache.spark.sql.delta.catalog.DeltaCatalog") and _is_of_own(name):
+        found = f"{name} in a catalog that lives in the memory of this session"
+        fix = "For example spark: {spark.sql.catalogImplementation: hive} in the job's file; or give a path."
+        raise InvalidArgument("table", found, "a catalog that outlives it", fix)
+
+
+def _is_of_own(name: str) -> bool:
+    parts = name.split(".")
+    return len(parts) < 3 or parts[0].lower() == _OWN  # noqa: PLR2004 - catalog, schema, table
+
+
+def location(spark: SparkSession, name: str) -> str:
+    """Return the path of a Delta table; empty if there is no such table.
+
+    Raises:
+        InvalidArgument: The name is that of a view, or of a table of another format.
+    """
+    from pyspark.errors import AnalysisException
+
+    expected = "a Delta table, or a name that is free"
+    try:
+        detail = spark.sql(f"DESCRIBE DETAIL {quote_table(name)}").collect()[0]
+    except AnalysisException as error:
+        if not spark.catalog.tableExists(name):
+            return ""
+        if "EXPECT_TABLE_NOT_VIEW" in str(error):
+            raise InvalidArgument("table", f"{name}, which is a view", expected) from error
+        raise
+    if detail["format"] != "delta":
+        raise InvalidArgument("table", f"{name}, which is a table of {detail['format']}", expected)
+    return str(detail["location"])
+
+
+def create(writer: DataFrameWriter, spark: SparkSession, name: str, *, comment: str = "") -> str:
+    """Create a Delta table by a writer of an empty frame, unless another process was faster; returns its path."""
+    writer.mode("ignore").saveAsTable(quote_table(name))
+    if comment:
+        spark.sql(f"COMMENT ON TABLE {quote_table(name)} IS {quote_literal(comment)}")
+    return location(spark, name)
+
+
+def cluster(spark: SparkSession, path: str, columns: Sequence[str]) -> None:
+    """Cluster the Delta table at a path by columns; writers cannot create one that is (Delta 4.4.0)."""
+    names = ", ".join(quote_identifier(column) for column in columns)
+    spark.sql(f"ALTER TABLE delta.{quote_identifier(path)} CLUSTER BY ({names})")
