@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class Display(Protocol):
-    """An observer that is told of the whole run as well (``spark_flow.view.progress``)."""
+    """An observer with the start and end of the run as well (``spark_flow.view.progress``)."""
 
     def begin(self, run: Run) -> None: ...  # noqa: D102
     def __call__(self, point: str, node: str, outcome: Outcome | None) -> None: ...  # noqa: D102

@@ -147,7 +147,7 @@ class DeltaSink:
             ConstraintViolated: A row violates a CHECK or NOT NULL constraint of the table.
             OtherTimeZone: The key now stands for another instant than when its rows were written.
             InvalidMergeKeys: Rows to merge have no key of their own.
-            MissingColumns: The frame lacks columns of the table (``schema="strict"``), or of the merge.
+            MissingColumns: Columns of the table (``schema="strict"``), or of the merge, are missing.
             OutsideKey: The frame holds rows of another key.
             WriteNotProved: The table has a newer revision, or does not hold this one.
         """
@@ -192,7 +192,7 @@ class DeltaSink:
 
         Raises:
             MissingColumns: The policy is strict, and a column of the table is missing.
-            NewColumns: The table lacks columns, and the policy is not to add them; a MERGE would ignore them.
+            NewColumns: Columns are new, and the policy is not to add them; a MERGE would ignore them.
         """
         if self.schema is None and self.upsert is None:
             return ""
