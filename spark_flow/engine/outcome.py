@@ -58,7 +58,8 @@ class Outcome:
     def summary(self) -> dict[str, Any]:
         """The node's entry in ``--summary-json``."""
         names = ("node", "kind", "state", "rows", "duration_ms", "reason", "error")
-        return {name: getattr(self, name) for name in names}
+        found = {"expectations": self.detail["expectations"]} if "expectations" in self.detail else {}
+        return {name: getattr(self, name) for name in names} | found
 
 
 def not_its_own_fault(kind: Kind, error: BaseException) -> bool:

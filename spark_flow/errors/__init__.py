@@ -45,6 +45,7 @@
     ├── Interrupted                 exit code 130: by Ctrl-C; what succeeded is reused
     └── RunError                    exit code 1: the run itself
         ├── NodeFailed              a node's action raised; holds node and cause
+        ├── ExpectationFailed       a frame does not meet a rule
         ├── NodeTimedOut            a node took longer than it may
         ├── NotRecorded             a node that a partial backfill takes over would have to run
         ├── DamagedFile             a file that spark_flow wrote is empty, cut or changed
@@ -112,6 +113,7 @@ from spark_flow.errors.run import (
     BadRecords,
     BranchesFailed,
     ConstraintViolated,
+    ExpectationFailed,
     HeaderMismatch,
     InvalidMarker,
     InvalidMergeKeys,
@@ -194,6 +196,7 @@ __all__ = [
     "DuplicateNode",
     "EndedAfter",
     "EnvironmentTooOld",
+    "ExpectationFailed",
     "Fenced",
     "FrameMismatch",
     "HeaderMismatch",

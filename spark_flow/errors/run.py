@@ -26,6 +26,21 @@ class NodeFailed(RunError):
 
 
 @dataclass(eq=False, repr=False)
+class ExpectationFailed(RunError):
+    """A frame does not meet a rule with ``fail``; nothing that is made from it reached a sink."""
+
+    node: str
+    rule: str
+    found: str
+
+    def _text(self) -> str:
+        return (
+            f"{self.node}: expectation {self.rule!r} is not met: {self.found}. Nothing was written. Fix the data or "
+            "the rule, or set otherwise: warn or quarantine, then run the same command again."
+        )
+
+
+@dataclass(eq=False, repr=False)
 class NodeTimedOut(RunError):
     """A node took longer than it may; its Spark jobs were cancelled."""
 

@@ -13,7 +13,9 @@ FORMAT = 1
 """The state folder's format. A higher one was written by a newer version and is refused."""
 
 State = Literal["started", "succeeded", "reused", "failed", "skipped"]
-Kind = Literal["run", "source", "step", "branch", "merge", "sink", "choice", "marker", "trigger", "call", "fallback"]
+Kind = Literal[
+    "run", "source", "step", "branch", "merge", "sink", "choice", "marker", "trigger", "call", "expect", "fallback"
+]
 
 
 def now() -> dt.datetime:

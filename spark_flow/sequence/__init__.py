@@ -1,6 +1,7 @@
 """Sequence patterns (the book's section 2): local sequencer, transaction, isolated sequencer."""
 
 from spark_flow.sequence.call import call
+from spark_flow.sequence.expect import Rule, expect, holds, row_count, unique
 from spark_flow.sequence.isolated_sequencer import (
     Consumer,
     Handover,
@@ -21,19 +22,24 @@ __all__ = [
     "Consumer",
     "Handover",
     "Polling",
+    "Rule",
     "Step",
     "Transaction",
     "announcing",
     "call",
     "consumer",
+    "expect",
+    "holds",
     "hours_of_day",
     "last_days",
     "local_sequencer",
     "publish",
     "read_transaction",
+    "row_count",
     "same_key",
     "step",
     "transaction",
     "trigger",
+    "unique",
     "wait_for",
 ]

@@ -54,10 +54,10 @@ def observed(frame: DataFrame) -> tuple[DataFrame, Callable[[], Content]]:
 
     observation = Observation()
     watched = frame.observe(observation, *_measures(frame.schema))
-    return watched, lambda: _content(_reported(observation))
+    return watched, lambda: _content(reported(observation))
 
 
-def _reported(observation: Observation) -> Mapping[str, Any]:
+def reported(observation: Observation) -> Mapping[str, Any]:
     """Return what was observed; in a thread, since the call blocks forever if the frame was not computed."""
     found: list[Mapping[str, Any]] = []
     waiting = threading.Thread(target=lambda: found.append(observation.get), daemon=True)

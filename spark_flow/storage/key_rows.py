@@ -115,7 +115,7 @@ def only(frame: DataFrame, rows: KeyRows) -> DataFrame:
 
     The check needs no extra pass, and costs nothing if Spark can prove it from the plan.
     """
-    shown = [rows.column] if rows.column else _named_in(rows.predicate, frame.columns)
+    shown = [rows.column] if rows.column else named_in(rows.predicate, frame.columns)
     values = [
         f"concat({quote_literal(f'{name}=')}, coalesce(CAST({quote_identifier(name)} AS STRING), 'NULL'))"
         for name in shown
@@ -124,7 +124,7 @@ def only(frame: DataFrame, rows: KeyRows) -> DataFrame:
     return frame.where(f"CASE WHEN {rows.predicate} THEN CAST('true' AS BOOLEAN) ELSE raise_error({message}) END")
 
 
-def _named_in(predicate: str, columns: list[str]) -> list[str]:
+def named_in(predicate: str, columns: list[str]) -> list[str]:
     """Return the columns whose names occur in a predicate."""
     return [name for name in columns if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", predicate, re.IGNORECASE)]
 

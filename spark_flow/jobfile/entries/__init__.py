@@ -6,6 +6,7 @@ To add a pattern, write its file and add its model to ``ENTRIES``.
 from spark_flow.jobfile.entries.aligned_fan_in import AlignedFanInModel
 from spark_flow.jobfile.entries.call import CallModel
 from spark_flow.jobfile.entries.exclusive_choice import ExclusiveChoiceModel
+from spark_flow.jobfile.entries.expect import ExpectModel
 from spark_flow.jobfile.entries.parallel_split import ParallelSplitModel
 from spark_flow.jobfile.entries.publish import PublishModel
 from spark_flow.jobfile.entries.read import ReadModel
@@ -24,6 +25,7 @@ ENTRIES = (
     UnalignedFanInModel,
     StepModel,
     CallModel,
+    ExpectModel,
     WithCompletenessModel,
     WriteModel,
     ParallelSplitModel,

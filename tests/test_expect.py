@@ -1,0 +1,201 @@
+"""Expectations: nothing reaches a sink before its rules passed; what was found is recorded."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Killed, killing, rows, states
+from deltalake import DeltaTable
+from runs import new_run
+
+import spark_flow as sf
+from spark_flow.errors import ConfigError, ExpectationFailed, InvalidArgument, NodeFailed
+from spark_flow.jobfile import load
+
+GOOD = [(1, 5, "a"), (2, 6, "b"), (3, 7, "c")]
+
+
+@pytest.fixture
+def check(spark, state, tmp_path):
+    """Check rows ``(id, amount, name)`` by rules, and write what may be used."""
+
+    def run_check(data, key="k1", quarantine="", **rules):
+        options = {name: rules.pop(name) for name in ("rerun", "observers", "plan") if name in rules}
+        frame = spark.createDataFrame(data, "id INT, amount INT, name STRING")
+        with new_run("p", key, state=state, spark=spark, **options) as run:
+            run_check.run = run
+            good = sf.expect(run, frame, rules, name="checked", quarantine=quarantine)
+            sf.write(run, "lake", good, sf.parquet(str(tmp_path / "lake")))
+        return run
+
+    run_check.rows = lambda key="k1": rows(spark.read.parquet(f"{tmp_path}/lake/key={key}"))
+    run_check.written = lambda: Path(tmp_path, "lake").exists()
+    return run_check
+
+
+@pytest.mark.spark
+def test_all_rules_are_met_and_reused(check):
+    rules = {"positive": sf.holds("amount > 0"), "one": sf.unique("id"), "some": sf.row_count(1, 3)}
+    run = check(GOOD, **rules)
+    assert run.outcome("checked").detail["expectations"] == {"positive": 0, "one": 0, "some": 0}
+    assert (run.outcome("checked").reason, check.rows()) == ("all expectations met", GOOD)
+    assert states(check(GOOD, **rules)) == {"checked": "reused", "lake": "reused"} | {
+        name: state for name, state in states(check.run).items() if name.startswith("input")
+    }
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize(
+    ("rule", "found"),
+    [
+        (sf.holds("amount > 5"), "a row with amount = 5"),
+        (sf.holds("amount > CASE WHEN id = 2 THEN NULL ELSE 0 END"), "id = 2"),  # NULL is not true
+        (sf.unique("name"), "1 value(s) of name"),
+        (sf.row_count(at_least=5), "4 rows, expected at least 5"),
+        (sf.row_count(1, 3), "4 rows, expected at least 1 and at most 3"),
+    ],
+)
+def test_a_rule_that_fails_names_what_it_found_and_nothing_reaches_a_sink(check, rule, found):
+    with pytest.raises(ExpectationFailed) as fault:
+        check([*GOOD, (4, 8, "c")], rule=rule)
+    assert (fault.value.rule, found in fault.value.found) == ("rule", True), fault.value
+    assert (check.run.outcome("checked").state, check.written()) == ("failed", False)
+    check(GOOD, rule=sf.holds("id > 0"))
+    assert check.rows() == GOOD
+
+
+@pytest.mark.spark
+def test_a_warning_is_counted_in_ledger_summary_and_warnings(check, state):
+    from spark_flow.ledger import DeltaLedger
+
+    run = check(GOOD, small=sf.holds("amount < 7", "warn"), few=sf.row_count(at_most=2, otherwise="warn"))
+    node = next(node for node in run.summary()["nodes"] if node["node"] == "checked")
+    assert node["expectations"] == {"small": 1, "few": 1}
+    assert run.warnings == [
+        "checked: small: 1 row(s) without amount < 7 (counted)",
+        "checked: few: 3 rows, expected at most 2",
+    ]
+    (event,) = [e for e in DeltaLedger(state).read("p") if e.node == "checked" and e.state == "succeeded"]
+    assert event.detail["expectations"] == {"small": 1, "few": 1}
+    assert check.rows() == GOOD
+
+
+@pytest.mark.spark
+def test_rows_are_set_aside_with_the_rules_that_they_violate_and_replaced_by_a_rerun(check, tmp_path):
+    bad = str(tmp_path / "bad")
+
+    def aside():
+        table = DeltaTable(bad).to_pyarrow_table().to_pylist()
+        return sorted((row["key"], row["id"], tuple(row["rules"])) for row in table)
+
+    rules = {"small": sf.holds("amount < 7", "quarantine"), "a": sf.holds("name = 'a'", "quarantine")}
+    check(GOOD, quarantine=bad, **rules)
+    check([(9, 9, "z")], key="k2", quarantine=bad, **rules)
+    assert check.rows() == [(1, 5, "a")]
+    assert aside() == [("k1", 2, ("a",)), ("k1", 3, ("small", "a")), ("k2", 9, ("small", "a"))]
+    check([(1, 5, "a"), (2, 6, "a")], quarantine=bad, rerun=True, **rules)
+    assert check.rows() == [(1, 5, "a"), (2, 6, "a")]
+    assert aside() == [("k2", 9, ("small", "a"))]
+
+
+@pytest.mark.spark
+def test_without_a_bad_row_there_is_no_table_of_them(check, tmp_path):
+    check(GOOD, quarantine=str(tmp_path / "bad"), small=sf.holds("amount < 70", "quarantine"))
+    assert not (tmp_path / "bad").exists()
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("node", ["checked", "checked/quarantine", "lake"])
+@pytest.mark.parametrize("point", ["after_commit", "after_event"])
+def test_killed_and_repeated_equals_never_killed(check, tmp_path, node, point):
+    rules = {"small": sf.holds("amount < 7", "quarantine")}
+    bad = str(tmp_path / "bad")
+    with pytest.raises(Killed):
+        check(GOOD, quarantine=bad, observers=[killing(point, node)], **rules)
+    check(GOOD, quarantine=bad, **rules)
+    assert check.rows() == GOOD[:2]
+    assert DeltaTable(bad).to_pyarrow_table().num_rows == 1
+
+
+@pytest.mark.spark
+def test_a_rule_that_is_no_sql_fails_the_node(check):
+    with pytest.raises(NodeFailed, match="gone"):
+        check(GOOD, rule=sf.holds("gone > 1"))
+
+
+@pytest.mark.spark
+def test_a_plan_writes_nothing(check):
+    run = check(GOOD, plan=True, rule=sf.holds("id > 0", "warn"))
+    assert (run.outcome("checked").state, run.outcome("lake").state, check.written()) == (
+        "would run",
+        "would run",
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("rules", "quarantine"),
+    [
+        ({}, ""),
+        ({"r": sf.Rule()}, ""),
+        ({"r": sf.Rule(that="x", unique=("a",))}, ""),
+        ({"r": sf.holds("x", "quarantine")}, ""),
+        ({"r": sf.Rule(unique=("a",), otherwise="quarantine")}, "out"),
+        ({"r": sf.holds("x", "ignore")}, ""),
+    ],
+)
+def test_rules_that_say_nothing_are_refused(memory_ledger, state, rules, quarantine):
+    run = new_run("p", "k1", state=state, ledger=memory_ledger)
+    with pytest.raises(InvalidArgument):
+        sf.expect(run, None, rules, quarantine=quarantine)
+
+
+JOB = """
+pipeline: p
+key: k1
+output: OUT
+sources: {in: {format: json, path: FOLDER, schema: "id INT, amount INT"}}
+flow:
+  - read: in
+  - expect:
+      name: checked
+      quarantine: OUT/bad
+      rules:
+        positive: {that: amount > 0}
+        small: {that: amount < 10, otherwise: quarantine}
+        one: {unique: id}
+        some: {at_least: 1, otherwise: warn}
+  - write: {name: lake, format: delta, path: OUT/lake, mode: overwrite}
+"""
+
+
+@pytest.mark.spark
+def test_rules_of_a_file(spark, run_file, lines, tmp_path):
+    lines('{"id": 1, "amount": 5}', '{"id": 2, "amount": 50}')
+    code, said = run_file(JOB, f"--summary-json={tmp_path}/s.json")
+    assert code == 0, said
+    nodes = {node["node"]: node for node in json.loads((tmp_path / "s.json").read_text())["nodes"]}
+    assert nodes["checked"]["expectations"] == {"positive": 0, "small": 1, "one": 0, "some": 0}
+    assert DeltaTable(f"{tmp_path}/out/lake").to_pyarrow_table().num_rows == 1
+    lines('{"id": 1, "amount": -5}')
+    code, said = run_file(JOB, "--rerun")
+    assert (code, "expectation 'positive' is not met: a row with amount = -5" in said) == (1, True), said
+    assert DeltaTable(f"{tmp_path}/out/lake").version() == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path"),
+    [
+        ("      quarantine: OUT/bad\n", "", "flow[1].expect.rules"),
+        ("{unique: id}", "{unique: id, at_least: 1}", "flow[1].expect.rules"),
+        ("{unique: id}", "{unik: id}", "flow[1].expect.rules.one.unik"),
+        ("otherwise: warn", "otherwise: wran", "flow[1].expect.rules.some.otherwise"),
+        ("at_least: 1", "at_least: -1", "flow[1].expect.rules.some.at_least"),
+    ],
+)
+def test_what_is_no_rule_is_refused_with_its_place(tmp_path, old, new, path):
+    assert JOB.count(old) == 1
+    (tmp_path / "job.yaml").write_text(JOB.replace(old, new))
+    with pytest.raises(ConfigError) as fault:
+        load(tmp_path / "job.yaml")
+    assert path in [problem.path for problem in fault.value.problems]
