@@ -18,13 +18,14 @@ from spark_flow.cli import run as run_job
 from spark_flow.errors import SparkFlowError, describe
 from spark_flow.ledger import DeltaLedger, Event
 from spark_flow.operations import backfill as backfills
+from spark_flow.operations import forget as forgetting
 from spark_flow.operations.stale import StaleKey
 from spark_flow.operations.stale import stale as find_stale
 from spark_flow.operations.verify import verify as check
 from spark_flow.orchestration.leases import Leases, PoolDocument, free
 from spark_flow.spark.session import session
 from spark_flow.storage import files
-from spark_flow.view.tables import leases_table, run_table, runs, status_table, wide_console
+from spark_flow.view.tables import attempts, attempts_table, leases_table, run_table, runs, status_table, wide_console
 from spark_flow.view.text import cell, say
 
 if TYPE_CHECKING:
@@ -136,6 +137,53 @@ def show(pipeline: Pipeline, key: Key, state: State = "state", as_json: Json = F
     console.print(run_table(view))
 
 
+@app.command("runs")
+def runs_(
+    pipeline: Pipeline,
+    key: Annotated[str | None, typer.Argument(help="Only this key.")] = None,
+    state: State = "state",
+    last: Annotated[int, typer.Option(min=1, help="Only the latest attempts.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """List the attempts of a pipeline's runs, oldest first: when each began, how it ended, and why."""
+    events = _known(state, pipeline, key) if key else _events(state, pipeline)
+    views = attempts(events)[-last:]
+    if as_json:
+        _print_json([{**view.summary, "counts": view.counts} for view in views])
+    elif views:
+        wide_console().print(attempts_table(views))
+    else:
+        say(f"no runs of {pipeline} in {state}")
+
+
+Folder = Annotated[
+    str, typer.Option("--leases", help="The folder of leases, if it is not <state>/leases, e.g. for shared pools.")
+]
+
+
+@app.command()
+def forget(
+    pipeline: Pipeline,
+    key: Key,
+    state: State = "state",
+    folder: Folder = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Forget a key, so that its next run reuses nothing; delete its checkpoints, and list what it has written.
+
+    Its rows and markers stay until the next run replaces them. Refused while the key runs.
+    """
+    events = _known(state, pipeline, key)
+    left = forgetting.left_behind(events)
+    for one in left:
+        say(f"{one.what:7} {one.node}: {one.path}" + (f", {one.rows} row(s)" if one.rows is not None else ""))
+    if not yes and not typer.confirm(f"forget {pipeline} {key}? What is listed above stays; checkpoints are deleted"):
+        raise typer.Exit(1)
+    with _reported():
+        forgetting.forget(DeltaLedger(state), state, events, leases=folder)
+    say(f"forgot {pipeline} {key}: its next run is a new generation that reuses nothing")
+
+
 @app.command()
 def verify(
     pipeline: Pipeline,
@@ -201,11 +249,6 @@ def backfill(
     say(", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing is stale")
     if set(results.values()) - {"succeeded"}:
         raise typer.Exit(1)
-
-
-Folder = Annotated[
-    str, typer.Option("--leases", help="The folder of leases, if it is not <state>/leases, e.g. for shared pools.")
-]
 
 
 @app.command()

@@ -276,6 +276,8 @@ def _position(events: Sequence[Event], mode: Mode) -> tuple[int, int]:
         return 1, 1
     generation = max(e.generation for e in events)
     runs = [e for e in events if e.kind == "run" and e.generation == generation]
+    if any(e.state == "forgotten" for e in runs):
+        return generation + 1, 1
     succeeded = any(e.state == "succeeded" for e in runs)
     # A rerun that was killed is resumed: the same command again reuses what succeeded (decision 0004), unless it
     # took over what is to run again now.

@@ -11,10 +11,10 @@ import threading
 from typing import TYPE_CHECKING, Protocol
 
 from spark_flow import jobfile as files
-from spark_flow.core import secrets
+from spark_flow.core import notify, secrets
 from spark_flow.engine.mode import Mode
 from spark_flow.engine.run import Run
-from spark_flow.errors import SummaryNotWritten, describe
+from spark_flow.errors import Interrupted, NothingToDo, NotNotified, NotNow, SummaryNotWritten, describe
 from spark_flow.jobfile.interpreter import execute
 from spark_flow.jobfile.model.fields import texts
 from spark_flow.lineage import follow
@@ -142,6 +142,8 @@ def run_file(
             secrets.scrub(error, request.secrets)
         if lineage is not None:
             lineage.finish(error)  # after the session's end, which is an event of Spark's as well
+        if config.on_failure is not None and not plan and isinstance(error, Exception) and not _is_quiet(error):
+            _notify(config, run, config.on_failure.notify, error)
 
     # Closed in reverse run_request, each even if an earlier one fails: the run first.
     with contextlib.ExitStack() as ends:
@@ -157,6 +159,23 @@ def run_file(
             progress.begin(run)
         execute(config, run, beside=request.job.parent, until=request.until)
     return run
+
+
+def _is_quiet(error: Exception) -> bool:
+    """Whether nothing failed: the run waits, was skipped or interrupted."""
+    return isinstance(error, NotNow | NothingToDo | Interrupted)
+
+
+def _notify(config: files.JobConfig, run: Run, variable: str, error: Exception) -> None:
+    """Report a failed run; that the report cannot be sent is only logged."""
+    if not notify.is_set(variable):
+        _log.warning("%s is not set: nobody is notified that the run failed", variable)
+        return
+    body = f"generation {run.generation}, attempt {run.attempt}: {run.secrets(describe(error))}"
+    try:
+        notify.send(variable, f"{config.pipeline} {config.key} failed", body)
+    except NotNotified as wrong:
+        _log.warning("%s", wrong)
 
 
 def _summarise(run: Run, path: Path | None, _: object, error: BaseException | None, __: object) -> None:

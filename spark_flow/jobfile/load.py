@@ -16,7 +16,7 @@ from spark_flow.core.names import check_name
 from spark_flow.errors import ConfigError, Problem
 from spark_flow.jobfile.interpolation import as_written, plain
 from spark_flow.jobfile.model.flow import PATTERNS, FlowEntry
-from spark_flow.jobfile.model.job import JobConfig, ParameterModel
+from spark_flow.jobfile.model.job import JobConfig, OnFailureModel, ParameterModel
 from spark_flow.jobfile.model.lineage import LineageModel
 from spark_flow.jobfile.model.problems import from_pydantic, locate
 from spark_flow.jobfile.model.runner import RunnerModel, StragglerModel
@@ -30,9 +30,14 @@ from spark_flow.storage.files import is_uri
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from spark_flow.jobfile.model.base import FlowModel
+    from spark_flow.jobfile.model.base import FlowModel, Model
 
 _ENTRY: TypeAdapter[FlowModel] = TypeAdapter(FlowEntry)
+_SECTIONS: Mapping[str, type[Model]] = {
+    "parameters": ParameterModel,
+    "on_failure": OnFailureModel,
+    "lineage": LineageModel,
+}
 _ROOTS = ("state", "output")  # what a file may interpolate without giving it
 _STAND_IN = "missing"  # for a missing key, so that the rest is still checked
 _NO_KEY = Problem("key", "nothing", "the key of this run", "Required: give key=…, for example key=2013-01-02")
@@ -237,10 +242,8 @@ def _keys(loc: tuple[str | int, ...]) -> tuple[str, ...]:
         return JobConfig.key_names()
     if loc[:1] == ("sources",):
         return WaitModel.key_names() if "wait" in loc[2:-1] else SourceModel.key_names()
-    if loc[:1] == ("parameters",):
-        return ParameterModel.key_names()
-    if loc[:1] == ("lineage",):
-        return LineageModel.key_names()
+    if loc[0] in _SECTIONS:
+        return _SECTIONS[str(loc[0])].key_names()
     if loc[:1] == ("runner",):
         return StragglerModel.key_names() if loc[1] == "straggler" and len(loc) > 2 else RunnerModel.key_names()  # noqa: PLR2004
     above, parent = ("", "", "", *map(str, loc))[-3:-1]

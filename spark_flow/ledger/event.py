@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 """The state folder's format. A higher one was written by a newer version and is refused."""
 
-State = Literal["started", "succeeded", "reused", "failed", "skipped"]
+State = Literal["started", "succeeded", "reused", "failed", "skipped", "forgotten"]
 Kind = Literal[
     "run", "source", "step", "branch", "merge", "sink", "choice", "marker", "trigger", "call", "expect", "fallback"
 ]
@@ -35,7 +35,8 @@ class Event:
         seq: The order of events within an attempt.
         node: The node's name, for example ``publish/lake``; empty for the run itself.
         kind: The kind of node.
-        state: The node's new state; ``started`` records the intent of a node that writes.
+        state: The node's new state; ``started`` records the intent of a node that writes, ``forgotten`` that a run is
+            to be treated as if it had never been.
         revision: The number of the intended write; 0 for a node that has none.
         fingerprint: A hash of what the node was computed from (see ``spark_flow.core.fingerprint``).
         rows: Rows that the action wrote, if known.

@@ -91,8 +91,9 @@ def stale(ledgers: Mapping[str, Iterable[Event]]) -> list[StaleKey]:
 
 def _stale(state: str, events: Sequence[Event], now: _Now) -> StaleKey | None:
     """Return a key if it is stale; an unfinished later attempt has published nothing and is ignored."""
-    last = next((e for e in reversed(events) if e.kind == "run" and e.state == "succeeded"), None)
-    if last is None:
+    ends = ("succeeded", "forgotten")
+    last = next((e for e in reversed(events) if e.kind == "run" and e.state in ends), None)
+    if last is None or last.state == "forgotten":
         return None
     attempt = [e for e in events if (e.generation, e.attempt) == (last.generation, last.attempt)]
     reads = tuple(one for read in _read_by(attempt) if (one := now.newer_than(read)) is not None)

@@ -94,6 +94,8 @@ class DependsOnPast:
         """Return the events of the last generation, if it was started by the same request id."""
         last = max((event.generation for event in events), default=0)
         mine = [event for event in events if event.generation == last]
+        if any(event.state == "forgotten" for event in mine):
+            return []
         causes = [event.detail.get("cause", "") for event in mine if event.kind == "run"]
         return mine if not self.request_id or self.request_id in causes else []
 

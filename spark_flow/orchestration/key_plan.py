@@ -64,8 +64,8 @@ def past_of(key: str, events: Iterable[Event]) -> Past:
         events: The key's events, oldest first.
     """
     runs = [event for event in events if event.kind == "run"]
-    if not runs:
-        return Past(key=key, state="never", reason="never run")
+    if not runs or runs[-1].state == "forgotten":
+        return Past(key=key, state="never", reason="forgotten" if runs else "never run")
     last = runs[-1]
     attempt = f"generation {last.generation}, attempt {last.attempt}"
     if last.state == "started":

@@ -122,6 +122,12 @@ def _succeeded_generation(noted: str) -> int | None:
         return None  # a damaged file counts as missing; it is written again when the generation succeeds
 
 
+def remove(state: str, pipeline: str, key: str) -> None:
+    """Remove the checkpoints of a key, of all its generations."""
+    files.remove(files.join(files.absolute(state), "boundaries", pipeline, key))
+    files.remove(_noted(state, pipeline, key))
+
+
 def sweep(state: str, pipeline: str, *, older_than: dt.timedelta, now: dt.datetime | None = None) -> list[str]:
     """Remove the checkpoints of runs that succeeded longer ago than ``older_than``; returns the keys.
 

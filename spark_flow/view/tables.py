@@ -75,6 +75,16 @@ class RunView:
         return {**identity, "state": self.state, **times, **result, "nodes": nodes}
 
     @property
+    def when(self) -> str:
+        """When it began, in UTC."""
+        return self.began.strftime("%Y-%m-%d %H:%M:%S")
+
+    @property
+    def took(self) -> str:
+        """How long it took; empty if no end is recorded."""
+        return f"{(self.ended - self.began).total_seconds():.1f} s" if self.ended else ""
+
+    @property
     def complete(self) -> str:
         """Number of arrived branches of each fan-in, such as ``18 of 19``."""
         return ", ".join(f"{part['arrived']} of {part['expected']}" for part in self.completeness)
@@ -84,6 +94,22 @@ def runs(events: Iterable[Event]) -> list[RunView]:
     """Return the last generation of each key in a ledger's events, which are sorted by pipeline and key."""
     by_key = groupby(events, key=lambda e: (e.pipeline, e.key))
     return [_view(list(group)) for _, group in by_key]
+
+
+def attempts(events: Iterable[Event]) -> list[RunView]:
+    """Return each attempt of each key in a ledger's events, in the order in which they began."""
+    by_attempt = groupby(events, key=lambda e: (e.pipeline, e.key, e.generation, e.attempt))
+    return sorted((_view(list(group)) for _, group in by_attempt), key=lambda view: view.began)
+
+
+def attempts_table(views: Iterable[RunView]) -> Table:
+    """Return a table with one line per attempt."""
+    table = Table("key", "generation", "attempt", "began", "took", "state", "nodes", "error", box=None)
+    for v in views:
+        counts = ", ".join(f"{count} {state}" for state, count in v.counts.items())
+        error = v.error.partition("\n")[0]
+        table.add_row(*map(cell, (v.key, v.generation, v.attempt, v.when, v.took, v.state, counts, error)))
+    return table
 
 
 def _view(events: Sequence[Event]) -> RunView:
@@ -118,10 +144,8 @@ def status_table(views: Iterable[RunView]) -> Table:
     """Return a table with one line per run."""
     table = Table("pipeline", "key", "generation", "attempt", "state", "complete", "began", "took", "nodes", box=None)
     for v in views:
-        took = f"{(v.ended - v.began).total_seconds():.1f} s" if v.ended else ""
         nodes = ", ".join(f"{count} {state}" for state, count in v.counts.items())
-        began = v.began.strftime("%Y-%m-%d %H:%M:%S")
-        row = (v.pipeline, v.key, v.generation, v.attempt, v.state, v.complete, began, took, nodes)
+        row = (v.pipeline, v.key, v.generation, v.attempt, v.state, v.complete, v.when, v.took, nodes)
         table.add_row(*map(cell, row))
     return table
 

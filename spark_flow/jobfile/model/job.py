@@ -29,6 +29,7 @@ from spark_flow.jobfile.model.base import (
     located,
     walk,
 )
+from spark_flow.jobfile.model.fields import variable_name
 from spark_flow.jobfile.model.flow import FlowEntry
 from spark_flow.jobfile.model.lineage import LineageModel
 from spark_flow.jobfile.model.problems import Finding, findings, nearest, one_of, refuse, show
@@ -78,6 +79,12 @@ class ParameterModel(Model):
         return value
 
 
+class OnFailureModel(Model):
+    """Whom to notify when a run fails."""
+
+    notify: Annotated[Text, AfterValidator(variable_name)]
+
+
 class JobConfig(Model):
     """A whole file."""
 
@@ -92,6 +99,7 @@ class JobConfig(Model):
     parameters: dict[Name, ParameterModel] = Field(default_factory=dict)
     lineage: LineageModel | None = None
     runner: RunnerModel = RunnerModel()
+    on_failure: OnFailureModel | None = None
     spark: Options = Field(default_factory=dict)
     sources: dict[Name, SourceModel] = Field(default_factory=dict)
     flow: tuple[FlowEntry, ...]
