@@ -62,6 +62,13 @@ def rows(frame):
     return sorted(tuple(row) for row in frame.collect())
 
 
+def at_night(*values):
+    """Parameters of a test that runs for them only at night."""
+    return [
+        pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.nightly) for value in values
+    ]
+
+
 class Killed(BaseException):
     """Stands for SIGKILL where no process is to be ended."""
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Killed, killing, rows, states
+from conftest import Killed, at_night, killing, rows, states
 from deltalake import DeltaTable
 from runs import new_run
 
@@ -105,7 +105,7 @@ def test_without_a_bad_row_there_is_no_table_of_them(check, tmp_path):
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize("node", ["checked", "checked/quarantine", "lake"])
+@pytest.mark.parametrize("node", ["checked/quarantine", *at_night("checked", "lake")])
 @pytest.mark.parametrize("point", ["after_commit", "after_event"])
 def test_killed_and_repeated_equals_never_killed(check, tmp_path, node, point):
     rules = {"small": sf.holds("amount < 7", "quarantine")}

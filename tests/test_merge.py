@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import Killed, killing, rows
+from conftest import Killed, at_night, killing, rows
 from deltalake import DeltaTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -56,7 +56,7 @@ def test_a_rerun_merges_again_and_does_not_remove_rows(merge):
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize("point", ["before_commit", "after_commit", "before_event", "after_event"])
+@pytest.mark.parametrize("point", ["after_commit", "before_event", *at_night("before_commit", "after_event")])
 def test_killed_at_each_point_and_repeated_equals_never_killed(merge, point):
     merge("k1", (1, 0, "a"))
     with pytest.raises(Killed):

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Killed, killing, rows
+from conftest import Killed, at_night, killing, rows
 from runs import new_run
 
 import spark_flow as sf
@@ -58,7 +58,7 @@ def test_a_table_is_created_and_each_key_replaces_its_rows(spark, write, shop, s
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize("point", ["before_commit", "after_commit", "before_event"])
+@pytest.mark.parametrize("point", ["before_commit", *at_night("after_commit", "before_event")])
 def test_killed_while_the_table_is_created_and_repeated(spark, write, shop, point):
     sink = sf.delta(table="shop.orders", partition_by="day")
     with pytest.raises(Killed):

@@ -19,10 +19,11 @@ from spark_flow.errors import SparkFlowError, describe
 from spark_flow.ledger import DeltaLedger, Event
 from spark_flow.operations import backfill as backfills
 from spark_flow.operations import forget as forgetting
+from spark_flow.operations import rollback as rollbacks
 from spark_flow.operations.stale import StaleKey
 from spark_flow.operations.stale import stale as find_stale
 from spark_flow.operations.verify import verify as check
-from spark_flow.orchestration.leases import Leases, PoolDocument, free
+from spark_flow.orchestration.leases import Leases, PoolDocument, free, hold
 from spark_flow.spark.session import session
 from spark_flow.storage import files
 from spark_flow.view.tables import attempts, attempts_table, leases_table, run_table, runs, status_table, wide_console
@@ -182,6 +183,37 @@ def forget(
     with _reported():
         forgetting.forget(DeltaLedger(state), state, events, leases=folder)
     say(f"forgot {pipeline} {key}: its next run is a new generation that reuses nothing")
+
+
+@app.command()
+def rollback(
+    pipeline: Pipeline,
+    key: Key,
+    to: Annotated[
+        int | None, typer.Option(min=1, help="The generation; by default the last that succeeded before.")
+    ] = None,
+    state: State = "state",
+    folder: Folder = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Publish an earlier generation's rows of a key again, as the next generation; `stale` then lists its consumers.
+
+    Refused while the key runs, and where the rows of a table are gone (VACUUM) or cannot be replaced.
+    """
+    events = _known(state, pipeline, key)
+    with _reported():
+        planned = rollbacks.plan(events, to=to or 0)
+    for event in planned.events:
+        say(f"{event.kind:7} {event.node}" + (f", {event.rows} row(s)" if event.rows is not None else ""))
+    question = f"publish generation {planned.to} of {pipeline} {key} again, in place of generation {planned.current}?"
+    if not yes and not typer.confirm(question):
+        raise typer.Exit(1)
+    with _reported():
+        place = Leases(folder or files.join(state, "leases")).of_pipeline(pipeline)
+        with hold(place, pipeline, key, busy="exit") as lease:
+            spark = session("spark_flow rollback")
+            done = rollbacks.rollback(spark, DeltaLedger(state), state, planned, lease)
+    say(f"{pipeline} {key} generation {done.generation} has the rows of generation {planned.to}")
 
 
 @app.command()

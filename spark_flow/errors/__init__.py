@@ -10,6 +10,7 @@
     │   ├── InvalidStep             a step that is not a function, or has no stable fingerprint
     │   ├── DuplicateNode           two nodes of one name, or two writes to one path
     │   ├── CannotReplace           a sink that cannot replace a key's rows was asked to
+    │   ├── CannotRollBack          no earlier generation whose rows are still there
     │   ├── NoBranches              a fan-in without branches
     │   ├── UnknownBranch           a branch was named that the fan-in does not have
     │   ├── UnknownNode             a node was named that the flow does not have
@@ -143,6 +144,7 @@ from spark_flow.errors.run import (
 from spark_flow.errors.state import DamagedFile, LedgerOld, StateDamaged, StateNotWritable, StateTooNew, old_ledger
 from spark_flow.errors.usage import (
     CannotReplace,
+    CannotRollBack,
     ConfigError,
     Conflict,
     DuplicateNode,
@@ -187,6 +189,7 @@ __all__ = [
     "BranchesFailed",
     "Busy",
     "CannotReplace",
+    "CannotRollBack",
     "ColumnClash",
     "ConfigError",
     "Conflict",

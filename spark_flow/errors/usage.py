@@ -115,6 +115,18 @@ class CannotReplace(UsageError):
 
 
 @dataclass(eq=False, repr=False)
+class CannotRollBack(UsageError):
+    """A key has no earlier generation whose rows can be published again."""
+
+    key: str
+    found: str
+    fix: str
+
+    def _text(self) -> str:
+        return f"{self.key}: found {self.found}, expected an earlier generation whose rows are still there. {self.fix}"
+
+
+@dataclass(eq=False, repr=False)
 class NoBranches(UsageError):
     """A fan-in has no branches."""
 

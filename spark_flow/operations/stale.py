@@ -96,14 +96,14 @@ def _stale(state: str, events: Sequence[Event], now: _Now) -> StaleKey | None:
     if last is None or last.state == "forgotten":
         return None
     attempt = [e for e in events if (e.generation, e.attempt) == (last.generation, last.attempt)]
-    reads = tuple(one for read in _read_by(attempt) if (one := now.newer_than(read)) is not None)
+    reads = tuple(one for read in read_by(attempt) if (one := now.newer_than(read)) is not None)
     if not reads:
         return None
     identity = {"state": state, "pipeline": last.pipeline, "key": last.key}
     return StaleKey(generation=last.generation, reads=reads, command=_command(attempt), **identity)
 
 
-def _read_by(attempt: Sequence[Event]) -> Iterator[Reference]:
+def read_by(attempt: Sequence[Event]) -> Iterator[Reference]:
     """Yield the markers that an attempt has read, or found missing and continued without."""
     for event in attempt:
         if event.kind == "marker" and event.state in ("succeeded", "reused") and "paths" in event.detail:
