@@ -64,9 +64,8 @@ def rows(frame):
 
 def at_night(*values):
     """Parameters of a test that runs for them only at night."""
-    return [
-        pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.nightly) for value in values
-    ]
+    given = [value if isinstance(value, tuple) else (value,) for value in values]
+    return [pytest.param(*value, marks=pytest.mark.nightly) for value in given]
 
 
 class Killed(BaseException):

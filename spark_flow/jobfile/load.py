@@ -242,7 +242,7 @@ def _keys(loc: tuple[str | int, ...]) -> tuple[str, ...]:
         return JobConfig.key_names()
     if loc[:1] == ("sources",):
         return WaitModel.key_names() if "wait" in loc[2:-1] else SourceModel.key_names()
-    if loc[0] in _SECTIONS:
+    if loc and loc[0] in _SECTIONS:
         return _SECTIONS[str(loc[0])].key_names()
     if loc[:1] == ("runner",):
         return StragglerModel.key_names() if loc[1] == "straggler" and len(loc) > 2 else RunnerModel.key_names()  # noqa: PLR2004

@@ -1,12 +1,11 @@
 """``call``: a function with an effect outside of Spark, once per generation."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from spark_flow.jobfile.model.base import PATTERN, Name
-from spark_flow.jobfile.model.fields import argument_names, name_of, references_function
+from spark_flow.jobfile.model.fields import argument_names, named_by_run, references_function
 from spark_flow.jobfile.model.limits import LimitedModel
 from spark_flow.jobfile.model.problems import refuse
 from spark_flow.sequence import call
@@ -44,9 +43,7 @@ class CallModel(LimitedModel):
     @model_validator(mode="before")
     @classmethod
     def _name_defaults_to_the_functions(cls, body: Any) -> Any:
-        if isinstance(body, Mapping) and "name" not in body and isinstance(body.get("run"), str):
-            return {**body, "name": name_of(body["run"])}
-        return body
+        return named_by_run(body)
 
     @field_validator("with_")
     @classmethod

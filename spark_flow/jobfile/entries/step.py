@@ -1,6 +1,6 @@
 """``step``: a function of the user's, or SQL over ``{frame}``."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
@@ -14,7 +14,13 @@ from pydantic import (
 )
 
 from spark_flow.jobfile.model.base import PATTERN, Name, Text
-from spark_flow.jobfile.model.fields import argument_names, name_of, placeholders, references_function, version_text
+from spark_flow.jobfile.model.fields import (
+    argument_names,
+    named_by_run,
+    placeholders,
+    references_function,
+    version_text,
+)
 from spark_flow.jobfile.model.limits import LimitedModel
 from spark_flow.jobfile.model.problems import refuse
 from spark_flow.jobfile.model.transform import TransformModel
@@ -88,9 +94,7 @@ class StepModel(TransformModel, LimitedModel):
     @model_validator(mode="before")
     @classmethod
     def _name_defaults_to_the_functions(cls, body: Any) -> Any:
-        if isinstance(body, Mapping) and "name" not in body and isinstance(body.get("run"), str):
-            return {**body, "name": name_of(body["run"])}
-        return body
+        return named_by_run(body)
 
     @field_validator("sql")
     @classmethod

@@ -107,6 +107,13 @@ def name_of(reference: str) -> str:
     return re.split(r"[:.]", reference)[-1]
 
 
+def named_by_run(body: Any) -> Any:
+    """An entry's body, its name by default that of the function in ``run``."""
+    if isinstance(body, dict) and "name" not in body and isinstance(body.get("run"), str):
+        return {**body, "name": name_of(body["run"])}
+    return body
+
+
 def branch_names(value: object) -> tuple[str, ...] | None:
     """``"05..23"``, or a list of names.
 
