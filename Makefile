@@ -9,7 +9,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 KEY ?= 2013-01-02
 
-.PHONY: help run test fast nightly lint format bench wheel venv java clean
+OLDEST := .venv-oldest
+
+.PHONY: help run test fast nightly versions lint format bench wheel venv java clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +33,13 @@ fast: $(STAMP) ## the tests that need neither Spark nor processes
 
 nightly: $(STAMP) java ## long tests: chains of kills, random kills, jobs as processes
 	@$(BIN)/python $(TESTS) -m nightly
+
+versions: $(STAMP) java ## the Spark tests with the newest and the oldest pair of Spark and Delta
+	@test -x $(OLDEST)/bin/pytest || { $(BIN)/python -m venv --clear $(OLDEST); \
+	  $(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' pyspark==4.0.1 delta-spark==4.0.1; }
+	@$(BIN)/python $(TESTS) -m "spark and not process"
+	@# PySpark 4.0.1 leaves sockets to the garbage collector.
+	@$(OLDEST)/bin/python $(TESTS) -m "spark and not process" -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
 
 lint: $(STAMP) ## ruff, mypy, import-linter, replaced words
 	@$(BIN)/ruff check .
@@ -81,6 +90,6 @@ java:
 	{ echo "make: Java is too old: found $${found%%$$'\n'*}; expected 17 or 21, set JAVA_HOME to one" >&2; exit 2; }
 
 clean: ## remove .venv, caches and what runs left behind
-	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov
+	@rm -rf $(VENV) $(OLDEST) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov
 	@rm -rf build dist state out spark-warehouse metastore_db derby.log artifacts
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

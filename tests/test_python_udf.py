@@ -5,6 +5,7 @@ import textwrap
 import threading
 import warnings
 
+import pyspark
 import pytest
 from conftest import rows
 from pyspark.sql import functions as F
@@ -71,6 +72,7 @@ def hanging(spark):
     return theirs
 
 
+@pytest.mark.skipif(pyspark.__version__ != session.HANGING, reason="of one version of Spark")
 def test_a_run_in_somebody_elses_session_warns_once(hanging, state, monkeypatch):
     with sf.Run.open("p", "k", state=state, spark=hanging) as run:
         with pytest.warns(RuntimeWarning, match="SPARK-58241"):

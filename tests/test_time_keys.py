@@ -10,7 +10,7 @@ import spark_flow as sf
 from spark_flow.errors import InvalidArgument, OtherTimeZone
 from spark_flow.ledger import DeltaLedger
 from spark_flow.operations.verify import verify
-from spark_flow.storage.delta import read_rows
+from spark_flow.storage.delta import _records_utc, read_rows
 
 pytestmark = pytest.mark.spark
 KEY = "2013-01-02T05"
@@ -19,6 +19,7 @@ SINKS = {
     "parquet": lambda path: sf.parquet(path, partition_by="hour"),
     "csv": lambda path: sf.csv(path, partition_by="hour"),
 }
+in_any_zone = pytest.mark.skipif(not _records_utc(), reason="this Delta records local times as UTC, and is refused")
 by_sink = pytest.mark.parametrize("make", SINKS.values(), ids=SINKS)
 
 
@@ -60,6 +61,7 @@ def test_an_hour_is_consumed_verified_and_shown(make, spark, tmp_path, kind):
         assert read_rows(outcome.detail, limit=3).num_rows == 1
 
 
+@in_any_zone
 @by_sink
 def test_another_zone_reads_the_instant_and_must_not_write_the_key(make, in_zone, tmp_path):
     """By its own zone it would replace other rows, and leave those that are there."""
@@ -72,12 +74,21 @@ def test_another_zone_reads_the_instant_and_must_not_write_the_key(make, in_zone
     assert consume(paris, tmp_path, "c2") == [("2013-01-02 06:00:00", 1)]
 
 
+@in_any_zone
 @by_sink
 def test_a_rerun_in_the_same_zone_replaces_the_hour(make, in_zone, tmp_path):
     paris = in_zone("Europe/Paris")
     provide(paris, tmp_path, make, ids=(1, 2))
     provide(paris, tmp_path, make, ids=(3,), rerun=True)
     assert consume(paris, tmp_path) == [("2013-01-02 05:00:00", 3)]
+
+
+def test_a_delta_that_records_local_times_as_utc_is_refused_before_anything_is_written(in_zone, tmp_path, monkeypatch):
+    monkeypatch.setattr("spark_flow.storage.delta._version", lambda: "4.0.1")
+    provide(in_zone("UTC"), tmp_path, lambda path: sf.delta(path, partition_by="hour"))
+    with pytest.raises(InvalidArgument, match=r"Europe/Paris and Delta 4\.0\.1"):
+        provide(in_zone("Europe/Paris"), tmp_path / "other", lambda path: sf.delta(path, partition_by="hour"))
+    assert not (tmp_path / "other" / "t").exists()
 
 
 def test_a_key_that_is_no_time_is_refused_before_anything_is_written(spark, tmp_path):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.metadata
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -44,9 +45,23 @@ SchemaPolicy = Literal["strict", "evolve"]
 _OURS = {name.lower(): name for name in ("txnAppId", "txnVersion", "userMetadata", "replaceWhere")}
 RETENTION = "interval 90 days"  # of transaction ids, in tables that a sink creates
 
+_UTC = ("UTC", "Etc/UTC", "GMT", "Z", "+00:00")
 _CONCURRENT = re.compile(
     r"(Concurrent\w*|ProtocolChanged|MetadataChanged)Exception|\[DELTA_(CONCURRENT|METADATA_CHANGED|PROTOCOL_CHANGED)"
 )
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("delta-spark")
+    except importlib.metadata.PackageNotFoundError:
+        return ""  # a platform's own
+
+
+def _records_utc() -> bool:
+    """Whether Delta records a partition's time in UTC whatever the session's time zone is; seen with 4.4.0."""
+    numbers = re.match(r"(\d+)\.(\d+)", _version())
+    return numbers is None or (int(numbers[1]), int(numbers[2])) >= (4, 4)
 
 
 def is_concurrent(error: BaseException) -> bool:
@@ -151,6 +166,9 @@ class DeltaSink:
             OutsideKey: The frame holds rows of another key.
             WriteNotProved: The table has a newer revision, or does not hold this one.
         """
+        if self.upsert is not None:
+            merge.check_columns(self.upsert, frame, intent.node)
+        self._check_partitions(frame, intent.node)
         if self.table and not self.path:
             return dataclasses.replace(self, path=self._create(frame)).write(frame, intent)
         table = _open(self.path)
@@ -173,6 +191,22 @@ class DeltaSink:
         measure = self._commit(frame, intent, rows)
         intent.mark("after_commit")
         return self._written(frame, intent, rows, f"written at version {{}}{added}", since=before, measure=measure)
+
+    def _check_partitions(self, frame: DataFrame, node: str) -> None:
+        """Refuse times as partitions where Delta would record the local time as UTC (4.0.1 does).
+
+        Raises:
+            InvalidArgument: It would.
+        """
+        times = [f.name for f in frame.schema.fields if f.dataType.typeName() == "timestamp"]
+        mine = [name for name in self.partition_by if name.lower() in {each.lower() for each in times}]
+        if not mine or _records_utc():
+            return
+        zone = str(frame.sparkSession.conf.get("spark.sql.session.timeZone"))
+        if zone not in _UTC:
+            found = f"{mine[0]}, a time, with the session's time zone {zone} and Delta {_version()}"
+            fix = "This Delta records the local time as UTC: set spark.sql.session.timeZone=UTC, or use Delta 4.4."
+            raise InvalidArgument(f"{node}: partition_by", found, "UTC, or another column", fix)
 
     def _create(self, frame: DataFrame) -> str:
         """Create the table, empty, unless another process was faster; returns its path."""
@@ -208,7 +242,6 @@ class DeltaSink:
         return words + (f"; NULL in {', '.join(missing)}, which the frame does not have" if missing else "")
 
     def _merge(self, how: Merge, before: int, frame: DataFrame, intent: Intent, added: str) -> Written:
-        merge.check_columns(how, frame, intent.node)
         source = frame.persist()  # the keys are checked before anything is written, and the frame is computed once
         try:
             count = merge.check_keys(how, source, intent.node)

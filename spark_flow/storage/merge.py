@@ -49,9 +49,8 @@ class Merge:
             newer = f" AND (target.{column} IS NULL OR source.{column} >= target.{column})"
         deleted = f"WHEN MATCHED AND ({self.delete_when}) THEN DELETE " if self.delete_when else ""
         kept = f" AND NOT coalesce(({self.delete_when}), false)" if self.delete_when else ""
-        evolve = "WITH SCHEMA EVOLUTION " if self.evolve else ""
         return (
-            f"MERGE {evolve}INTO delta.{quote_identifier(path)} AS target USING {source} AS source ON {on} {deleted}"
+            f"MERGE INTO delta.{quote_identifier(path)} AS target USING {source} AS source ON {on} {deleted}"
             f"WHEN MATCHED{newer} THEN UPDATE SET * WHEN NOT MATCHED{kept} THEN INSERT *"
         )
 
@@ -105,6 +104,8 @@ def run(merge: Merge, frame: DataFrame, path: str, intent: Intent) -> None:
         "spark.databricks.delta.commitInfo.userMetadata": intent.tag,
         "spark.sql.session.timeZone": str(spark.conf.get("spark.sql.session.timeZone")),
     }
+    if merge.evolve:  # Delta 4.0.1 ignores WITH SCHEMA EVOLUTION
+        settings["spark.databricks.delta.schema.autoMerge.enabled"] = "true"
     for name, value in settings.items():
         alone.conf.set(name, value)
     view = f"spark_flow_{uuid.uuid4().hex}"
