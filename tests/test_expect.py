@@ -169,6 +169,15 @@ flow:
 """
 
 
+def test_delta_is_needed_only_for_rows_that_are_set_aside(tmp_path):
+    text = JOB.replace("format: delta, path: OUT/lake, mode: overwrite", "format: csv, path: OUT/lake")
+    (tmp_path / "job.yaml").write_text(text)
+    assert load(tmp_path / "job.yaml").formats() == {"json", "delta"}
+    without = text.replace("      quarantine: OUT/bad\n", "").replace(", otherwise: quarantine", "")
+    (tmp_path / "job.yaml").write_text(without)
+    assert load(tmp_path / "job.yaml").formats() == {"json"}
+
+
 @pytest.mark.spark
 def test_rules_of_a_file(spark, run_file, lines, tmp_path):
     lines('{"id": 1, "amount": 5}', '{"id": 2, "amount": 50}')
@@ -183,6 +192,9 @@ def test_rules_of_a_file(spark, run_file, lines, tmp_path):
     assert DeltaTable(f"{tmp_path}/out/lake").version() == 0
 
 
+AGAIN = "{name: b, quarantine: OUT/bad, rules: {r: {unique: a}}}"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "path"),
     [
@@ -191,6 +203,7 @@ def test_rules_of_a_file(spark, run_file, lines, tmp_path):
         ("{unique: id}", "{unik: id}", "flow[1].expect.rules.one.unik"),
         ("otherwise: warn", "otherwise: wran", "flow[1].expect.rules.some.otherwise"),
         ("at_least: 1", "at_least: -1", "flow[1].expect.rules.some.at_least"),
+        ("  - write:", f"  - expect: {AGAIN}\n  - write:", "flow[1].expect.quarantine"),
     ],
 )
 def test_what_is_no_rule_is_refused_with_its_place(tmp_path, old, new, path):

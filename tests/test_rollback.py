@@ -1,5 +1,7 @@
 """A key is rolled back: the rows of an earlier generation are published again, or that is refused."""
 
+from pathlib import Path
+
 import pytest
 from conftest import Killed, at_night, double, keep_large, killing, states
 from deltalake import DeltaTable
@@ -102,11 +104,8 @@ def test_what_is_gone_is_refused_before_anything_is_written(spark, day):
     day(times=100, rerun=True)
     with pytest.raises(CannotRollBack, match="no generation 7"):
         rollbacks.plan(day.events(), to=7)
-    spark.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
-    try:
-        spark.sql(f"VACUUM delta.`{day.out}` RETAIN 0 HOURS")
-    finally:
-        spark.conf.unset("spark.databricks.delta.retentionDurationCheck.enabled")
+    for file in DeltaTable(day.out, version=0).file_uris():  # as VACUUM does, which takes a minute to find them
+        Path(file).unlink()
     done = CliRunner().invoke(app, ["rollback", "p", KEY, f"--state={day.state}", "--yes"])
     assert (done.exit_code, "VACUUM" in done.output) == (2, True), done.output
     assert (day.numbers(), max(event.generation for event in day.events())) == ([100, 200, 300], 2)

@@ -1,15 +1,15 @@
 """``expect``: rules on the frame, before anything that is made from it reaches a sink."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StrictInt, ValidationInfo, field_validator
 
 from spark_flow.errors import InvalidArgument
-from spark_flow.jobfile.model.base import PATTERN, Model, Name, TablePath, Text, frame_of
+from spark_flow.jobfile.model.base import PATTERN, Model, Name, TablePath, Text, frame_of, walk
 from spark_flow.jobfile.model.fields import one_or_many
 from spark_flow.jobfile.model.limits import LimitedModel
-from spark_flow.jobfile.model.problems import refuse
+from spark_flow.jobfile.model.problems import Finding, refuse, show
 from spark_flow.orchestration.shared_state import Write
 from spark_flow.sequence import expect
 from spark_flow.sequence.expect import Otherwise, Rule, check_rules
@@ -50,6 +50,18 @@ class ExpectModel(LimitedModel):
     def nodes(self) -> tuple[str, ...]:
         """The check, and the table of rows that were set aside."""
         return (self.name, *([f"{self.name}/quarantine"] if self.quarantine else []))
+
+    @property
+    def uses_delta(self) -> bool:
+        """The table of rows that were set aside is one."""
+        return self.quarantine is not None
+
+    def problems(self, config: "JobConfig") -> Iterator[Finding]:
+        """Each check has a table of its own."""
+        yield from super().problems(config)
+        others = [one for one in walk(config.flow) if isinstance(one, ExpectModel) and one is not self]
+        if self.quarantine and any(one.quarantine == self.quarantine for one in others):
+            yield Finding(("quarantine",), f"{show(self.quarantine)} again", "a table of its own")
 
     @field_validator("rules")
     @classmethod

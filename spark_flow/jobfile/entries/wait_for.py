@@ -39,7 +39,6 @@ class WaitForModel(FlowModel):
 
     short = ("dataset", str)
     knows_completeness = True
-    reads_delta = True
     pattern: Literal["wait_for"] = Field("wait_for", alias=PATTERN)
     name: Name | None = None
     dataset: Annotated[Names, Field(min_length=1)]
@@ -61,6 +60,11 @@ class WaitForModel(FlowModel):
     @property
     def starts_chain(self) -> bool:
         """What is handed over is its frame."""
+        return True
+
+    @property
+    def uses_delta(self) -> bool:
+        """What is handed over may be Delta tables."""
         return True
 
     @property

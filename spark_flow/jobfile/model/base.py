@@ -74,7 +74,6 @@ class FlowModel(Model):
     in_transaction: ClassVar[bool] = False  # whether it may stand in a transaction
     knows_completeness: ClassVar[bool] = False  # whether its frame knows which branches arrived
     needs_completeness: ClassVar[bool] = False  # whether it needs such a frame
-    reads_delta: ClassVar[bool] = False  # whether Spark reads Delta tables that the file does not name
     before_chain: ClassVar[bool] = False  # whether it may stand before the first frame, which it does not need
     announces: ClassVar[bool] = False  # whether it records something for other jobs
     nested: ClassVar[Mapping[str, type[Model]]] = {}  # models within it, by their key
@@ -84,6 +83,11 @@ class FlowModel(Model):
     @property
     def starts_chain(self) -> bool:
         """Whether it needs no frame before it."""
+        return False
+
+    @property
+    def uses_delta(self) -> bool:
+        """Whether Spark reads or writes Delta tables that are no source or sink of the file."""
         return False
 
     @property

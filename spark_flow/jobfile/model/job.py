@@ -134,10 +134,10 @@ class JobConfig(Model):
         """
         entries = list(walk(self.flow, without))
         writes_delta = any(sink.format == "delta" for entry in entries for sink in entry.written().values())
-        handed_over = any(entry.reads_delta for entry in entries)
+        besides = any(entry.uses_delta for entry in entries)
         quarantined = any(one.bad_records == "quarantine" for one in self.sources.values())
         read = {source.format for source in self.sources.values()}
-        by_delta = writes_delta or handed_over or quarantined or TABLE in read  # which of them are pinned, Delta knows
+        by_delta = writes_delta or besides or quarantined or TABLE in read  # which of them are pinned, Delta knows
         return ({"delta"} if by_delta else set[str]()) | read - {TABLE}
 
     @property
