@@ -91,6 +91,8 @@ def test_rows_are_set_aside_with_the_rules_that_they_violate_and_replaced_by_a_r
     rules = {"small": sf.holds("amount < 7", "quarantine"), "a": sf.holds("name = 'a'", "quarantine")}
     check(GOOD, quarantine=bad, **rules)
     check([(9, 9, "z")], key="k2", quarantine=bad, **rules)
+    check([(5, 5, "a")], key="k3", quarantine=bad, **rules)
+    assert DeltaTable(bad).version() == 1  # a key without such rows writes nothing
     assert check.rows() == [(1, 5, "a")]
     assert aside() == [("k1", 2, ("a",)), ("k1", 3, ("small", "a")), ("k2", 9, ("small", "a"))]
     check([(1, 5, "a"), (2, 6, "a")], quarantine=bad, rerun=True, **rules)

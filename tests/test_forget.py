@@ -7,9 +7,7 @@ from conftest import states
 from typer.testing import CliRunner
 
 from spark_flow.cli.app import app
-from spark_flow.errors import Busy
 from spark_flow.ledger.event import Event
-from spark_flow.operations.forget import check_idle
 from spark_flow.orchestration.key_plan import past_of
 from spark_flow.orchestration.leases import Leases, hold
 
@@ -46,14 +44,19 @@ def test_a_forgotten_key_was_never_run_for_those_that_plan():
     assert (past_of(KEY, events).state, past_of(KEY, events).reason) == ("never", "forgotten")
 
 
-def test_a_running_key_is_not_forgotten(tmp_path):
-    leases = f"{tmp_path}/leases"
-    place = Leases(leases).of_pipeline("p")
-    with hold(place, "p", KEY):
-        with pytest.raises(Busy):
-            check_idle("p", KEY, leases=leases)
-        check_idle("p", "2013-01-03", leases=leases)
-    check_idle("p", KEY, leases=leases)
+@pytest.mark.parametrize("command", ["forget", "rollback"])
+def test_a_running_key_is_left_alone(state, command):
+    from spark_flow.ledger import DeltaLedger
+
+    ledger = DeltaLedger(state)
+    for generation in (1, 2):
+        more = {"generation": generation, "attempt": 1, "node": "", "kind": "run"}
+        ledger.append([Event(pipeline="p", key=KEY, seq=1, state="started", **more)])
+        ledger.append([Event(pipeline="p", key=KEY, seq=2, state="succeeded", **more)])
+    with hold(Leases(f"{state}/leases").of_pipeline("p"), "p", KEY):
+        code, said = cli(command, "p", KEY, f"--state={state}", "--yes")
+    assert (code, "held by" in said) == (75, True), said
+    assert len(ledger.read("p", KEY)) == 4
 
 
 def test_an_unknown_key_is_named(state):

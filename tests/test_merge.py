@@ -176,6 +176,14 @@ def test_settings_that_conflict_are_refused(wrong):
         sf.delta("out", **wrong)
 
 
+@pytest.mark.parametrize("sink", [sf.delta("out", mode="merge", on="id"), sf.delta(table="shop.orders")])
+def test_what_cannot_be_emptied_or_appended_to_is_refused(sink):
+    with pytest.raises(InvalidArgument):
+        sf.staged(sf.delta("public", partition_by="date"), sink)
+    with pytest.raises(InvalidArgument):
+        sf.split_batch({"lake": sink}, app_id="stream")
+
+
 JOB = """
 pipeline: p
 key: k1
@@ -207,6 +215,8 @@ def test_a_merge_of_a_file(tmp_path):
         ("path: out", "path: out, table: shop.t", "flow[1].write.path"),
         ("format: delta, path: out", "format: csv, table: shop.t", "flow[1].write.format"),
         ("path: out", "table: a.b.c.d", "flow[1].write.table"),
+        ("path: out", "path: out, staging: x", "flow[1].write.staging"),
+        ("path: out", "path: out, comment: c", "flow[1].write.comment"),
         ("path: out", "table: shop.t, staging: x", "flow[1].write.staging"),
     ],
 )

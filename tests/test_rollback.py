@@ -18,6 +18,7 @@ from spark_flow.operations.stale import stale
 from spark_flow.storage import markers
 
 KEY = "2013-01-02"
+COMMAND = {"job": "jobs/days.py", "config": "conf/days.yaml", "overrides": [f"key={KEY}"], "cwd": "/"}
 
 
 def dated(frame, *, key):
@@ -31,7 +32,7 @@ def day(spark, state, lines, tmp_path):
     root, out = str(tmp_path / "markers"), str(tmp_path / "out")
 
     def run_day(times=1, **options):
-        with new_run("p", KEY, state=state, spark=spark, **options) as run:
+        with new_run("p", KEY, state=state, spark=spark, command=COMMAND, **options) as run:
             source = sf.source("json", folder, schema="id STRING NOT NULL, n INT")
             multiply = sf.step(lambda frame, *, by: frame.withColumn("n", F.col("n") * by), name="times", by=times)
             frame = sf.local_sequencer(run, sf.read(run, "in", source), [multiply, sf.step(dated, key=KEY)])
@@ -83,6 +84,7 @@ def test_killed_and_repeated_it_is_the_same_rollback(spark, day, point, node, mo
     day()
     day(times=100, rerun=True)
     planned = rollbacks.plan(day.events())
+    assert planned.command == COMMAND  # so that a backfill can run the key again
     opened = sf.Run.open
     watched = {"observers": [killing(point, node)]}
     monkeypatch.setattr(rollbacks.Run, "open", lambda *a, **more: opened(*a, **{**more, **watched}))

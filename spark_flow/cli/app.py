@@ -15,7 +15,7 @@ from rich.table import Table
 from spark_flow.cli import doctor as checks
 from spark_flow.cli import project, submit
 from spark_flow.cli import run as run_job
-from spark_flow.errors import SparkFlowError, describe
+from spark_flow.errors import Busy, SparkFlowError, describe
 from spark_flow.ledger import DeltaLedger, Event
 from spark_flow.operations import backfill as backfills
 from spark_flow.operations import forget as forgetting
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from spark_flow.orchestration.claims import Pool
+    from spark_flow.orchestration.leases import Lease
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -180,8 +181,9 @@ def forget(
         say(f"{one.what:7} {one.node}: {one.path}" + (f", {one.rows} row(s)" if one.rows is not None else ""))
     if not yes and not typer.confirm(f"forget {pipeline} {key}? What is listed above stays; checkpoints are deleted"):
         raise typer.Exit(1)
-    with _reported():
-        forgetting.forget(DeltaLedger(state), state, events, leases=folder)
+    with _reported(), _alone(state, folder, pipeline, key) as lease:
+        ledger = DeltaLedger(state)
+        forgetting.forget(ledger, state, ledger.read(pipeline, key), lease)
     say(f"forgot {pipeline} {key}: its next run is a new generation that reuses nothing")
 
 
@@ -208,11 +210,11 @@ def rollback(
     question = f"publish generation {planned.to} of {pipeline} {key} again, in place of generation {planned.current}?"
     if not yes and not typer.confirm(question):
         raise typer.Exit(1)
-    with _reported():
-        place = Leases(folder or files.join(state, "leases")).of_pipeline(pipeline)
-        with hold(place, pipeline, key, busy="exit") as lease:
-            spark = session("spark_flow rollback")
-            done = rollbacks.rollback(spark, DeltaLedger(state), state, planned, lease)
+    with _reported(), _alone(state, folder, pipeline, key) as lease:
+        ledger = DeltaLedger(state)
+        if rollbacks.plan(ledger.read(pipeline, key), to=to or 0) != planned:
+            raise Busy(f"pipelines/{pipeline}", key, ["a run that ended meanwhile"])
+        done = rollbacks.rollback(session("spark_flow rollback"), ledger, state, planned, lease)
     say(f"{pipeline} {key} generation {done.generation} has the rows of generation {planned.to}")
 
 
@@ -313,6 +315,12 @@ def release(
     if not freed:
         say(f"no claim of {claim} in {pool}", err=True)
         raise typer.Exit(1)
+
+
+def _alone(state: str, folder: str, pipeline: str, key: str) -> contextlib.AbstractContextManager[Lease]:
+    """The lease of a key; refused at once while a process runs it."""
+    place = Leases(folder or files.join(state, "leases")).of_pipeline(pipeline)
+    return hold(place, pipeline, key, busy="exit")
 
 
 @contextlib.contextmanager

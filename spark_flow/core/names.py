@@ -42,6 +42,15 @@ def quote_table(name: str) -> str:
     return ".".join(quote_identifier(part) for part in parts)
 
 
+def table_uri(name: str) -> str:
+    """Return what identifies a table by name where others have a path; names of one table give one text.
+
+    >>> table_uri("spark_catalog.shop.Orders")
+    'table://shop.orders'
+    """
+    return f"table://{name.lower().removeprefix('spark_catalog.')}"
+
+
 def quote_literal(value: str) -> str:
     r"""Return ``value`` as a Spark SQL string literal.
 

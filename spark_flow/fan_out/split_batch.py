@@ -69,8 +69,10 @@ def split_batch(
             raise InvalidArgument(
                 f"split_batch: {name}", repr(sinks[name]), "a Delta table, or (function, Delta table)"
             )
-        if sink.mode == "overwrite" or sink.replace_where:
-            raise InvalidArgument(f"split_batch: {name}", "overwrite or replace_where", "neither: batches are appended")
+        more = {each: getattr(sink, each) for each in ("replace_where", "table", "cluster_by", "schema", "upsert")}
+        odd = [sink.mode] if sink.mode in ("overwrite", "merge") else [each for each, value in more.items() if value]
+        if odd:
+            raise InvalidArgument(f"split_batch: {name}", odd[0], "a table at a path, to which batches are appended")
         other = by_path.setdefault(files.absolute(sink.path), name)
         if other != name:
             raise DuplicateNode(name, f"{other} also writes to {sink.path}")
@@ -130,6 +132,7 @@ def _has_batch(sink: delta.DeltaSink, txn: str, query: str, batch: int) -> bool:
 def _append(rows: DataFrame, sink: delta.DeltaSink, txn: str, query: str, batch: int) -> None:
     tag = {"spark_flow": {"stream": txn, "query": query, "batch": batch}}
     options = {"txnAppId": txn, "txnVersion": str(batch), "userMetadata": json.dumps(tag, sort_keys=True)}
+    delta.check_partitions(sink, rows, txn)
     delta.append(rows, sink, options)
     table = delta.open_table(sink.path)
     found = table.transaction_version(txn) if table is not None else None

@@ -6,14 +6,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spark_flow.errors import Busy
 from spark_flow.ledger.event import now
-from spark_flow.orchestration.leases import Leases, has_gone
-from spark_flow.storage import checkpoints, files
+from spark_flow.storage import checkpoints
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from spark_flow.engine.mode import Lease
     from spark_flow.ledger import Event, Ledger
 
 
@@ -48,19 +47,7 @@ def left_behind(events: Sequence[Event]) -> list[Left]:
     return found
 
 
-def check_idle(pipeline: str, key: str, *, leases: str) -> None:
-    """Check that no process runs a key.
-
-    Raises:
-        Busy: One holds its lease.
-    """
-    pool = Leases(leases).of_pipeline(pipeline).read()
-    holders = [str(c.holder) for c in pool.held if c.unit == (pipeline, key) and not has_gone(c.holder)]
-    if holders:
-        raise Busy(f"pipelines/{pipeline}", key, holders)
-
-
-def forget(ledger: Ledger, state: str, events: Sequence[Event], *, leases: str = "") -> list[Left]:
+def forget(ledger: Ledger, state: str, events: Sequence[Event], lease: Lease) -> list[Left]:
     """Append a ``forgotten`` event, and delete the key's checkpoints.
 
     The next run is a new generation that reuses nothing. Its writes take the next revisions, so they replace the key's
@@ -70,16 +57,16 @@ def forget(ledger: Ledger, state: str, events: Sequence[Event], *, leases: str =
         ledger: The ledger of the state folder.
         state: The state folder.
         events: The events of one pipeline and key, oldest first; at least one.
-        leases: The folder of leases; by default in the state folder.
+        lease: The lease of the key, so that no run of it begins meanwhile.
 
     Returns:
         What is left behind.
 
     Raises:
-        Busy: A process holds the key's lease.
+        Fenced, LeaseLost: The lease is lost: nothing is recorded.
     """
     last = max(events, key=lambda event: event.order)
-    check_idle(last.pipeline, last.key, leases=leases or files.join(state, "leases"))
+    lease.check()
     forgotten = dataclasses.replace(
         last,
         seq=last.seq + 1,
@@ -95,6 +82,6 @@ def forget(ledger: Ledger, state: str, events: Sequence[Event], *, leases: str =
         detail={},
         at=now(),
     )
-    ledger.append([forgotten])
+    ledger.append([forgotten], lease.fence)
     checkpoints.remove(state, last.pipeline, last.key)
     return left_behind(events)

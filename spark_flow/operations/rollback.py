@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from deltalake.exceptions import DeltaError
@@ -14,7 +14,7 @@ from spark_flow.engine.node import Node
 from spark_flow.engine.run import Run
 from spark_flow.engine.writing import SinkTarget
 from spark_flow.errors import CannotRollBack, describe
-from spark_flow.operations.stale import read_by
+from spark_flow.operations.stale import command_of, read_by
 from spark_flow.sequence import publish, transaction
 from spark_flow.storage import delta_files, files, key_folder
 from spark_flow.storage import markers as readiness
@@ -22,7 +22,7 @@ from spark_flow.storage.delta import delta, open_table
 from spark_flow.storage.sink_protocol import Intent, Written, app_id
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pyspark.sql import DataFrame, SparkSession
 
@@ -46,6 +46,7 @@ class Rollback:
         to: The generation whose rows are published again.
         events: The last successes of that generation's sinks, transactions and markers, in their order.
         made_of: The markers that it has read.
+        command: How it was run, for a later ``backfill``.
         resumed: Whether the newest generation is this rollback, which did not succeed.
     """
 
@@ -55,6 +56,7 @@ class Rollback:
     to: int
     events: tuple[Event, ...]
     made_of: tuple[Reference, ...] = ()
+    command: Mapping[str, Any] = field(default_factory=dict)
     resumed: bool = False
 
 
@@ -97,6 +99,7 @@ def plan(events: Sequence[Event], *, to: int = 0) -> Rollback:
         to=chosen,
         events=chosen_events,
         made_of=tuple(read_by([event for event in events if event.generation == chosen])),
+        command=command_of([event for event in events if event.generation == chosen]),
         resumed=resumed,
     )
 
@@ -140,7 +143,7 @@ def rollback(spark: SparkSession, ledger: Ledger, state: str, planned: Rollback,
     Raises:
         SparkFlowError: A table cannot be written; the same call again resumes.
     """
-    mode = Mode(request_id=f"{_REQUEST}{planned.to}", command=_command(planned))
+    mode = Mode(request_id=f"{_REQUEST}{planned.to}", command=planned.command)
     permission = Permission(lease=lease)
     with Run.open(
         planned.pipeline, planned.key, state=state, spark=spark, ledger=ledger, mode=mode, permission=permission
@@ -157,10 +160,6 @@ def rollback(spark: SparkSession, ledger: Ledger, state: str, planned: Rollback,
             if "marker" in event.detail:
                 _publish(run, event, planned.made_of)
     return run
-
-
-def _command(planned: Rollback) -> dict[str, Any]:
-    return {"rollback": planned.to}
 
 
 def _outcome(run: Run, node: str) -> Outcome:

@@ -100,7 +100,7 @@ def _stale(state: str, events: Sequence[Event], now: _Now) -> StaleKey | None:
     if not reads:
         return None
     identity = {"state": state, "pipeline": last.pipeline, "key": last.key}
-    return StaleKey(generation=last.generation, reads=reads, command=_command(attempt), **identity)
+    return StaleKey(generation=last.generation, reads=reads, command=command_of(attempt), **identity)
 
 
 def read_by(attempt: Sequence[Event]) -> Iterator[Reference]:
@@ -114,7 +114,8 @@ def read_by(attempt: Sequence[Event]) -> Iterator[Reference]:
                 yield markers.from_record(record).at_path(path) if record else missing
 
 
-def _command(attempt: Sequence[Event]) -> Mapping[str, Any]:
+def command_of(attempt: Sequence[Event]) -> Mapping[str, Any]:
+    """Return how an attempt was run, as its start recorded it; empty if it was not run by a job."""
     return next((dict(e.detail["command"]) for e in attempt if e.kind == "run" and e.detail.get("command")), {})
 
 

@@ -18,10 +18,11 @@ from spark_flow.engine.lazy_frame import CheckpointTarget, LazyFrame, lazy
 from spark_flow.engine.node import Node
 from spark_flow.engine.writing import write
 from spark_flow.errors import ExpectationFailed, InvalidArgument
-from spark_flow.storage import checkpoints, files
+from spark_flow.storage import checkpoints
 from spark_flow.storage.content import reported
-from spark_flow.storage.delta import delta
+from spark_flow.storage.delta import delta, last_revision
 from spark_flow.storage.key_rows import named_in
+from spark_flow.storage.sink_protocol import app_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -144,7 +145,8 @@ def expect(
     moved = {rule: one for rule, one in rows.items() if one.otherwise == "quarantine"}
     if not moved:
         return LazyFrame(run, node, "expect", digest, (), read, source.completeness)
-    if _has(outcome, moved, quarantine):
+    aside = any(outcome.detail.get("expectations", {}).get(rule) for rule in moved)
+    if aside or last_revision(quarantine, app_id(run.pipeline, f"{node}/quarantine", run.key)):
         bad = functools.partial(_bad, run, node, read, moved)
         _quarantine(run, node, LazyFrame(run, f"{node}/bad", "step", digest, (), bad), quarantine)
     good = functools.partial(_good, read, moved)
@@ -249,12 +251,6 @@ def _read(run: Run, source: LazyFrame, outcome: Outcome) -> DataFrame:
     if outcome.state == "would run":
         return source.frame
     return checkpoints.read(run.spark, run.state, [outcome.detail])
-
-
-def _has(outcome: Outcome, rules: Mapping[str, Rule], path: str) -> bool:
-    """Whether there are rows to set aside, or were in an earlier revision."""
-    found = outcome.detail.get("expectations", {})
-    return any(found.get(name) for name in rules) or files.exists(files.join(path, "_delta_log"))
 
 
 def _all_met(rules: Mapping[str, Rule]) -> Column:

@@ -33,7 +33,7 @@ def data_files(path: str) -> list[fs.FileInfo] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Wait:
-    """How long to wait for a source's data (the book's section 2.2 calls it a file sensor).
+    """How long to wait for a source's data (the book's file sensor).
 
     Attributes:
         timeout: Seconds after the start of the run; then the run ends with exit code 75.

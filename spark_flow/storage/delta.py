@@ -25,7 +25,7 @@ from tenacity import (
 )
 
 from spark_flow.core import fingerprint, secrets
-from spark_flow.core.names import quote_identifier, quote_table
+from spark_flow.core.names import quote_identifier, quote_table, table_uri
 from spark_flow.errors import CannotReplace, InvalidArgument, MissingColumns, MissingInput, NewColumns, WriteNotProved
 from spark_flow.storage import catalog, delta_files, files, key_rows, merge, violations
 from spark_flow.storage.content import Content, measured, observed
@@ -105,7 +105,7 @@ class DeltaSink:
     @property
     def paths(self) -> tuple[str, ...]:
         """The table's path; of one that is known by its name ``table://<name>``."""
-        return (f"table://{self.table.lower().removeprefix('spark_catalog.')}",) if self.table else (self.path,)
+        return (table_uri(self.table),) if self.table else (self.path,)
 
     def located(self, spark: SparkSession) -> DeltaSink:
         """Return the same sink with the path of its table; it has none until the table is created.
@@ -168,7 +168,7 @@ class DeltaSink:
         """
         if self.upsert is not None:
             merge.check_columns(self.upsert, frame, intent.node)
-        self._check_partitions(frame, intent.node)
+        check_partitions(self, frame, intent.node)
         if self.table and not self.path:
             return dataclasses.replace(self, path=self._create(frame)).write(frame, intent)
         table = _open(self.path)
@@ -191,22 +191,6 @@ class DeltaSink:
         measure = self._commit(frame, intent, rows)
         intent.mark("after_commit")
         return self._written(frame, intent, rows, f"written at version {{}}{added}", since=before, measure=measure)
-
-    def _check_partitions(self, frame: DataFrame, node: str) -> None:
-        """Refuse times as partitions where Delta would record the local time as UTC (4.0.1 does).
-
-        Raises:
-            InvalidArgument: It would.
-        """
-        times = [f.name for f in frame.schema.fields if f.dataType.typeName() == "timestamp"]
-        mine = [name for name in self.partition_by if name.lower() in {each.lower() for each in times}]
-        if not mine or _records_utc():
-            return
-        zone = str(frame.sparkSession.conf.get("spark.sql.session.timeZone"))
-        if zone not in _UTC:
-            found = f"{mine[0]}, a time, with the session's time zone {zone} and Delta {_version()}"
-            fix = "This Delta records the local time as UTC: set spark.sql.session.timeZone=UTC, or use Delta 4.4."
-            raise InvalidArgument(f"{node}: partition_by", found, "UTC, or another column", fix)
 
     def _create(self, frame: DataFrame) -> str:
         """Create the table, empty, unless another process was faster; returns its path."""
@@ -332,6 +316,23 @@ class DeltaSink:
             **({"hash": content.hash} if content is not None else {}),
         }
         return Written(rows=count, reason=words.format(version), detail=detail)
+
+
+def check_partitions(sink: DeltaSink, frame: DataFrame, node: str) -> None:
+    """Refuse times as partitions where Delta would record the local time as UTC (4.0.1 does).
+
+    Raises:
+        InvalidArgument: It would.
+    """
+    times = {f.name.lower() for f in frame.schema.fields if f.dataType.typeName() == "timestamp"}
+    mine = [name for name in sink.partition_by if name.lower() in times]
+    if not mine or _records_utc():
+        return
+    zone = str(frame.sparkSession.conf.get("spark.sql.session.timeZone"))
+    if zone not in _UTC:
+        found = f"{mine[0]}, a time, with the session's time zone {zone} and Delta {_version()}"
+        fix = "This Delta records the local time as UTC: set spark.sql.session.timeZone=UTC, or use Delta 4.4."
+        raise InvalidArgument(f"{node}: partition_by", found, "UTC, or another column", fix)
 
 
 def append(frame: DataFrame, sink: DeltaSink, options: Mapping[str, str]) -> None:
@@ -536,7 +537,7 @@ def delta(
         InvalidPath: The path contains ``#``, ``?``, a bracket, a backslash, or ``%`` and two hexadecimal digits.
     """
     partitions, clusters, keys = _names(partition_by), _names(cluster_by), _names(on)
-    for where, found, expected in _conflicts(path, table, partitions, clusters, replace_where, mode):
+    for where, found, expected in _conflicts(path, table, partitions, clusters, replace_where, mode, comment):
         raise InvalidArgument(f"delta: {where}", found, expected)
     for where, found, expected in _merge_conflicts(mode, keys, sequence_by, delete_when):
         raise InvalidArgument(f"delta: {where}", found, expected)
@@ -576,6 +577,7 @@ def _conflicts(
     clusters: Sequence[str],
     replace_where: str | None,
     mode: Mode,
+    comment: str,
 ) -> Iterator[tuple[str, str, str]]:
     if bool(path) == bool(table):
         yield "table", "path and table" if path else "neither path nor table", "exactly one of them"
@@ -583,6 +585,8 @@ def _conflicts(
         yield "mode", f"{mode!r} with replace_where", "one of them: replace_where implies mode replace"
     if partitions and clusters:
         yield "cluster_by", "partition_by beside it", "one of them: Delta clusters or partitions a table"
+    if comment and not table:
+        yield "comment", "a comment of a path", "table: a table by name has a comment"
     if clusters and mode == "replace" and not replace_where:
         yield "cluster_by", "no replace_where", "replace_where: a predicate of the key's rows"
 

@@ -12,7 +12,7 @@ from deltalake import DeltaTable
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from spark_flow.core import fingerprint, secrets
-from spark_flow.core.names import quote_table
+from spark_flow.core.names import quote_table, table_uri
 from spark_flow.errors import InvalidArgument, MissingInput, NotArrived, SourceNotReadable, describe
 from spark_flow.storage import arrivals, files, records
 from spark_flow.storage.delta import open_table
@@ -102,7 +102,7 @@ class Source:
     def paths(self) -> tuple[str, ...]:
         """The folders or files to read, absolute; ``table://<name>`` for a table; none for a format without a path."""
         if self.format == TABLE:
-            return (f"{TABLE}://{self.path.lower().removeprefix('spark_catalog.')}",)
+            return (table_uri(self.path),)
         if not self.path:
             return ()
         paths = [self.path.replace("{branch}", b) for b in self.branches] if self.branches else [self.path]

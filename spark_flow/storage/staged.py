@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spark_flow.core import fingerprint
+from spark_flow.errors import InvalidArgument
 from spark_flow.storage import sink_protocol
+from spark_flow.storage.delta import DeltaSink
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,5 +77,12 @@ def staged(public: Sink, private: Sink) -> StagedSink:
     Args:
         public: The sink for complete keys.
         private: The sink for a key while a branch is missing.
+
+    Raises:
+        InvalidArgument: A sink is a table by name, or merges: a partial key could not be removed again.
     """
+    for sink in (public, private):
+        if isinstance(sink, DeltaSink) and (sink.table or sink.upsert):
+            found = "a table by name" if sink.table else "mode merge"
+            raise InvalidArgument("staged", found, "sinks at paths whose rows can be replaced")
     return StagedSink(public, private)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from typing_extensions import Self
 
+from spark_flow.core.names import table_uri
 from spark_flow.errors import InvalidArgument, InvalidName, InvalidPath
 from spark_flow.jobfile.model.base import FilePath, Model, Options, Text, Touched, only_delta
 from spark_flow.jobfile.model.fields import from_root, one_or_many, overlap, sink_format, table_name, texts
@@ -15,7 +16,6 @@ from spark_flow.storage.delta import Mode, SchemaPolicy
 from spark_flow.storage.files import absolute, for_deltalake, for_spark_files
 from spark_flow.storage.sink_protocol import replaces
 from spark_flow.storage.sinks import FORMATS, sink, sink_formats
-from spark_flow.storage.sources import TABLE, source
 from spark_flow.storage.staged import staged
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class SinkModel(Model):
     @property
     def target(self) -> str:
         """Where it writes, to tell whether two sinks write to one place: its path, or ``table://`` and its name."""
-        return source(TABLE, self.table).paths[0] if self.table else self.path
+        return table_uri(self.table) if self.table else self.path
 
     def sink(self) -> "Sink":
         """The sink that it describes."""
@@ -111,6 +111,8 @@ class SinkModel(Model):
         paths = [path for path in (self.path, self.staging) if path] or [""]
         wrong = [_wrong(self.format, path, self.settings) for path in paths]
         found = [finding for finding in wrong if finding is not None]
+        if self.staging and self.mode == "merge":
+            found.append(Finding(("staging",), "staging with mode merge", "another mode", "A merge cannot be emptied."))
         if found:
             raise findings(*found)
         return self

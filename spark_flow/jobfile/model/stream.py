@@ -11,6 +11,11 @@ from spark_flow.jobfile.model.fields import overlap, references_function
 from spark_flow.jobfile.model.problems import refuse, show
 from spark_flow.jobfile.model.source import SourceModel
 
+_NOT_OF_BATCHES = {
+    *("mode", "replace_where", "staging", "spark", "table", "cluster_by", "comment", "schema_"),
+    *("on", "sequence_by", "delete_when"),
+}
+
 
 class StreamConfig(Model):
     """A whole file of a stream."""
@@ -42,11 +47,11 @@ class StreamConfig(Model):
         for name, sink in value.items():
             if sink.format != "delta":
                 raise refuse(f"sink {name} with format {show(sink.format)}", "format delta", "Batches need its ids.")
-            odd = sorted({"mode", "replace_where", "staging", "spark", "table"} & sink.model_fields_set)
+            odd = sorted(_NOT_OF_BATCHES & sink.model_fields_set)
             unused = {"with_", "restart", "version"} & (sink.step.model_fields_set if sink.step else set())
             odd += [f"step.{key.rstrip('_')}" for key in sorted(unused)]
             if odd:
-                raise refuse(f"sink {name} with {odd[0]}", "none: batches are appended", "Leave it out.")
+                raise refuse(f"sink {name} with {odd[0].rstrip('_')}", "none: batches are appended", "Leave it out.")
         for one, other in itertools.combinations(value, 2):
             if overlap(value[one].path, value[other].path):
                 raise refuse(f"{value[other].path!r} of {other}", f"a path apart from {value[one].path!r} of {one}")
