@@ -11,6 +11,7 @@ from runs import new_run
 import spark_flow as sf
 from jobs import Jobs
 from spark_flow.cli import job
+from spark_flow.storage import catalog
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -102,6 +103,19 @@ def webhook():
         yield f"json://user:secret@127.0.0.1:{server.server_port}/", told
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def lasting(monkeypatch):
+    """A catalog that lives in memory is taken for one that lasts; its tables are dropped."""
+    monkeypatch.setattr(catalog, "check_lasting", lambda *_: None)
+
+
+@pytest.fixture
+def shop(spark, tmp_path, lasting):
+    spark.sql(f"CREATE DATABASE shop LOCATION '{tmp_path}/shop'")
+    yield "shop"
+    spark.sql("DROP DATABASE shop CASCADE")
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from spark_flow import Run
 from spark_flow.cli.app import app
 from spark_flow.engine.node import Node
+from spark_flow.ledger import DeltaLedger, Event
 from spark_flow.storage.sink_protocol import Written
 
 
@@ -100,3 +101,16 @@ def test_verify_finds_a_table_that_is_gone(flow, state):
     shutil.rmtree(flow.out)
     code, found = findings(state)
     assert (code, {s for s, _, _ in found.values()}) == (1, {"missing"})
+
+
+def test_the_ledger_is_compacted_on_request(tmp_path):
+    ledger = DeltaLedger(str(tmp_path))
+    for seq in range(3):
+        ledger.append(
+            [Event(pipeline="p", key="k", generation=1, attempt=1, seq=seq, node="", kind="run", state="started")]
+        )
+    before = ledger.read()
+    done = CliRunner().invoke(app, ["compact", f"--state={tmp_path}"])
+    assert (done.exit_code, done.output.strip()) == (0, "3 file(s) became 1")
+    assert ledger.read() == before
+    assert CliRunner().invoke(app, ["compact", f"--state={tmp_path}/none"]).output.startswith("no ledger")

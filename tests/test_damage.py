@@ -22,7 +22,7 @@ from spark_flow.fan_out import branch_application
 from spark_flow.ledger import DeltaLedger, DeltaRegister, Event, Fence
 from spark_flow.ledger.delta import FORMAT_FILE, SCHEMA
 from spark_flow.orchestration.reprocess_request import open_request
-from spark_flow.storage import checkpoints, delta, markers
+from spark_flow.storage import checkpoints, delta_tables, markers
 from spark_flow.storage.sink_protocol import Intent, Written, app_id
 
 HOW = ["empty", "cut", "missing", "zeroed", "flipped"]
@@ -155,11 +155,11 @@ def flow(state, table, value, **options):
 
     def write(intent):
         rows = pa.table({"key": ["k"], "value": [value]})
-        return Written(detail={"path": path, "version": delta.replace_rows(path, rows, "key = 'k'", intent)})
+        return Written(detail={"path": path, "version": delta_tables.replace_rows(path, rows, "key = 'k'", intent)})
 
     with new_run("p", "k", state=str(state), **options) as run:
         run.once(Node(name="lake", kind="sink"), write, TableTarget(path, id_))
-    return delta.open_table(path).to_pyarrow_table()["value"].to_pylist()
+    return delta_tables.open_table(path).to_pyarrow_table()["value"].to_pylist()
 
 
 @pytest.mark.parametrize("kind", ["commit", "data", "last"])

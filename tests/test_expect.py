@@ -9,8 +9,10 @@ from deltalake import DeltaTable
 from runs import new_run
 
 import spark_flow as sf
+from spark_flow.engine.outcome import Outcome
 from spark_flow.errors import ConfigError, ExpectationFailed, InvalidArgument, NodeFailed
 from spark_flow.jobfile import load
+from spark_flow.storage import markers
 
 GOOD = [(1, 5, "a"), (2, 6, "b"), (3, 7, "c")]
 
@@ -214,3 +216,14 @@ def test_what_is_no_rule_is_refused_with_its_place(tmp_path, old, new, path):
     with pytest.raises(ConfigError) as fault:
         load(tmp_path / "job.yaml")
     assert path in [problem.path for problem in fault.value.problems]
+
+
+def test_what_was_found_is_in_the_marker(memory_ledger, tmp_path):
+    """Consumers of any tool see it."""
+    root = str(tmp_path / "markers")
+    with new_run("p", "k1", ledger=memory_ledger, state=str(tmp_path / "state")) as run:
+        found = {"expectations": {"small": 2, "one": 0}}
+        run.end(Outcome(node="checked", kind="expect", state="succeeded", detail=found))
+        sf.publish(run, "days", markers=root, state="skipped")
+    assert json.loads(Path(root, "days", "k1.json").read_text())["expectations"] == {"checked": {"small": 2, "one": 0}}
+    assert markers.read(f"{root}/days/k1.json").expectations == {"checked": {"small": 2, "one": 0}}

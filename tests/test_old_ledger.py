@@ -18,7 +18,7 @@ from spark_flow.engine.run import recomputing
 from spark_flow.engine.writing import TableTarget
 from spark_flow.errors import LedgerOld
 from spark_flow.ledger import DeltaLedger, MemoryLedger
-from spark_flow.storage import delta
+from spark_flow.storage import delta_tables
 from spark_flow.storage.sink_protocol import Written, app_id
 
 POINTS = ("before_action", "before_commit", "after_commit", "before_event", "after_event")
@@ -32,7 +32,7 @@ def cut(ledger, left):
 
 
 def value_of(table):
-    opened = delta.open_table(str(table))
+    opened = delta_tables.open_table(str(table))
     return opened.to_pyarrow_table()["value"][0].as_py() if opened else None
 
 
@@ -42,7 +42,7 @@ def sink(run, name, table, value):
 
     def write(intent):
         rows = pa.table({"key": [run.key], "value": [value()]})
-        version = delta.replace_rows(path, rows, f"key = '{run.key}'", intent)
+        version = delta_tables.replace_rows(path, rows, f"key = '{run.key}'", intent)
         return Written(rows=1, detail={"path": path, "version": version})
 
     return run.once(Node(name=name, kind="sink"), write, TableTarget(path, id_))

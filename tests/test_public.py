@@ -57,6 +57,7 @@ def test_the_public_names():
         "error_table",
         "exclusive_choice",
         "expect",
+    "expose",
         "holds",
         "hourly",
         "hours_of_day",
@@ -108,7 +109,7 @@ def test_public_dataframe_api_only():
 
 
 def test_no_read_that_aborts_a_process_at_its_exit():
-    """See ``storage.delta.query``: ``spark-flow status`` ended with 134, two times of 25."""
+    """See ``storage.delta_tables.query``: ``spark-flow status`` ended with 134, two times of 25."""
     text = "\n".join(p.read_text() for p in (ROOT / "spark_flow").rglob("*.py"))
     assert re.findall(r"\.to_pyarrow_(?:table|dataset)\(", text) == []
 

@@ -14,7 +14,7 @@ from spark_flow.errors import LeaseLost, WriteNotProved
 from spark_flow.fan_in import FanIn
 from spark_flow.ledger import MemoryRegister
 from spark_flow.orchestration.leases import PoolDocument, free, hold
-from spark_flow.storage import delta
+from spark_flow.storage import delta_tables
 from spark_flow.storage.sink_protocol import Intent
 
 
@@ -27,7 +27,7 @@ def put(table, revision, value, *, key="k", mark=lambda _: None):
     place = {"pipeline": "p", "key": key, "generation": 1, "attempt": 1, "node": "n", "run_id": "r"}
     intent = Intent(**place, revision=revision, mark=mark)
     rows = pa.table({"key": [key], "value": [value]})
-    return delta.replace_rows(table, rows, f"key = '{key}'", intent)
+    return delta_tables.replace_rows(table, rows, f"key = '{key}'", intent)
 
 
 def rows(table):
@@ -136,4 +136,4 @@ def test_who_lost_its_lease_before_the_commit_writes_nothing(request, memory_led
         )
         with pytest.raises(LeaseLost), run:
             write(run, table)
-    assert delta.open_table(table) is None
+    assert delta_tables.open_table(table) is None

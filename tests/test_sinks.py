@@ -18,7 +18,7 @@ from spark_flow.errors import (
     OutsideKey,
     WriteNotProved,
 )
-from spark_flow.storage import delta, files, key_folder
+from spark_flow.storage import delta_tables, files, key_folder
 from spark_flow.storage.sink_protocol import Held, Intent
 
 pytestmark = pytest.mark.spark
@@ -81,7 +81,7 @@ def test_an_empty_frame_empties_the_key_and_uses_the_revision_up(make, numbers, 
     sink.write(numbers(3), intent(1))
     written = sink.write(numbers(0), intent(2))
     assert (written.rows, sink.last_revision(intent(1).app_id, "2013-01-02")) == (0, 2)
-    held = delta.held if sink.format == "delta" else key_folder.held
+    held = delta_tables.held if sink.format == "delta" else key_folder.held
     assert held(written.detail, intent(1).app_id) == Held(revision=2, rows=0)
 
 
@@ -100,7 +100,7 @@ def test_a_target_that_is_gone_is_missing(make, numbers, tmp_path):
     sink = make(str(tmp_path / "t"), partition_by="date")
     written = sink.write(numbers(3), intent(1))
     files.remove(sink.path)
-    held = delta.held if sink.format == "delta" else key_folder.held
+    held = delta_tables.held if sink.format == "delta" else key_folder.held
     with pytest.raises(MissingInput):
         held(written.detail, "p/out/2013-01-02")
 
@@ -138,13 +138,13 @@ def test_a_write_that_delta_drops_is_not_taken_for_done(numbers, tmp_path, monke
 
 def test_a_commit_of_fewer_rows_than_the_frame_had_is_not_taken_for_done(numbers, tmp_path, monkeypatch):
     """What the table's history says is compared with what was counted on the way into the writer."""
-    commit_of = delta._commit_of
+    commit_of = delta_tables.commit_of
 
     def with_a_row_less(*arguments):
         commit = commit_of(*arguments)
         return commit | {"operationMetrics": {"numOutputRows": int(commit["operationMetrics"]["numOutputRows"]) - 1}}
 
-    monkeypatch.setattr(delta, "_commit_of", with_a_row_less)
+    monkeypatch.setattr(delta_tables, "commit_of", with_a_row_less)
     with pytest.raises(WriteNotProved) as refused:
         sf.delta(str(tmp_path / "t"), partition_by="date").write(numbers(3), intent(1))
     assert (refused.value.expected, refused.value.found) == ("3 rows in version 0", "2")
@@ -258,7 +258,7 @@ def test_the_first_write_of_a_predicate_takes_no_other_row(spark, tmp_path):
     with pytest.raises(OutsideKey) as refused:
         sink.write(frame.withColumnRenamed("sum(n)", "n"), intent(1))
     assert "NULL" in refused.value.found[0]
-    assert delta.open_table(sink.path) is None
+    assert delta_tables.open_table(sink.path) is None
 
 
 @pytest.mark.parametrize(

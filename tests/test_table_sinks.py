@@ -12,20 +12,6 @@ import spark_flow as sf
 from jobs import ENVIRONMENT
 from spark_flow.errors import InvalidArgument, InvalidName, MissingColumns, NewColumns
 from spark_flow.operations.verify import verify
-from spark_flow.storage import catalog
-
-
-@pytest.fixture
-def lasting(monkeypatch):
-    """A catalog that lives in memory is taken for one that lasts; its tables are dropped."""
-    monkeypatch.setattr(catalog, "check_lasting", lambda *_: None)
-
-
-@pytest.fixture
-def shop(spark, tmp_path, lasting):
-    spark.sql(f"CREATE DATABASE shop LOCATION '{tmp_path}/shop'")
-    yield "shop"
-    spark.sql("DROP DATABASE shop CASCADE")
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import spark_flow as sf
 from spark_flow.errors import InvalidArgument, OtherTimeZone
 from spark_flow.ledger import DeltaLedger
 from spark_flow.operations.verify import verify
-from spark_flow.storage.delta import _records_utc, read_rows
+from spark_flow.storage.delta import _records_utc
+from spark_flow.storage.delta_tables import read_rows
 
 pytestmark = pytest.mark.spark
 KEY = "2013-01-02T05"

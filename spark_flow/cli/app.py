@@ -7,11 +7,13 @@ import dataclasses
 import importlib.metadata
 import json
 from collections import Counter
+from pathlib import Path  # noqa: TC003 - Typer reads it
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
+from spark_flow.cli import adopt as adoptions
 from spark_flow.cli import doctor as checks
 from spark_flow.cli import project, submit
 from spark_flow.cli import run as run_job
@@ -47,6 +49,7 @@ app = typer.Typer(
 State = Annotated[str, typer.Option(help="The state folder, a path or URI.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Pipeline = Annotated[str, typer.Argument(help="The pipeline's name.")]
+WORDS = "KEYS [NAME=VALUE]..."
 Key = Annotated[str, typer.Argument(help="The unit of work, as 2013-01-02.")]
 
 
@@ -216,6 +219,38 @@ def rollback(
             raise Busy(f"pipelines/{pipeline}", key, ["a run that ended meanwhile"])
         done = rollbacks.rollback(session("spark_flow rollback"), ledger, state, planned, lease)
     say(f"{pipeline} {key} generation {done.generation} has the rows of generation {planned.to}")
+
+
+@app.command("adopt")
+def adopt_(
+    job: Annotated[Path, typer.Argument(help="The job's YAML file.", metavar="JOB.yaml")],
+    words: Annotated[
+        list[str], typer.Argument(help="Keys and ranges, as 2013-01-01..2013-01-31; values of the file.", metavar=WORDS)
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Take over keys whose rows are in the job's targets already: they count as done, and nothing is computed.
+
+    Refused for keys that were run, and unless all targets hold rows of the key. No marker is published.
+    """
+    with _reported():
+        adopted = adoptions.prepare(job, words)
+    for key, found in adopted.keys.items():
+        for one in found:
+            say(f"{key}  {one.node}: {one.words} in {one.path}")
+    if not yes and not typer.confirm(f"adopt {len(adopted.keys)} key(s) of {adopted.pipeline}?"):
+        raise typer.Exit(1)
+    with _reported():
+        adoptions.record(adopted)
+    say(f"adopted {len(adopted.keys)} key(s) of {adopted.pipeline}: --rerun computes one, forget makes it new")
+
+
+@app.command()
+def compact(state: State = "state") -> None:
+    """Merge the small files of the ledger now; runs do it by themselves every 100 commits."""
+    with _reported():
+        before, after = DeltaLedger(state, create=False).compact()
+    say(f"{before} file(s) became {after}" if before else f"no ledger in {state}")
 
 
 @app.command()

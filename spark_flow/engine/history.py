@@ -7,7 +7,8 @@ import dataclasses
 import threading
 from typing import TYPE_CHECKING, Any
 
-from spark_flow.errors import Fenced, LeaseLost
+from spark_flow.core.secrets import Redactor
+from spark_flow.errors import Adopted, Fenced, LeaseLost
 from spark_flow.ledger import Event, Kind, Ledger
 from spark_flow.ledger.event import now
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from spark_flow.core.secrets import Redactor
     from spark_flow.engine.mode import Lease, Mode
     from spark_flow.ledger.event import State
 
@@ -42,13 +42,13 @@ class History:
         key: str,
         *,
         mode: Mode,
-        lease: Lease | None,
-        redactor: Redactor,
+        lease: Lease | None = None,
+        redactor: Redactor | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.key = key
         self._lease = lease
-        self._redactor = redactor
+        self._redactor = redactor or Redactor()
         self._ledger = ledger
         self._lock = threading.RLock()
         self._events = ledger.read(pipeline, key)
@@ -116,6 +116,16 @@ class History:
             self.generation = max(e.generation for e in self._events) + 1
             self.attempt, self._seq, self.began = 1, 0, now()
             self.kept, self.doubt, self._targets = {}, doubt, dict(remembered)
+
+    def check_open(self) -> None:
+        """Check that there is anything to do in this generation.
+
+        Raises:
+            Adopted: It was adopted: its rows were in place before.
+        """
+        for event in self._events:
+            if event.generation == self.generation and "adopted" in event.detail:
+                raise Adopted(self.pipeline, self.key, f"{event.at:%Y-%m-%d %H:%M}")
 
     @property
     def reuses(self) -> bool:

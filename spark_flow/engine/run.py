@@ -140,6 +140,7 @@ class Run:
             observers: Called as nodes proceed.
 
         Raises:
+            Adopted: The key was adopted (``spark-flow adopt``): there is nothing to do without ``rerun``.
             Fenced, LeaseLost: The lease is lost already.
             LedgerOld: A target remembers more than the ledger, on which a partial backfill cannot build.
             InvalidName: The pipeline or key cannot be a folder name.
@@ -160,6 +161,7 @@ class Run:
             permission=permission or Permission(),
             observers=observers,
         )
+        run.history.check_open()
         run.trust.ask_targets()
         if not mode.plan:
             run.check()

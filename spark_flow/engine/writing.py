@@ -11,7 +11,7 @@ from spark_flow.engine.lazy_frame import LazyFrame, lazy
 from spark_flow.engine.node import Node, Target
 from spark_flow.errors import DuplicateNode
 from spark_flow.storage import files
-from spark_flow.storage.delta import last_revision, why_invalid
+from spark_flow.storage.delta_tables import last_revision, why_invalid
 from spark_flow.storage.sink_protocol import Intent, Sink, Written, app_id, replaces
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class SinkTarget(Target):
 
 @dataclass(frozen=True)
 class TableTarget(Target):
-    """A Delta table that is written by ``delta.replace_rows``."""
+    """A Delta table that is written by ``delta_tables.replace_rows``."""
 
     path: str
     app_id: str

@@ -10,6 +10,7 @@
     │   ├── InvalidStep             a step that is not a function, or has no stable fingerprint
     │   ├── DuplicateNode           two nodes of one name, or two writes to one path
     │   ├── CannotReplace           a sink that cannot replace a key's rows was asked to
+    │   ├── CannotAdopt             a key's rows are not in place, or it was run before
     │   ├── CannotRollBack          no earlier generation whose rows are still there
     │   ├── NoBranches              a fan-in without branches
     │   ├── UnknownBranch           a branch was named that the fan-in does not have
@@ -31,6 +32,7 @@
     │   ├── StateDamaged            not what this version writes
     │   └── LedgerOld               a target remembers a write that the ledger does not know
     ├── NothingToDo                 exit code 0: the key is skipped
+    │   ├── Adopted                 the key's rows were there before its first run
     │   └── UpstreamSkipped         a provider has skipped the key
     ├── NotNow                      exit code 75: nothing failed; run again later
     │   ├── NotAllArrived           branches of an aligned fan-in have not arrived
@@ -143,6 +145,7 @@ from spark_flow.errors.run import (
 )
 from spark_flow.errors.state import DamagedFile, LedgerOld, StateDamaged, StateNotWritable, StateTooNew, old_ledger
 from spark_flow.errors.usage import (
+    CannotAdopt,
     CannotReplace,
     CannotRollBack,
     ConfigError,
@@ -167,6 +170,7 @@ from spark_flow.errors.usage import (
     UnknownPool,
 )
 from spark_flow.errors.wait import (
+    Adopted,
     Busy,
     EndedAfter,
     Fenced,
@@ -183,11 +187,13 @@ from spark_flow.errors.wait import (
 
 __all__ = [
     "INTERRUPTED",
+    "Adopted",
     "AmbiguousColumns",
     "ApplicationFailed",
     "BadRecords",
     "BranchesFailed",
     "Busy",
+    "CannotAdopt",
     "CannotReplace",
     "CannotRollBack",
     "ColumnClash",

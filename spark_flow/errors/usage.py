@@ -127,6 +127,18 @@ class CannotRollBack(UsageError):
 
 
 @dataclass(eq=False, repr=False)
+class CannotAdopt(UsageError):
+    """A key's rows are not in place, so that it cannot be adopted."""
+
+    key: str
+    found: str
+    fix: str
+
+    def _text(self) -> str:
+        return f"{self.key}: found {self.found}, expected the key's rows in all targets, and no run. {self.fix}"
+
+
+@dataclass(eq=False, repr=False)
 class NoBranches(UsageError):
     """A fan-in has no branches."""
 

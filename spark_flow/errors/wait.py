@@ -181,6 +181,18 @@ class Interrupted(SparkFlowError):
 
 
 @dataclass(eq=False, repr=False)
+class Adopted(NothingToDo):
+    """The key's rows were there before its first run, and were adopted."""
+
+    pipeline: str
+    key: str
+    at: str
+
+    def _text(self) -> str:
+        return f"{self.pipeline} {self.key} was adopted at {self.at}: its rows are in place. --rerun computes them."
+
+
+@dataclass(eq=False, repr=False)
 class UpstreamSkipped(NothingToDo):
     """A provider has skipped the key, so its consumer does."""
 

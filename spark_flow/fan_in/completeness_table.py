@@ -14,7 +14,7 @@ from spark_flow.engine.writing import TableTarget
 from spark_flow.errors import NotNotified
 from spark_flow.fan_in.branches import FanIn
 from spark_flow.ledger.event import now
-from spark_flow.storage import delta, files
+from spark_flow.storage import delta_tables, files
 from spark_flow.storage.sink_protocol import Intent, Written, app_id
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def report_completeness(
         rows = [_row(run, dataset, part) for part in parts]
         fan_ins = ", ".join(f"'{part.node}'" for part in parts)
         predicate = f"dataset = '{dataset}' AND key = '{run.key}' AND fan_in IN ({fan_ins})"  # validated names
-        version = delta.replace_rows(table, pa.Table.from_pylist(rows, schema=COLUMNS), predicate, intent)
+        version = delta_tables.replace_rows(table, pa.Table.from_pylist(rows, schema=COLUMNS), predicate, intent)
         reason = "; ".join(str(part) for part in parts)
         detail = {"path": files.absolute(table), "version": version}
         return Written(rows=len(rows), reason=f"{reason}; written at version {version}", detail=detail)

@@ -47,7 +47,7 @@ from spark_flow.fan_in.branches import (
     merged,
 )
 from spark_flow.ledger.event import now
-from spark_flow.storage import checkpoints, delta, files
+from spark_flow.storage import checkpoints, delta_tables, files
 from spark_flow.storage.sink_protocol import Intent, Written, app_id
 from spark_flow.storage.sources import Source
 from spark_flow.transforms.columns import check_frame
@@ -241,7 +241,7 @@ def _write_errors(run: Run, completeness: Completeness, path: str, intent: Inten
     errors += [("absent", *item) for item in completeness.absent.items()]
     rows = [{**identity, "branch": name, "state": state, "error": error, **when} for state, name, error in errors]
     predicate = " AND ".join(f"{name} = '{value}'" for name, value in identity.items())  # validated names
-    version = delta.replace_rows(path, pa.Table.from_pylist(rows, schema=_ERRORS), predicate, intent)
+    version = delta_tables.replace_rows(path, pa.Table.from_pylist(rows, schema=_ERRORS), predicate, intent)
     detail = {"path": files.absolute(path), "version": version}
     return Written(rows=len(rows), reason=f"errors written to {path} at version {version}", detail=detail)
 

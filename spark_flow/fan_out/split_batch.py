@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from spark_flow.core.names import check_name
 from spark_flow.errors import DuplicateNode, InvalidArgument, NoBranches, OtherCheckpoint, WriteNotProved
-from spark_flow.storage import delta, delta_files, files
+from spark_flow.storage import delta, delta_files, delta_tables, files
 from spark_flow.transforms.columns import check_frame
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _has_batch(sink: delta.DeltaSink, txn: str, query: str, batch: int) -> bool:
     Raises:
         OtherCheckpoint: The table has batches of this stream from another checkpoint.
     """
-    table = delta.open_table(sink.path)
+    table = delta_tables.open_table(sink.path)
     known = table.transaction_version(txn) if table is not None else None
     if table is None or known is None or known < batch - 1:
         return False
@@ -134,7 +134,7 @@ def _append(rows: DataFrame, sink: delta.DeltaSink, txn: str, query: str, batch:
     options = {"txnAppId": txn, "txnVersion": str(batch), "userMetadata": json.dumps(tag, sort_keys=True)}
     delta.check_partitions(sink, rows, txn)
     delta.append(rows, sink, options)
-    table = delta.open_table(sink.path)
+    table = delta_tables.open_table(sink.path)
     found = table.transaction_version(txn) if table is not None else None
     if found != batch:
         raise WriteNotProved(sink.path, f"batch {batch} of {txn}", f"batch {found}")

@@ -16,7 +16,7 @@ from spark_flow.errors import DamagedFile, Fenced, StateDamaged, StateNotWritabl
 from spark_flow.ledger import damage
 from spark_flow.ledger.event import FORMAT, Event, Fence
 from spark_flow.storage import files
-from spark_flow.storage.delta import query
+from spark_flow.storage.delta_tables import query
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -171,6 +171,22 @@ class DeltaLedger:
         with self._lock:
             if self._table is not None and len(self._table.file_uris()) >= COMPACT_EVERY // 2:
                 self._compact()
+
+    def compact(self) -> tuple[int, int]:
+        """Merge small files now; returns the number of files before and after.
+
+        ``append`` and ``maintain`` do it by themselves, every 100 commits.
+
+        Raises:
+            StateDamaged: The events cannot be read.
+        """
+        with self._lock:
+            if self._table is None:
+                return 0, 0
+            self._table.update_incremental()
+            before = len(self._table.file_uris())
+            self._compact()
+            return before, len(self._table.file_uris())
 
     def _compact(self) -> None:
         """Merge small files. If another process compacts at the same time, the loser does nothing."""

@@ -22,9 +22,9 @@ class Left:
 
     Attributes:
         node: The node that wrote it.
-        path: A table, a folder or a marker.
+        path: A table, a folder, a marker, or the name of a view.
         rows: The rows that were written, if known.
-        what: What is there: ``rows`` of a table, a ``folder``, or a ``marker``.
+        what: What is there: ``rows`` of a table, a ``folder``, a ``marker``, or a ``view``.
     """
 
     node: str
@@ -41,6 +41,8 @@ def left_behind(events: Sequence[Event]) -> list[Left]:
         detail = event.detail
         if "marker" in detail:
             found.append(Left(node=event.node, path=str(detail["marker"]["path"]), rows=None, what="marker"))
+        elif "exposed" in detail:
+            found.append(Left(node=event.node, path=str(detail["exposed"]["view"]), rows=None, what="view"))
         elif "path" in detail:
             what = "rows" if "version" in detail else "folder"
             found.append(Left(node=event.node, path=str(detail["path"]), rows=event.rows, what=what))

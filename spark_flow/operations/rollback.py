@@ -15,10 +15,11 @@ from spark_flow.engine.run import Run
 from spark_flow.engine.writing import SinkTarget
 from spark_flow.errors import CannotRollBack, describe
 from spark_flow.operations.stale import command_of, read_by
-from spark_flow.sequence import publish, transaction
-from spark_flow.storage import delta_files, files, key_folder
+from spark_flow.sequence import expose, publish, transaction
+from spark_flow.storage import catalog, delta_files, files, key_folder
 from spark_flow.storage import markers as readiness
-from spark_flow.storage.delta import delta, open_table
+from spark_flow.storage.delta import delta
+from spark_flow.storage.delta_tables import open_table
 from spark_flow.storage.sink_protocol import Intent, Written, app_id
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Rollback:
         key: The key.
         current: The newest generation.
         to: The generation whose rows are published again.
-        events: The last successes of that generation's sinks, transactions and markers, in their order.
+        events: The last successes of that generation's sinks, transactions, views and markers, in their order.
         made_of: The markers that it has read.
         command: How it was run, for a later ``backfill``.
         resumed: Whether the newest generation is this rollback, which did not succeed.
@@ -105,8 +106,8 @@ def plan(events: Sequence[Event], *, to: int = 0) -> Rollback:
 
 
 def _is_published(event: Event) -> bool:
-    """Whether an event is a sink's write, a transaction or a marker; not that of a completeness table."""
-    return any(name in event.detail for name in ("format", "tables", "marker"))
+    """Whether an event is a sink's write, a transaction, a view or a marker; not that of a completeness table."""
+    return any(name in event.detail for name in ("format", "tables", "marker", "exposed"))
 
 
 def _why_gone(event: Event) -> str:
@@ -141,24 +142,22 @@ def rollback(spark: SparkSession, ledger: Ledger, state: str, planned: Rollback,
     of the earlier generation: the job's code of that time reuses what is published here, other code runs again.
 
     Raises:
+        InvalidArgument: The session does not have the catalog of an exposed view; nothing was written.
         SparkFlowError: A table cannot be written; the same call again resumes.
     """
+    for event in planned.events:
+        if "exposed" in event.detail:  # before anything is written
+            catalog.check_lasting(spark, event.detail["exposed"]["view"])
     mode = Mode(request_id=f"{_REQUEST}{planned.to}", command=planned.command)
     permission = Permission(lease=lease)
     with Run.open(
         planned.pipeline, planned.key, state=state, spark=spark, ledger=ledger, mode=mode, permission=permission
     ) as run:
-        for event in planned.events:
-            if event.kind == "sink":
-                _write(run, event)
-        for event in planned.events:
-            if "tables" in event.detail and "marker" not in event.detail:
-                with transaction(run, event.node) as within:
-                    for name in event.detail["tables"]:
-                        within.wrote(_outcome(run, f"{event.node}/{name}"))
-        for event in planned.events:
-            if "marker" in event.detail:
-                _publish(run, event, planned.made_of)
+        run.upstream["rollback"] = planned.made_of
+        for what, again in (("format", _write), ("tables", _close), ("exposed", _expose), ("marker", _publish)):
+            for event in planned.events:
+                if what in event.detail:
+                    again(run, event)
     return run
 
 
@@ -205,13 +204,24 @@ def _rows(spark: SparkSession, event: Event) -> DataFrame:
     return rows.where(detail["predicate"]) if detail.get("predicate") else rows
 
 
-def _publish(run: Run, event: Event, made_of: tuple[Reference, ...]) -> None:
+def _close(run: Run, event: Event) -> None:
+    """Record a transaction again."""
+    with transaction(run, event.node) as within:
+        for name in event.detail["tables"]:
+            within.wrote(_outcome(run, f"{event.node}/{name}"))
+
+
+def _expose(run: Run, event: Event) -> None:
+    shown = event.detail["exposed"]
+    expose(run, shown["view"], shown["node"], name=event.node)
+
+
+def _publish(run: Run, event: Event) -> None:
     """Publish a marker again: of the tables that it pins now, at the versions of this run."""
     dataset, path = str(event.detail["marker"]["dataset"]), str(event.detail["marker"]["path"])
     there = {table.path for table in readiness.read(path).tables.values()}
     nodes = [o.node for o in run.outcomes if o.kind == "sink" and o.detail.get("path") in there]
     if not nodes:
         return  # it was published as failed or skipped since
-    run.upstream[event.node] = made_of
     root = path.removesuffix(f"/{dataset}/{run.key}.json")
     publish(run, dataset, markers=root, tables=nodes, name=event.node)

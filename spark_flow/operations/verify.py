@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from spark_flow.errors import MissingInput, describe, some
-from spark_flow.storage import arrivals, delta, key_folder
+from spark_flow.storage import arrivals, delta_tables, key_folder
 from spark_flow.storage.sink_protocol import app_id
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _changed(event: Event, change: str) -> Finding:
 
 
 def _check(event: Event, deep: SparkSession | None) -> Finding:
-    of = delta if event.detail["format"] == "delta" else key_folder
+    of = delta_tables if event.detail["format"] == "delta" else key_folder
     recorded = event.detail.get("quarantined", event.rows)
     identity = {"pipeline": event.pipeline, "key": event.key, "node": event.node, "path": event.detail["path"]}
     finding = functools.partial(Finding, recorded=recorded, **identity)

@@ -2,6 +2,7 @@
 
 from spark_flow.sequence.call import call
 from spark_flow.sequence.expect import Rule, expect, holds, row_count, unique
+from spark_flow.sequence.expose import expose
 from spark_flow.sequence.isolated_sequencer import (
     Consumer,
     Handover,
@@ -29,6 +30,7 @@ __all__ = [
     "call",
     "consumer",
     "expect",
+    "expose",
     "holds",
     "hours_of_day",
     "last_days",

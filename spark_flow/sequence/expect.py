@@ -20,7 +20,8 @@ from spark_flow.engine.writing import write
 from spark_flow.errors import ExpectationFailed, InvalidArgument
 from spark_flow.storage import checkpoints
 from spark_flow.storage.content import reported
-from spark_flow.storage.delta import delta, last_revision
+from spark_flow.storage.delta import delta
+from spark_flow.storage.delta_tables import last_revision
 from spark_flow.storage.key_rows import named_in
 from spark_flow.storage.sink_protocol import app_id
 

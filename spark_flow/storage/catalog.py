@@ -11,11 +11,12 @@ from spark_flow.core.names import quote_identifier, quote_literal, quote_table
 from spark_flow.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pyspark.sql import DataFrameWriter, SparkSession
 
 _OWN = "spark_catalog"
+_OURS = "spark_flow."  # what the properties of an exposed view begin with
 
 
 def check_lasting(spark: SparkSession, name: str) -> None:
@@ -71,3 +72,28 @@ def cluster(spark: SparkSession, path: str, columns: Sequence[str]) -> None:
     """Cluster the Delta table at a path by columns; writers cannot create one that is (Delta 4.4.0)."""
     names = ", ".join(quote_identifier(column) for column in columns)
     spark.sql(f"ALTER TABLE delta.{quote_identifier(path)} CLUSTER BY ({names})")
+
+
+def exposed(spark: SparkSession, view: str) -> dict[str, str] | None:
+    """Return what a view of ``expose`` shows; ``None`` if the name is free.
+
+    Raises:
+        InvalidArgument: The name is that of a table, or of a view that somebody else created.
+    """
+    if not spark.catalog.tableExists(view):
+        return None
+    expected = "a view that was created by expose, or a name that is free"
+    kind = spark.catalog.getTable(view).tableType
+    if kind != "VIEW":
+        raise InvalidArgument("view", f"{view}, which is a table ({kind.lower()})", expected)
+    rows = spark.sql(f"SHOW TBLPROPERTIES {quote_table(view)}").collect()
+    found = {row["key"].removeprefix(_OURS): row["value"] for row in rows if row["key"].startswith(_OURS)}
+    if not {"path", "version"} <= found.keys():
+        raise InvalidArgument("view", f"{view}, a view of somebody else", expected, "Drop it, or choose another name.")
+    return found
+
+
+def expose(spark: SparkSession, view: str, query: str, properties: Mapping[str, str]) -> None:
+    """Create a view, or replace the one that ``expose`` created."""
+    known = ", ".join(f"{quote_literal(_OURS + name)} = {quote_literal(value)}" for name, value in properties.items())
+    spark.sql(f"CREATE OR REPLACE VIEW {quote_table(view)} TBLPROPERTIES ({known}) AS {query}")

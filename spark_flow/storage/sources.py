@@ -15,7 +15,7 @@ from spark_flow.core import fingerprint, secrets
 from spark_flow.core.names import quote_table, table_uri
 from spark_flow.errors import InvalidArgument, MissingInput, NotArrived, SourceNotReadable, describe
 from spark_flow.storage import arrivals, files, records
-from spark_flow.storage.delta import open_table
+from spark_flow.storage.delta_tables import open_table
 from spark_flow.storage.reading import OWN_SCHEMA, is_true, refused
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from deltalake.exceptions import DeltaError
 
 from spark_flow.errors import SparkFlowError
-from spark_flow.storage import delta, key_folder
+from spark_flow.storage import delta_tables, key_folder
 from spark_flow.storage.sink_protocol import app_id
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def newer(pipeline: str, key: str, recorded: Mapping[str, Recorded]) -> Iterator
     Yields:
         The node, and the revision that its target remembers. A target that cannot be read is skipped.
     """
-    opened = functools.cache(delta.open_table)  # many nodes may write to one table
+    opened = functools.cache(delta_tables.open_table)  # many nodes may write to one table
     for node, (known, detail) in recorded.items():
         try:
             there = _remembered(pipeline, app_id(pipeline, node, key), detail, opened)

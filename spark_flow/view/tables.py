@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from spark_flow.storage.delta import read_rows
+from spark_flow.storage.delta_tables import read_rows
 from spark_flow.view.text import cell
 
 if TYPE_CHECKING:

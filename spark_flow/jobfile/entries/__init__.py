@@ -7,6 +7,7 @@ from spark_flow.jobfile.entries.aligned_fan_in import AlignedFanInModel
 from spark_flow.jobfile.entries.call import CallModel
 from spark_flow.jobfile.entries.exclusive_choice import ExclusiveChoiceModel
 from spark_flow.jobfile.entries.expect import ExpectModel
+from spark_flow.jobfile.entries.expose import ExposeModel
 from spark_flow.jobfile.entries.parallel_split import ParallelSplitModel
 from spark_flow.jobfile.entries.publish import PublishModel
 from spark_flow.jobfile.entries.read import ReadModel
@@ -33,6 +34,7 @@ ENTRIES = (
     TransactionModel,
     ReportCompletenessModel,
     WaitForModel,
+    ExposeModel,
     PublishModel,
     TriggerModel,
 )

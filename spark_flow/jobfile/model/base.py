@@ -188,6 +188,13 @@ class Located:
     names: tuple[str, ...]
     around: tuple[str, ...] = ()
 
+    @property
+    def sinks(self) -> Mapping[str, "SinkModel"]:
+        """The sinks that its entry writes to, by node."""
+        own = (*self.entry.nodes(), "")[0]
+        prefix = (*self.names, "")[0].removesuffix(own)
+        return {prefix + (below[-1] if below else own): sink for below, sink in self.entry.written().items()}
+
     def excludes(self, other: "Located") -> bool:
         """Whether at most one of both is done in a run, as they stand in different routes of one choice."""
         mine = {route.rpartition("/")[0]: route for route in self.around if "/" in route}

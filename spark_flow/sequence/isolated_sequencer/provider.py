@@ -97,6 +97,7 @@ def publish(
         rows=sum(outcome.rows or 0 for outcome in written) if written else None,
         completeness=_summary(parts),
         made_of=read,
+        expectations={o.node: o.detail["expectations"] for o in run.outcomes if "expectations" in o.detail},
         pipeline=run.pipeline,
         run=run.run_id,
         reason=run.secrets(reason),
@@ -122,6 +123,8 @@ def _mark(run: Run, node: str, root: str, marker: Marker, success: Sequence[str]
     # The content has the tables' versions and revisions. The generation adds nothing: a later one may reuse the tables.
     content = dataclasses.asdict(dataclasses.replace(marker, run="", generation=0))
     del content["checksum"]  # of the file
+    if not marker.expectations:
+        del content["expectations"]  # a field that earlier versions did not have
     published = Node(name=node, kind="marker", fingerprint=fingerprint.combine(path, content, success))
     return run.once(published, write, _MarkerTarget(path, run.pipeline, tuple(success)))
 
