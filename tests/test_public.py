@@ -57,7 +57,7 @@ def test_the_public_names():
         "error_table",
         "exclusive_choice",
         "expect",
-    "expose",
+        "expose",
         "holds",
         "hourly",
         "hours_of_day",
