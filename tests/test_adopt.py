@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from conftest import rows
+from conftest import stored
 from deltalake import DeltaTable, write_deltalake
 from typer.testing import CliRunner
 
@@ -72,8 +72,8 @@ def test_an_adopted_key_is_done_until_it_is_rerun_or_forgotten(spark, shop, stat
     assert run_file(text, "key=2024-03-01", "--rerun")[0] == 0
     assert cli("forget", "shop", "2024-03-02", f"--state={state}", "--yes")[0] == 0
     assert run_file(text, "key=2024-03-02")[0] == 0
-    written = spark.read.format("delta").load(str(tmp_path / "lake")).selectExpr("id", "n", "string(day)")
-    assert rows(written) == [("new", 9, "2024-03-01"), ("new", 9, "2024-03-02")]
+    written = [(id_, n, str(day)) for id_, n, day in stored(tmp_path / "lake", "id", "n", "day")]
+    assert written == [("new", 9, "2024-03-01"), ("new", 9, "2024-03-02")]
     assert run_file(text, "key=2024-03-01")[0] == 0  # and is a usual key again
     assert cli("status", f"--state={state}")[1].count("reused") == 1
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import Killed, killing, rows, states
+from conftest import Killed, killing, states, stored
 from runs import new_run
 
 import spark_flow as sf
@@ -55,7 +55,7 @@ def daily(spark, state, tmp_path):
             sf.write(run, "lake", fan_in.frame, sf.delta(str(tmp_path / "lake"), replace_where="true"))
         return run
 
-    go.lake = lambda: rows(spark.read.format("delta").load(str(tmp_path / "lake")).select("id", "n"))
+    go.lake = lambda: stored(str(tmp_path / "lake"), "id", "n")
     return go
 
 
@@ -301,7 +301,7 @@ def test_a_join_of_branches_refuses_to_multiply_rows(spark, state, tmp_path):
         wide([("a", "x"), ("a", "y")])
     assert (failure.value.branch, failure.value.key) == ("names", "id=a")
     wide([("a", "x")])
-    assert rows(spark.read.format("delta").load(str(tmp_path / "wide"))) == [("a", 2, "x")]
+    assert stored(str(tmp_path / "wide")) == [("a", 2, "x")]
 
 
 def test_a_lost_boundary_is_made_again_by_its_branch_alone(daily, hours, state, tmp_path):
@@ -383,7 +383,7 @@ def test_bad_records_of_many_branches_are_set_aside_at_the_same_time(spark, stat
     path = str(tmp_path / "q={branch}")
     daily(sf.source("json", path, schema=SCHEMA, branches=names, bad_records="quarantine"), max_in_flight=6)
     assert len(daily.lake()) == 12
-    assert spark.read.format("delta").load(f"{state}/quarantine/p").count() == 12
+    assert len(stored(f"{state}/quarantine/p")) == 12
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import sys
 import threading
 
 import pytest
-from conftest import rows
+from conftest import rows, stored
 from handover import AT_ONCE, KEY, marker, provide, put, writes
 from pyspark.sql import functions as F
 from runs import new_run
@@ -55,7 +55,7 @@ def test_two_tables_are_one_consistent_pair_while_the_provider_writes_on(spark, 
 def test_without_the_markers_versions_the_pair_would_not_be_one(spark, tmp_path):
     provide(tmp_path, 1)
     put(tmp_path / "out" / "hours" / "a", KEY, 2)
-    latest = {t: rows(spark.read.format("delta").load(str(tmp_path / "out" / "hours" / t))) for t in ("a", "b")}
+    latest = {t: stored(str(tmp_path / "out" / "hours" / t)) for t in ("a", "b")}
     assert latest["a"] != latest["b"]
     assert handed_over(spark, tmp_path) == {"a": [(KEY, 1)], "b": [(KEY, 1)]}
 
@@ -138,7 +138,7 @@ def test_a_partial_day_is_told_on_and_completed_later(spark, tmp_path, provided,
     provided(sinks)
     consume(rerun=True)
     assert not marker(tmp_path, "report").completeness.is_approximate
-    assert len(rows(spark.read.format("delta").load(str(tmp_path / "out" / "report")))) == 2
+    assert len(stored(str(tmp_path / "out" / "report"))) == 2
 
 
 def test_what_is_kept_in_staging_is_not_published(spark, tmp_path, provided):
@@ -185,7 +185,7 @@ def test_a_retry_of_the_consumer_reads_the_pinned_version(spark, tmp_path, marke
         consume(fail=True)
     provide(tmp_path, 2, ledger=provider, rerun=True)
     consume(fail=False)
-    assert rows(spark.read.format("delta").load(str(tmp_path / "out" / "r"))) == [(KEY, 1)]
+    assert stored(str(tmp_path / "out" / "r")) == [(KEY, 1)]
 
 
 YAML = """

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import Killed, at_night, killing, rows
+from conftest import Killed, at_night, killing, stored
 from deltalake import DeltaTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,7 +30,7 @@ def merge(spark, state, tmp_path):
 
     run_merge.how = {}
     run_merge.path = path
-    run_merge.rows = lambda: rows(spark.read.format("delta").load(path))
+    run_merge.rows = lambda: stored(path)
     run_merge.version = lambda: DeltaTable(path).version()
     return run_merge
 
@@ -151,7 +151,7 @@ def test_law_of_sequence_by_the_order_of_batches_does_not_matter(spark, tmp_path
         frame = [(key, value * 10 + at, name) for key, (value, name) in batches[at].items()]
         with new_run("p", f"k{at}", state=f"{root}/state", spark=spark) as run:
             sf.write(run, "t", spark.createDataFrame(frame, SCHEMA), sink)
-    found = {key: (at, name) for key, at, name in rows(spark.read.format("delta").load(f"{root}/t"))}
+    found = {key: (at, name) for key, at, name in stored(f"{root}/t")}
     assert found == expected
 
 

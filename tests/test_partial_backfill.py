@@ -10,7 +10,7 @@ from functools import partial
 
 import pyarrow as pa
 import pytest
-from conftest import Killed, dated, double, keep_large, killing, rows, states
+from conftest import Killed, dated, double, keep_large, killing, states, stored
 from deltalake import DeltaTable, write_deltalake
 from handover import AT_ONCE, KEY, marker, provide, put, writes
 from runs import FakeTarget, new_run
@@ -443,7 +443,7 @@ def test_a_kept_table_is_read_at_the_version_that_was_read(spark, state, tmp_pat
         with new_run("p", KEY, state=state, spark=spark, **options) as run:
             frame = sf.read(run, "in", sf.source("delta", str(tmp_path / "in")))
             sf.write(run, "lake", frame, sf.delta(str(tmp_path / "lake"), partition_by="date"))
-        return [n for (n,) in rows(spark.read.format("delta").load(str(tmp_path / "lake")).select("n"))]
+        return [n for (n,) in stored(str(tmp_path / "lake"), "n")]
 
     run_flow()
     put(tmp_path / "in", KEY, 2)
@@ -470,7 +470,7 @@ def hours(spark, state, lines, tmp_path):
             found = pattern(run, "hours", source, **dict(how))
             frame = sf.local_sequencer(run, found.frame, [keyed])
             sf.write(run, "lake", frame, sf.delta(str(tmp_path / "lake"), partition_by="key"))
-        return [id_ for (id_,) in rows(spark.read.format("delta").load(str(tmp_path / "lake")).select("id"))]
+        return [id_ for (id_,) in stored(str(tmp_path / "lake"), "id")]
 
     return go
 
@@ -713,7 +713,7 @@ def submit(spark, lines, config, tmp_path, monkeypatch, capsys):
         nodes = json.loads(told.read_text())["nodes"] if told.exists() else []
         return code, output.out + output.err, {node["node"]: node["state"] for node in nodes}
 
-    go.lake = lambda: rows(spark.read.format("delta").load(str(tmp_path / "out" / "lake")).select("date", "id", "name"))
+    go.lake = lambda: stored(str(tmp_path / "out" / "lake"), "date", "id", "name")
     return go
 
 

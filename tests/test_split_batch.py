@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from conftest import rows
+from conftest import stored
 from deltalake import DeltaTable
 
 import spark_flow as sf
@@ -38,9 +38,7 @@ def stream(spark, lines, tmp_path):
         except Exception as error:
             raise (raised[0] if raised else error) from None
 
-    go.tables = lambda: [
-        [n for (n,) in rows(spark.read.format("delta").load(str(tmp_path / t)))] for t in ("all", "odd")
-    ]
+    go.tables = lambda: [[n for (n,) in stored(str(tmp_path / t))] for t in ("all", "odd")]
     go.land = lambda *numbers: lines(*[f'{{"n": {n}}}' for n in numbers], file=f"{numbers[0]}.json")
     return go
 

@@ -6,7 +6,7 @@ import shutil
 from functools import partial
 
 import pytest
-from conftest import Killed, killing, rows, states
+from conftest import Killed, killing, states, stored
 from deltalake import DeltaTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -78,8 +78,7 @@ def day(spark, state, tmp_path, hours):
         return run
 
     def lake(name="lake"):
-        frame = spark.read.format("delta").load(str(tmp_path / name))
-        return rows(frame.select("id", "n", "is_approximate"))
+        return stored(tmp_path / name, "id", "n", "is_approximate")
 
     go.lake = lake
     go.report = lambda: DeltaTable(str(tmp_path / "completeness")).to_pyarrow_table().to_pylist()
@@ -384,7 +383,7 @@ def test_the_order_in_which_branches_arrive_does_not_matter(spark, tmp_path_fact
         with sf.Run.open("p", "k", state=f"{root}/state", spark=spark) as run:
             found = sf.unaligned_fan_in(run, "hours", branches, require=sf.any_succeeded)
             sf.write(run, "lake", found.frame, sf.delta(f"{root}/lake", replace_where="true"))
-        assert rows(spark.read.format("delta").load(f"{root}/lake").select("id")) == sorted((h,) for h in part)
+        assert stored(f"{root}/lake", "id") == sorted((h,) for h in part)
         assert found.completeness.is_approximate is (len(part) < len(HOURS))
 
 
