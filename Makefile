@@ -31,8 +31,8 @@ test: lint java ## everything but the nightly tests: lint, types, layers, tests;
 fast: $(STAMP) ## the tests that need neither Spark nor processes
 	@$(BIN)/python $(TESTS) -m "not spark and not process"
 
-nightly: $(STAMP) java ## long tests: chains of kills, random kills, jobs as processes
-	@$(BIN)/python $(TESTS) -m nightly
+nightly: $(STAMP) java ## long tests: chains of kills, random kills, jobs as processes, laws with many examples
+	@LAWS=thorough $(BIN)/python $(TESTS) -m "nightly or law"
 
 versions: $(STAMP) java ## the Spark tests with the newest and the oldest pair of Spark and Delta
 	@test -x $(OLDEST)/bin/pytest || { $(BIN)/python -m venv --clear $(OLDEST); \

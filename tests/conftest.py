@@ -4,11 +4,13 @@ import csv
 import http.server
 import io
 import json
+import os
 import threading
 from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
+from hypothesis import HealthCheck, settings
 from pyspark.sql import functions as F
 from runs import new_run
 
@@ -67,6 +69,13 @@ def rows(frame):
     return sorted(tuple(row) for row in frame.collect())
 
 
+def law(by_day):
+    """Settings of a property test with Spark: few examples by day, ten times as many with ``LAWS=thorough``."""
+    examples = by_day * (10 if os.environ.get("LAWS") == "thorough" else 1)
+    how = settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    return lambda test: pytest.mark.law(how(test))
+
+
 def stored(path, *columns):
     """A Delta table's rows in a fixed order, read without Spark, which takes a second; all columns by default."""
     table = DeltaTable(str(path)).to_pyarrow_table(columns=list(columns) or None)
@@ -75,7 +84,10 @@ def stored(path, *columns):
 
 def stored_csv(folder, *columns):
     """The rows of a CSV sink with a header, as texts in a fixed order, read without Spark."""
-    found = [row for file in Path(folder).rglob("part-*.csv") for row in csv.DictReader(io.StringIO(file.read_text()))]
+    found = []
+    for file in Path(folder).rglob("part-*.csv"):
+        partitions = dict(part.split("=") for part in file.relative_to(folder).parts[:-1])
+        found += [{**partitions, **row} for row in csv.DictReader(io.StringIO(file.read_text()))]
     return sorted(tuple(row[name] for name in columns) for row in found)
 
 

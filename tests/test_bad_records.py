@@ -4,8 +4,8 @@ import gzip
 import json
 
 import pytest
-from conftest import rows, states, stored
-from hypothesis import HealthCheck, given, settings
+from conftest import law, rows, states, stored
+from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import types as T
 
@@ -305,7 +305,7 @@ RECORD = st.one_of(
 
 
 @pytest.mark.spark
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@law(6)
 @given(records=st.lists(RECORD, min_size=1, max_size=30), column=st.sampled_from(["id", "name", "trip"]))
 def test_every_record_is_kept_or_set_aside_and_fail_raises_if_one_is_set_aside(judged, put, records, column):
     kept, told = judged("json", put(b"\n".join(records)), columns=(column,))

@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from conftest import stored, stored_csv
 from runners import Work, of, states
 
 import spark_flow as sf
@@ -400,10 +401,6 @@ def test_ten_days_three_at_once_are_right_in_all_sinks_though_they_end_out_of_or
     ended = [e.key for e in sorted(memory_ledger.read("p"), key=lambda e: e.at) if e.kind == "run" and e.reason]
     assert ended != DAYS
     expected = sorted((day, str(n), str(2 * n)) for day in DAYS for n in range(int(day[-2:])))
-    lake = (
-        spark.read.format("delta").load(str(tmp_path / "lake")).selectExpr(*(f"CAST({c} AS STRING)" for c in COLUMNS))
-    )
-    legacy = spark.read.option("header", "true").csv(str(tmp_path / "legacy")).selectExpr(*COLUMNS)
-    legacy = legacy.selectExpr(*(f"CAST({c} AS STRING)" for c in COLUMNS))
-    assert [sorted(tuple(row) for row in frame.collect()) for frame in (lake, legacy)] == [expected, expected]
+    assert sorted(tuple(map(str, row)) for row in stored(tmp_path / "lake", *COLUMNS)) == expected
+    assert stored_csv(tmp_path / "legacy", *COLUMNS) == expected
     assert ConcurrentRunner(made, TEN, max_active_runs=3).run().counts == {"reused": 10}

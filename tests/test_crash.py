@@ -94,6 +94,7 @@ def shape(root):
     return sorted(kept), [(event.node, event.state, event.revision) for event in events]
 
 
+@pytest.mark.nightly
 @pytest.mark.process
 def test_an_image_is_the_disk_that_a_kill_leaves(small, tmp_path):
     images = CrashImages(folder=small.root, into=tmp_path / "images")

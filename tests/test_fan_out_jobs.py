@@ -148,7 +148,7 @@ flow:
 @pytest.mark.parametrize(
     "launcher",
     [
-        pytest.param([sys.executable], marks=pytest.mark.process, id="python"),
+        pytest.param([sys.executable], marks=pytest.mark.nightly, id="python"),
         pytest.param(["./spark-submit.sh"], marks=pytest.mark.nightly, id="spark-submit.sh"),
     ],
 )

@@ -573,6 +573,7 @@ def with_ids(frame, ids, numbers):
     return frame.join(numbers.select("id"), "id").crossJoin(ids.where("id = 2").select()).select("id")
 
 
+@pytest.mark.nightly
 @pytest.mark.process
 def test_the_main_jobs_events_and_sparks_own_are_under_one_parent(tmp_path):
     kept = {key: value for key, value in ENVIRONMENT.items() if not key.startswith(("OPENLINEAGE", "PYSPARK_"))}

@@ -5,7 +5,7 @@ import shutil
 
 import pyarrow as pa
 import pytest
-from conftest import Killed, dated, killing
+from conftest import Killed, at_night, dated, killing
 from deltalake import DeltaTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -264,7 +264,7 @@ def daily(run, folder, out, fan_in):
         sf.write(tx, "legacy", cube, sf.csv(str(out / "legacy"), partition_by="date"))
 
 
-@pytest.mark.parametrize("fan_in", [pytest.param(sf.aligned_fan_in, marks=pytest.mark.nightly), sf.unaligned_fan_in])
+@pytest.mark.parametrize("fan_in", at_night(sf.aligned_fan_in, sf.unaligned_fan_in))
 def test_a_state_folder_of_before_a_rerun_brings_no_old_row_back(spark, state, lines, tmp_path, fan_in):
     def day(*numbers, **options):
         for file, n in zip("xy", numbers, strict=True):

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import Killed, killing, states, stored, stored_csv
+from conftest import Killed, killing, law, states, stored, stored_csv
 from deltalake import DeltaTable
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
 from runs import new_run
@@ -273,7 +273,7 @@ def test_killed_in_a_branch_and_repeated_each_row_is_there_once(split, node, poi
 
 
 @pytest.mark.nightly
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@law(1)
 @given(order=st.permutations(KEYS))
 def test_the_order_of_days_does_not_matter(spark, folder, tmp_path_factory, order):
     root = tmp_path_factory.mktemp("order")
@@ -328,6 +328,7 @@ def test_a_format_of_an_installed_package(tmp_path, monkeypatch):
     assert "own" in error.value.known
 
 
+@pytest.mark.nightly
 @pytest.mark.process
 def test_intermediary_each_branch_is_an_application_with_its_own_settings(split, tmp_path):
     spark = {"lake": {"spark.sql.shuffle.partitions": "7"}, "tenfold": {"spark.driver.memory": "700m"}}

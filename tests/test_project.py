@@ -58,6 +58,7 @@ def test_the_project_runs_from_any_folder_and_reuses(spark, tmp_path, monkeypatc
     assert [path.name for path in tmp_path.iterdir()] == ["shop"]
 
 
+@pytest.mark.nightly
 @pytest.mark.process
 def test_the_projects_own_tests_pass(tmp_path):
     folder = project.create(str(tmp_path / "shop"))

@@ -4,7 +4,8 @@ import csv
 import json
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from conftest import law
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pyspark.sql.types import StructType
 
@@ -33,7 +34,7 @@ rows_ = st.lists(
     max_size=30,
 )
 WORST = [(f"{one}{two}", one, None, None, None, None, [one], {one: two}) for one in AWKWARD for two in AWKWARD]
-few = settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = law(1)
 PLAIN = ["id", "s", "t", "day", "at", "local", "dec", "dbl"]
 NESTED = [*PLAIN, "list", "map", "record"]
 

@@ -323,6 +323,7 @@ def test_a_holder_that_is_killed_is_followed_by_the_next_which_goes_on_at_the_bo
     assert "has ended" in begun[1].detail["lease"]["took_over"][0]
 
 
+@pytest.mark.nightly
 @pytest.mark.process
 def test_a_holder_that_is_stopped_past_its_expiry_writes_nothing_when_it_wakes(terminals, loads):
     stopped = terminals.start("stopped", "runner.lease_seconds=2", STOP="yes")
@@ -343,6 +344,7 @@ def test_a_holder_that_is_stopped_past_its_expiry_writes_nothing_when_it_wakes(t
     assert (loads.table(), versions) == ([(DAYS[0], 1.0)], 0)
 
 
+@pytest.mark.nightly
 @pytest.mark.process
 def test_a_day_as_an_application_of_its_own(loads):
     how = ["2013-01-01..2013-01-01", "runner.launch=submit", "--job"]

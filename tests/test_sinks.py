@@ -1,5 +1,6 @@
 """Each sink: once for each revision, proved, and replaced by the next."""
 
+import shutil
 import threading
 
 import pytest
@@ -261,6 +262,29 @@ def test_the_first_write_of_a_predicate_takes_no_other_row(spark, tmp_path):
     assert delta_tables.open_table(sink.path) is None
 
 
+def test_a_session_that_collects_no_statistics_writes_as_well(spark, numbers, tmp_path):
+    """Delta's history then counts no row: the files' footers do."""
+    name = "spark.databricks.delta.stats.collect"
+    spark.conf.set(name, "false")
+    try:
+        written = sf.delta(str(tmp_path / "t"), partition_by="date").write(numbers(3), intent(1))
+    finally:
+        spark.conf.unset(name)
+    assert (written.rows, len(stored(tmp_path / "t"))) == (3, 3)
+
+
+@pytest.fixture(scope="module")
+def constrained(spark, tmp_path_factory):
+    """A table with constraints, which take Spark six seconds; to be copied."""
+    path = tmp_path_factory.mktemp("constrained") / "t"
+    spark.sql(
+        f"CREATE TABLE delta.`{path}` (date DATE, id INT, name STRING NOT NULL) USING delta PARTITIONED BY (date)"
+    )
+    spark.sql(f"ALTER TABLE delta.`{path}` ADD CONSTRAINT pos CHECK (id > 0)")
+    spark.sql(f"ALTER TABLE delta.`{path}` ADD CONSTRAINT late CHECK (id < 5 OR date > '2013-01-02')")
+    return path
+
+
 @pytest.mark.parametrize(
     ("row", "constraint", "values"),
     [
@@ -271,13 +295,10 @@ def test_the_first_write_of_a_predicate_takes_no_other_row(spark, tmp_path):
     ids=["check", "not_null", "check_of_the_keys_column"],
 )
 @pytest.mark.parametrize("how", [{"partition_by": "date"}, {"mode": "append"}], ids=["replace", "append"])
-def test_a_violated_constraint_is_named_with_the_rows_values(spark, tmp_path, row, constraint, values, how):
-    path = tmp_path / "t"
-    spark.sql(
-        f"CREATE TABLE delta.`{path}` (date DATE, id INT, name STRING NOT NULL) USING delta PARTITIONED BY (date)"
-    )
-    spark.sql(f"ALTER TABLE delta.`{path}` ADD CONSTRAINT pos CHECK (id > 0)")
-    spark.sql(f"ALTER TABLE delta.`{path}` ADD CONSTRAINT late CHECK (id < 5 OR date > '2013-01-02')")
+def test_a_violated_constraint_is_named_with_the_rows_values(
+    spark, constrained, tmp_path, row, constraint, values, how
+):
+    path = shutil.copytree(constrained, tmp_path / "t")
     with pytest.raises(ConstraintViolated) as refused:
         sf.delta(str(path), **how).write(spark.sql(f"SELECT DATE'2013-01-02' AS date, {row}"), intent(1))
     assert (refused.value.constraint, refused.value.values) == (constraint, values)

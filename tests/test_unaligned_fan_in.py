@@ -6,9 +6,9 @@ import shutil
 from functools import partial
 
 import pytest
-from conftest import Killed, killing, states, stored
+from conftest import Killed, killing, law, states, stored
 from deltalake import DeltaTable
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from runs import new_run
 
@@ -374,7 +374,7 @@ def test_killed_anywhere_and_repeated_equals_never_killed(day, away, notified, p
     assert len(notified) == (2 if node == "completeness/notify" else 1)
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@law(1)
 @given(order=st.permutations(HOURS), late=st.integers(1, 3))
 def test_the_order_in_which_branches_arrive_does_not_matter(spark, tmp_path_factory, hours, order, late):
     root = tmp_path_factory.mktemp("order")

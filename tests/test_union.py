@@ -1,8 +1,8 @@
 """union_by_name: columns by name, nothing lost, what does not fit is named."""
 
 import pytest
-from conftest import rows
-from hypothesis import HealthCheck, given, settings
+from conftest import law, rows
+from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
@@ -61,7 +61,7 @@ def test_one_partition_frames_stay_side_by_side_in_a_session_of_others(spark):
         spark.conf.set("spark.sql.unionOutputPartitioning", "false")
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@law(6)
 @given(data=st.data(), sizes=st.lists(st.integers(0, 3), min_size=1, max_size=5))
 def test_the_order_of_branches_and_columns_does_not_matter(spark, data, sizes):
     columns = ["a", "b", "c"]

@@ -1,7 +1,8 @@
 """with_completeness: false exactly when every expected branch has arrived."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from conftest import law
+from hypothesis import given
 from hypothesis import strategies as st
 
 import spark_flow as sf
@@ -11,7 +12,7 @@ pytestmark = pytest.mark.spark
 HOURS = st.sets(st.integers(0, 5), min_size=1)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@law(6)
 @given(expected=HOURS, arrived=HOURS)
 def test_the_flag_is_false_exactly_when_every_expected_branch_has_arrived(spark, expected, arrived):
     frame = spark.createDataFrame([(hour,) for hour in sorted(arrived)], "hour INT")

@@ -20,7 +20,7 @@ from spark_flow.storage import files
 from spark_flow.storage.sink_protocol import Held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from deltalake import DeltaTable
 
@@ -40,6 +40,13 @@ def recorded(path: str, version: int) -> dict[str, Any] | None:
         return None
     actions = [json.loads(line) for line in log.splitlines()]
     return _record({a["add"]["path"]: int(a["add"]["size"]) for a in actions if "add" in a})
+
+
+def rows_added(path: str, version: int) -> int:
+    """Count the rows of the files that a commit added, by their Parquet footers."""
+    log = files.read_bytes(files.join(files.absolute(path), "_delta_log", f"{version:020}.json"))
+    actions = [json.loads(line) for line in log.splitlines()]
+    return _rows_in(path, [action["add"]["path"] for action in actions if "add" in action])
 
 
 def _record(sizes: Mapping[str, int]) -> dict[str, Any]:
@@ -117,8 +124,12 @@ def _in_footers(table: DeltaTable, path: str, sizes: Mapping[str, int]) -> int |
     """Count the rows of data files; ``None`` if the table may have deletion vectors."""
     if "deletionVectors" in (table.protocol().reader_features or []):
         return None
+    return _rows_in(path, sizes)
+
+
+def _rows_in(path: str, names: Iterable[str]) -> int:
     storage, _ = files.of(path)
-    inner = [files.of(files.from_delta_log(path, name))[1] for name in sizes]
+    inner = [files.of(files.from_delta_log(path, name))[1] for name in names]
     return sum(int(pq.read_metadata(name, filesystem=storage).num_rows) for name in inner)
 
 
