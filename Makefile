@@ -45,6 +45,7 @@ lint: $(STAMP) ## ruff, mypy, import-linter, replaced words
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@MYPYPATH=benchmarks:jobs:scripts $(BIN)/mypy --no-error-summary benchmarks scripts
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python scripts/check_words.py
 

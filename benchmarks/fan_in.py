@@ -97,7 +97,7 @@ def stacked(frames: list[DataFrame]) -> list[str]:
 
 def cores(spark: SparkSession, rounds: int) -> None:
     """Eight branches of one partition, each with some seconds of work, lazy: are both cores at work?"""
-    before = spark.conf.get(KEPT)
+    before = str(spark.conf.get(KEPT))
     for whose, kept in (("our session", "false"), ("a notebook's own session", "true")):
         spark.conf.set(KEPT, kept)
         sides = {

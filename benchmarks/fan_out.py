@@ -111,7 +111,8 @@ def by_split(spark: SparkSession, data: Path) -> list[int]:
         frame = sf.local_sequencer(run, sf.read(run, "flights", source), [flights.clean])
         tables = {n: sf.read(run, n, sf.source("json", str(data / n), schema=s)) for n, s in REFERENCES.items()}
         lake, rich = (sf.delta(str(out / name), replace_where="true") for name in ("lake", "enriched"))
-        step = sf.step(flights.enrich, **tables)
+        weather, planes, airlines = (tables[name] for name in ("weather", "planes", "airlines"))
+        step = sf.step(flights.enrich, weather=weather, planes=planes, airlines=airlines)
         sf.parallel_split(run, frame, {"lake": lake, "enriched": (step, rich), "legacy": sf.csv(str(out / "legacy"))})
     return counted(spark, out)
 
