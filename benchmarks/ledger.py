@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from statistics import mean, median, quantiles
 
+from deltalake import DeltaTable
+
 from spark_flow.ledger import DeltaLedger, Event
 
 STATE = Path(__file__).resolve().parent / "work" / "ledger"
@@ -25,12 +27,21 @@ def main() -> None:
     ledger = DeltaLedger(str(STATE))
     times = [timed(ledger, number) for number in range(args.events)]
     kept = len(ledger.read("bench", "2013-01-02"))
+    grown = on_disk()
+    ledger.compact()
+    live = sum(Path(uri.removeprefix("file://")).stat().st_size for uri in DeltaTable(f"{STATE}/ledger").file_uris())
     shutil.rmtree(STATE)
     if kept != args.events:
         raise SystemExit(f"{kept} events are in the ledger, {args.events} were appended")
     p99 = quantiles(times, n=100)[98]
     print(f"{args.events} events, ms each: median {median(times):.1f}, mean {mean(times):.1f}, p99 {p99:.1f}", end="")
     print(f", max {max(times):.1f} (aim: median {AIM_MS})")
+    print(f"on disk: {grown}; compacted, the events take {live / 1024:.0f} KiB, the rest is removed after a week")
+
+
+def on_disk() -> str:
+    sizes = [path.stat().st_size for path in STATE.rglob("*") if path.is_file()]
+    return f"{sum(sizes) / 2**20:.1f} MiB in {len(sizes)} files"
 
 
 def timed(ledger: DeltaLedger, number: int) -> float:
