@@ -33,7 +33,8 @@ def words() -> list[tuple[re.Pattern[str], str]]:
 
 def main() -> int:
     """Print where a replaced word is; returns 1 if one is found."""
-    listed = subprocess.run(["git", "ls-files", *CHECKED], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    list_files = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *CHECKED]
+    listed = subprocess.run(list_files, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     patterns, found = words(), 0
     for name in listed.splitlines():
         path = ROOT / name

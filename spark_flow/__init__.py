@@ -1,7 +1,7 @@
 """Restartable data flow design patterns for PySpark and Delta Lake.
 
-The pure transforms (``pipe``, ``union_by_name``, ``join_all``, ``with_completeness``) work on any DataFrame. The
-durable patterns take a ``Run``: run the same command again after a crash, and only the unfinished work runs.
+The pure transforms (``spark_flow.transforms``) work on any DataFrame. The durable patterns take a ``Run``: run the same
+command again after a crash, and only the unfinished work runs.
 """
 
 from spark_flow.core.completeness import Completeness
