@@ -631,3 +631,14 @@ def test_a_module_that_needs_spark_when_it_is_imported_says_what_to_do(tmp_path)
     command = [sys.executable, "-c", READS_IT, "job.yaml"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "use Spark in functions only; for a UDF, udf(DoubleType())" in done.stderr
+
+
+def test_a_misspelt_key_is_one_problem_and_not_a_missing_one_besides(tmp_path):
+    (tmp_path / "job.yaml").write_text(
+        "pipeline: p\nkey: k\nsources: {in: {format: json, path: in}}\n"
+        "flow: [{read: in}, {write: {nmae: lake, format: delta, path: out, mode: overwrite}}]\n"
+    )
+    with pytest.raises(ConfigError) as wrong:
+        load(tmp_path / "job.yaml")
+    (problem,) = wrong.value.problems
+    assert (problem.found, problem.fix) == ("unknown key 'nmae'", "Did you mean 'name'?")

@@ -34,7 +34,7 @@ class MissingColumns(FrameMismatch):
     branch: str
     missing: Sequence[str]
     found: Sequence[str]
-    fix: str = "Add them."
+    fix: str = "Name columns that it has, or add them."
 
     def _text(self) -> str:
         missing, found = ", ".join(self.missing), ", ".join(self.found) or "none"

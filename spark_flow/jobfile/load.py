@@ -18,7 +18,7 @@ from spark_flow.jobfile.interpolation import as_written, plain
 from spark_flow.jobfile.model.flow import PATTERNS, FlowEntry
 from spark_flow.jobfile.model.job import JobConfig, OnFailureModel, ParameterModel
 from spark_flow.jobfile.model.lineage import LineageModel
-from spark_flow.jobfile.model.problems import from_pydantic, locate
+from spark_flow.jobfile.model.problems import from_error, locate
 from spark_flow.jobfile.model.runner import RunnerModel, StragglerModel
 from spark_flow.jobfile.model.source import SourceModel, WaitModel
 from spark_flow.jobfile.model.stream import StreamConfig
@@ -142,7 +142,7 @@ def load_stream(path: str | Path, overrides: Sequence[str] = (), *, beside: Path
         stream = StreamConfig.model_validate(raw, context=context)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        found = [one for detail in details for one in from_pydantic(detail, _stream_keys(detail["loc"]))]
+        found = from_error(details, _stream_keys)
         problems += [locate(one, raw) for one in found]
         raise ConfigError(str(path), without_secrets(problems, secret_values(written, raw))) from None
     if problems:
@@ -222,7 +222,7 @@ def _validate(
         return JobConfig.model_validate(raw, context=context), []
     except ValidationError as error:
         details = error.errors(include_url=False)
-    found = [one for detail in details for one in from_pydantic(detail, _keys(detail["loc"]))]
+    found = from_error(details, _keys)
     if isinstance(raw.get("flow"), list):
         found += flow_findings([_entry(entry) for entry in raw["flow"]], known["sources"])
     return None, list(dict.fromkeys(locate(one, raw) for one in found))

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from spark_flow.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 LONGEST = 80
 Location = tuple[str | int, ...]
@@ -86,6 +86,24 @@ def show(value: object) -> str:
         return f"a list of {len(value)}"
     text = repr(value)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 4]}...{text[-1]}"
+
+
+def from_error(details: Sequence[Mapping[str, Any]], valid: Callable[[Location], Sequence[str]]) -> list[Finding]:
+    """The findings of one of pydantic's errors; a key that is missing because it is misspelt is one finding, not two.
+
+    Args:
+        details: The error's details.
+        valid: Returns the keys that are allowed at a place.
+    """
+    missing = [detail["loc"] for detail in details if detail["type"] == "missing"]
+    misspelt = set()
+    for detail in details:
+        if detail["type"] == "extra_forbidden":
+            *above, name = detail["loc"]
+            beside = [loc[-1] for loc in missing if list(loc[:-1]) == above]
+            misspelt |= {(*above, meant) for meant in difflib.get_close_matches(str(name), beside, n=1)}
+    kept = [d for d in details if d["type"] != "missing" or d["loc"] not in misspelt]
+    return [one for detail in kept for one in from_pydantic(detail, valid(detail["loc"]))]
 
 
 def from_pydantic(detail: Mapping[str, Any], valid: Sequence[str]) -> list[Finding]:
