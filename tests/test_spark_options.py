@@ -166,6 +166,22 @@ def test_submit_runs_a_yaml_file_by_our_program_and_leaves_ctrl_c_to_it(replaced
     assert "SPARK_FLOW_SIGINT" not in replaced[1][1]
 
 
+def test_submit_gives_the_files_own_settings_below_the_users(replaced, tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET_X", "hidden")
+    file = tmp_path / "job.yaml"
+    file.write_text(
+        "pipeline: p\nkey: ???\nsources: {in: {format: json, path: in}}\n"
+        "spark: {spark.ui.port: 4050, spark.sql.shuffle.partitions: 9, spark.x: '${oc.env:SECRET_X}'}\n"
+        "flow: [{read: in}, {write: {name: out, format: csv, path: out}}]\n"
+    )
+    submit.main(["--conf", "spark.ui.port=1", str(file), "key=a"])
+    command = replaced[0][0]
+    options = [command[at + 1] for at, word in enumerate(command) if word == "--conf"]
+    mine = [each for each in options if each.startswith(("spark.ui.port", "spark.sql.shuffle", "spark.x"))]
+    assert mine[-2:] == ["spark.sql.shuffle.partitions=9", "spark.ui.port=1"]
+    assert not any(each.startswith("spark.x") for each in mine)
+
+
 def test_submit_without_a_program_or_with_a_wrong_spark_is_one_line(capsys, monkeypatch, tmp_path):
     assert submit.main([]) == 2
     monkeypatch.setenv("SPARK_HOME", str(tmp_path))

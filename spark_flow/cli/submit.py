@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spark_flow import jobfile
 from spark_flow.cli import run
 from spark_flow.errors import InvalidArgument, SparkFlowError
+from spark_flow.jobfile.model.fields import texts
 from spark_flow.spark import options
 from spark_flow.spark.session import LOGGING
 from spark_flow.spark.submit import is_yaml
@@ -37,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         given = options.parse(words)
+        given = options.parse([*_of_file(given), *words])
         ours = options.ours(given)
     except SparkFlowError as error:
         say(f"spark-flow submit: {error}", err=True)
@@ -56,6 +59,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and a child would
     command = [str(ours.home / "bin" / "spark-submit"), *ours.options, *given.options, *program]
     return os.execvpe(command[0], command, variables)  # noqa: S606 - that is what it is for
+
+
+def _of_file(given: options.Given) -> list[str]:
+    """The settings ``spark:`` of a job's YAML file as options, unless the user gives them or they hold a secret."""
+    if not given.program or not is_yaml(given.program[0]):
+        return []
+    file, *words = given.program
+    overrides = [word for word in words if "=" in word and not word.startswith("-")]
+    try:
+        config = jobfile.load(Path(file), overrides, beside=Path(file).resolve().parent)
+    except SparkFlowError:
+        return []  # the job says what is wrong
+    own = {name: value for name, value in texts(config.spark).items() if name not in given.settings}
+    return [part for name, value in own.items() if "${" not in value for part in ("--conf", f"{name}={value}")]
 
 
 def shown(words: Sequence[str]) -> str:
