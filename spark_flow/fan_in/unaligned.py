@@ -53,9 +53,12 @@ from spark_flow.storage.sources import Source
 from spark_flow.transforms.columns import check_frame
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pyspark.sql import DataFrame
 
     from spark_flow.engine.run import Run
+    from spark_flow.fan_in.branches import Branch
 
 
 @dataclass(frozen=True)
@@ -131,32 +134,21 @@ def unaligned_fan_in(
     """
     node = run.node(name)
     check_settings(max_in_flight)
-    if not isinstance(require, Require):
-        raise InvalidRule(repr(require), type(require).__name__, f"a rule: {RULES}")
-    if on_all_failed is not None and not (isinstance(on_all_failed, Source | ErrorTable) or callable(on_all_failed)):
-        raise InvalidArgument(f"{node}: on_all_failed", repr(on_all_failed), "a function, a source or an error_table")
+    _check(node, require, on_all_failed)
     declared = declare(run, name, branches, each=each)
     names = tuple(branch.name for branch in declared)
     needed = require.needed(len(names))
     if on_all_failed is not None and "fallback" in names:
         raise DuplicateNode(f"{node}/fallback", "a branch has the same name as the fallback's node")
 
-    recorded = [branch for branch in declared if run.recorded(branch.node, branch.fingerprint)]
-    reuse = run.keeps(node)
-    if reuse and len(recorded) < max(needed, 1):
-        too_few = f"{len(recorded)} of {len(names)} branches have a valid checkpoint"
-        raise run.failed(node, "merge", NotRecorded(node, too_few))
-    # A merge to be reused stays as complete as it was: branches that were missing then are left out.
-    pending = [] if reuse else [branch for branch in chosen(run, declared) if branch not in recorded]
-    ended = ensure(run, pending, max_in_flight=max_in_flight)
+    ended = ensure(run, _pending(run, node, declared, needed), max_in_flight=max_in_flight)
     completeness = completeness_of(run, node, declared, ended)
     arrived = [branch for branch in declared if branch.name in completeness.arrived]
     run.measure(completeness)
     if completeness.missing and not is_requested(run, node):
-        if ended.failed:
-            raise run.failed(node, "merge", BranchesFailed(node, ended.failed, len(names)))
         waiting = NotAllArrived(node, completeness.missing, len(names), requested=bool(ended.absent))
-        raise run.failed(node, "merge", waiting)
+        failed = BranchesFailed(node, ended.failed, len(names)) if ended.failed else None
+        raise run.failed(node, "merge", failed or waiting)
     if not arrived and on_all_failed is not None:
         run.skip(node, "merge", str(completeness))
         return FanIn(_fall_back(run, f"{node}/fallback", completeness, on_all_failed), completeness)
@@ -183,6 +175,27 @@ def unaligned_fan_in(
         )
 
     return FanIn(LazyFrame(run, node, "merge", digest, (), scanned, upstream), completeness)
+
+
+def _check(node: str, require: object, fallback: object) -> None:
+    if not isinstance(require, Require):
+        raise InvalidRule(repr(require), type(require).__name__, f"a rule: {RULES}")
+    if fallback is not None and not (isinstance(fallback, Source | ErrorTable) or callable(fallback)):
+        raise InvalidArgument(f"{node}: on_all_failed", repr(fallback), "a function, a source or an error_table")
+
+
+def _pending(run: Run, node: str, declared: Sequence[Branch], needed: int) -> list[Branch]:
+    """Return the branches to run: those that were asked for and are not recorded.
+
+    A merge that a partial backfill reuses stays as complete as it was: branches that were missing then are left out.
+    """
+    recorded = [branch for branch in declared if run.recorded(branch.node, branch.fingerprint)]
+    if not run.keeps(node):
+        return [branch for branch in chosen(run, declared) if branch not in recorded]
+    if len(recorded) < max(needed, 1):
+        too_few = f"{len(recorded)} of {len(declared)} branches have a valid checkpoint"
+        raise run.failed(node, "merge", NotRecorded(node, too_few))
+    return []
 
 
 def _fall_back(run: Run, node: str, completeness: Completeness, fallback: Fallback) -> LazyFrame:

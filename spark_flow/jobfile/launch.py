@@ -23,12 +23,12 @@ from spark_flow.view import logs
 from spark_flow.view.summary import write_summary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from pyspark.sql import SparkSession
 
-    from spark_flow.engine.outcome import Outcome
+    from spark_flow.engine.outcome import Observer, Outcome
     from spark_flow.jobfile.request import JobRequest
     from spark_flow.lineage import Lineage
     from spark_flow.orchestration.pipeline import RunRequest
@@ -106,7 +106,6 @@ def run_file(
     Raises:
         SparkFlowError: As the flow's patterns do.
     """
-    redo = files.redo(config, start=request.start, only=request.only, rerun=request.rerun)
 
     def spark() -> SparkSession:
         not_taken = [o.node for o in run.outcomes if o.kind == "choice" and o.state == "skipped"]
@@ -117,24 +116,8 @@ def run_file(
         check_formats(made, formats)
         return run_request.in_pool(made)
 
-    run = Run.open(
-        config.pipeline,
-        config.key,
-        state=config.state,
-        spark=spark,
-        mode=Mode(
-            rerun=request.rerun,
-            plan=plan,
-            only=() if redo else tuple(request.only),
-            redo=redo,
-            request_id=run_request.request_id,
-            command=request.command,
-            retention=dt.timedelta(days=config.retention_days),
-            secrets=request.secrets,
-        ),
-        permission=dataclasses.replace(run_request.permission, limits=config.limits()),
-        observers=[*([progress] if progress else []), *request.observers],
-    )
+    observers: list[Observer] = [*([progress] if progress else []), *request.observers]
+    run = _open(request, config, run_request, spark, plan=plan, observers=observers)
     lineage: Lineage | None = None
 
     def finish(_: object, error: BaseException | None, __: object) -> None:
@@ -145,7 +128,7 @@ def run_file(
         if config.on_failure is not None and not plan and isinstance(error, Exception) and not _is_quiet(error):
             _notify(config, run, config.on_failure.notify, error)
 
-    # Closed in reverse run_request, each even if an earlier one fails: the run first.
+    # Closed in reverse order, each even if an earlier one fails: the run first.
     with contextlib.ExitStack() as ends:
         ends.push(finish)
         if not application.shared:
@@ -159,6 +142,38 @@ def run_file(
             progress.begin(run)
         execute(config, run, beside=request.job.parent, until=request.until)
     return run
+
+
+def _open(
+    request: JobRequest,
+    config: files.JobConfig,
+    run_request: RunRequest,
+    spark: Callable[[], SparkSession],
+    *,
+    plan: bool,
+    observers: Sequence[Observer],
+) -> Run:
+    redo = files.redo(config, start=request.start, only=request.only, rerun=request.rerun)
+    mode = Mode(
+        rerun=request.rerun,
+        plan=plan,
+        only=() if redo else tuple(request.only),
+        redo=redo,
+        request_id=run_request.request_id,
+        command=request.command,
+        retention=dt.timedelta(days=config.retention_days),
+        secrets=request.secrets,
+    )
+    permission = dataclasses.replace(run_request.permission, limits=config.limits())
+    return Run.open(
+        config.pipeline,
+        config.key,
+        state=config.state,
+        spark=spark,
+        mode=mode,
+        permission=permission,
+        observers=observers,
+    )
 
 
 def _is_quiet(error: Exception) -> bool:
