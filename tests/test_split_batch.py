@@ -7,7 +7,8 @@ from conftest import stored
 from deltalake import DeltaTable
 
 import spark_flow as sf
-from spark_flow.errors import DuplicateNode, InvalidArgument, InvalidName, NoBranches, OtherCheckpoint
+from spark_flow.errors import ConfigError, DuplicateNode, InvalidArgument, InvalidName, NoBranches, OtherCheckpoint
+from spark_flow.jobfile import load_stream
 
 pytestmark = pytest.mark.spark
 
@@ -124,3 +125,30 @@ def test_a_checkpoint_that_was_set_back_by_more_than_a_batch_is_refused(stream, 
 def test_what_cannot_be_appended_to_is_refused(sink):
     with pytest.raises(InvalidArgument):
         sf.split_batch({"a": sink}, "s")
+
+
+STREAM = """
+app_id: s
+source: {format: json, path: in, schema: "n INT"}
+checkpoint: check
+sinks:
+  all: SINK
+"""
+
+
+@pytest.mark.parametrize(
+    ("sink", "found"),
+    [
+        ("{table: shop.orders}", "table"),
+        ("{format: delta, path: x, mode: overwrite}", "mode"),
+        ("{format: delta, path: x, mode: merge, 'on': id}", "mode"),
+        ("{format: delta, path: x, cluster_by: n, replace_where: n > 0}", "cluster_by"),
+        ("{format: delta, path: x, schema: evolve}", "schema"),
+        ("{format: delta, path: x, staging: y}", "staging"),
+    ],
+)
+def test_a_file_of_a_stream_appends_and_refuses_what_needs_more(tmp_path, sink, found):
+    (tmp_path / "stream.yaml").write_text(STREAM.replace("SINK", sink))
+    with pytest.raises(ConfigError) as wrong:
+        load_stream(tmp_path / "stream.yaml")
+    assert f"sink all with {found}" in [problem.found for problem in wrong.value.problems]
