@@ -227,3 +227,16 @@ def test_what_was_found_is_in_the_marker(memory_ledger, tmp_path):
         sf.publish(run, "days", markers=root, state="skipped")
     assert json.loads(Path(root, "days", "k1.json").read_text())["expectations"] == {"checked": {"small": 2, "one": 0}}
     assert markers.read(f"{root}/days/k1.json").expectations == {"checked": {"small": 2, "one": 0}}
+
+
+def test_rows_that_were_set_aside_are_not_published(memory_ledger, tmp_path):
+    """Their table holds other keys as well; without naming tables, a marker after a check failed."""
+    with new_run("p", "k1", ledger=memory_ledger, state=str(tmp_path / "state")) as run:
+        run.end(Outcome(node="checked", kind="expect", state="succeeded"))
+        sinks = {"checked/quarantine": {"path": "/q"}, "lake": {"path": "/t", "column": "day"}}
+        for node, detail in sinks.items():
+            run.end(
+                Outcome(node=node, kind="sink", state="succeeded", detail={"format": "delta", "version": 0, **detail})
+            )
+        sf.publish(run, "days", markers=str(tmp_path / "markers"))
+    assert set(markers.read(f"{tmp_path}/markers/days/k1.json").tables) == {"lake"}

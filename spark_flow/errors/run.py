@@ -35,8 +35,9 @@ class ExpectationFailed(RunError):
 
     def _text(self) -> str:
         return (
-            f"{self.node}: expectation {self.rule!r} is not met: {self.found}. Nothing was written. Fix the data or "
-            "the rule, or set otherwise: warn or quarantine, then run the same command again."
+            f"{self.node}: expectation {self.rule!r} is not met: {self.found}. Nothing was written. Correct the data, "
+            "and run with --rerun: recorded branches and checkpoints are not read again. Or change the rule, or its "
+            "otherwise to warn or quarantine, and run the same command again."
         )
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 Otherwise = Literal["fail", "warn", "quarantine"]
 
+ASIDE = "/quarantine"  # after the name of a check, the node that writes the rows it sets aside
 _MARK = "spark_flow: expected: "
 
 
@@ -147,7 +148,7 @@ def expect(
     if not moved:
         return LazyFrame(run, node, "expect", digest, (), read, source.completeness)
     aside = any(outcome.detail.get("expectations", {}).get(rule) for rule in moved)
-    if aside or last_revision(quarantine, app_id(run.pipeline, f"{node}/quarantine", run.key)):
+    if aside or last_revision(quarantine, app_id(run.pipeline, node + ASIDE, run.key)):
         bad = functools.partial(_bad, run, node, read, moved)
         _quarantine(run, node, LazyFrame(run, f"{node}/bad", "step", digest, (), bad), quarantine)
     good = functools.partial(_good, read, moved)
@@ -173,6 +174,12 @@ def check_rules(node: str, rules: Mapping[str, Rule], quarantine: str) -> None:
             raise InvalidArgument(where, "quarantine without a table", "quarantine: the path of a Delta table")
     if not rules:
         raise InvalidArgument(node, "no rule", "at least one")
+
+
+def is_aside(run: Run, node: str) -> bool:
+    """Whether a node writes the rows that a check has set aside, which are no part of what the run publishes."""
+    checked = run.outcome(node.removesuffix(ASIDE)) if node.endswith(ASIDE) else None
+    return checked is not None and checked.kind == "expect"
 
 
 def _met(rule: Rule) -> Column:
@@ -274,4 +281,4 @@ def _bad(run: Run, node: str, read: Callable[[], DataFrame], rules: Mapping[str,
 def _quarantine(run: Run, node: str, bad: LazyFrame, path: str) -> None:
     where = f"`key` = {quote_literal(run.key)} AND `node` = {quote_literal(node)}"
     sink = delta(path, partition_by=("key", "node"), replace_where=where, schema="evolve")
-    write(run, f"{node}/quarantine", bad, sink)
+    write(run, node + ASIDE, bad, sink)

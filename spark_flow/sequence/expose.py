@@ -17,6 +17,7 @@ from spark_flow.core.names import quote_identifier, quote_table, table_uri
 from spark_flow.engine.node import Node, Target
 from spark_flow.errors import DuplicateNode, InvalidArgument, describe
 from spark_flow.ledger import DeltaRegister
+from spark_flow.sequence.expect import is_aside
 from spark_flow.storage import catalog, files
 from spark_flow.storage.sink_protocol import Intent, Written
 
@@ -132,7 +133,8 @@ class _ViewTarget(Target):
 
 def _written(run: Run, node: str, table: str) -> Outcome:
     """Return the outcome of the write whose table is exposed."""
-    of_delta = {o.node: o for o in run.outcomes if o.kind == "sink" and (run.plan or _is_delta(o.detail))}
+    writes = [o for o in run.outcomes if o.kind == "sink" and (run.plan or _is_delta(o.detail))]
+    of_delta = {o.node: o for o in writes if not is_aside(run, o.node)}
     expected = f"one of: {', '.join(of_delta)}" if of_delta else "a write of a Delta table before it"
     if table and table not in of_delta:
         raise InvalidArgument(f"{node}: table", repr(table), expected)

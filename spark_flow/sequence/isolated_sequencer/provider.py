@@ -19,6 +19,7 @@ from spark_flow.errors import (
     describe,
 )
 from spark_flow.ledger.event import now
+from spark_flow.sequence.expect import is_aside
 from spark_flow.sequence.isolated_sequencer.polling import check_choice
 from spark_flow.storage import files
 from spark_flow.storage import markers as readiness
@@ -204,7 +205,8 @@ def _kind_of(error: BaseException) -> str:
 
 def _written(run: Run, node: str, chosen: Sequence[str]) -> list[Outcome]:
     """Return the run's writes that a marker can pin, ordered by node."""
-    sinks = {o.node: o for o in run.outcomes if o.kind == "sink" and ("format" in o.detail or run.plan)}
+    writes = [o for o in run.outcomes if o.kind == "sink" and ("format" in o.detail or run.plan)]
+    sinks = {o.node: o for o in writes if not is_aside(run, o.node)}
     unknown = [name for name in chosen if name not in sinks]
     if unknown or not sinks:
         found = f"no earlier write {unknown[0]!r}" if unknown else "no earlier write"
