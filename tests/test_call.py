@@ -49,6 +49,15 @@ def test_a_retry_reuses_the_call_and_a_rerun_calls_again_under_another_key(open_
     assert service.asked == [(f"p/order/{KEY}/1", {"day": KEY}), (f"p/order/{KEY}/2", {"day": KEY})]
 
 
+@pytest.mark.parametrize("given", [{"day": KEY}, {}])
+def test_a_function_that_cannot_take_what_it_gets_is_refused_by_the_plan(open_run, given):
+    def order(*, day):
+        pytest.fail("it is not called")
+
+    with open_run(plan=True) as run, pytest.raises(InvalidStep, match="cannot be called so"):
+        sf.call(run, order, **given)
+
+
 def test_a_failed_call_is_made_again_with_the_same_key(open_run, service):
     service.down = True
     with pytest.raises(NodeFailed), open_run() as run:

@@ -107,3 +107,22 @@ def test_a_table_that_has_a_sources_name(job):
 def test_a_publish_may_follow_a_write_in_a_road(job):
     road = f"{{flow: [{WRITE}, {{publish: b}}]}}"
     assert job("wait_for: a", f"exclusive_choice: {{name: c, default: r, routes: {{r: {road}}}}}")
+
+
+@pytest.mark.parametrize(
+    ("sink", "how"),
+    [
+        ("mode: merge, 'on': id", "mode merge"),
+        ("mode: append", "mode append"),
+        ("replace_where: n > 0", "no column of the key"),
+        ("mode: replace", "no column of the key"),
+    ],
+)
+def test_a_marker_of_a_table_that_holds_other_keys_is_refused_before_anything_runs(tmp_path, sink, how):
+    (tmp_path / "job.yaml").write_text(
+        "pipeline: p\nkey: k\nsources: {in: {format: json, path: in}}\n"
+        f"flow: [{{read: in}}, {{write: {{name: lake, format: delta, path: out, {sink}}}}}, {{publish: days}}]\n"
+    )
+    with pytest.raises(ConfigError) as wrong:
+        load(tmp_path / "job.yaml")
+    assert [problem.found for problem in wrong.value.problems] == [f"lake with {how}"]

@@ -240,3 +240,11 @@ def test_rows_that_were_set_aside_are_not_published(memory_ledger, tmp_path):
             )
         sf.publish(run, "days", markers=str(tmp_path / "markers"))
     assert set(markers.read(f"{tmp_path}/markers/days/k1.json").tables) == {"lake"}
+
+
+@pytest.mark.spark
+def test_a_misspelt_column_in_a_rule_does_not_blame_the_data(spark, state, lines):
+    """Spark's error quotes the plan, and in it our own check of records."""
+    source = sf.source("json", lines('{"n": 1}'), schema="n INT", bad_records="fail")
+    with pytest.raises(NodeFailed, match="UNRESOLVED_COLUMN"), new_run("p", "k1", state=state, spark=spark) as run:
+        sf.expect(run, sf.read(run, "in", source), {"a": sf.holds("altitud > 3")})

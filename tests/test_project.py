@@ -130,3 +130,12 @@ def test_doctor_says_what_to_do_without_java_or_a_state_folder(tmp_path, monkeyp
     found = {one.name: one for one in doctor.checks(str(tmp_path / "state"))}
     assert [name for name, one in found.items() if one.fix] == ["java", "delta", "state folder", "session"]
     assert CliRunner().invoke(app, ["doctor", "--state", str(tmp_path / "state")]).exit_code == 1
+
+
+@pytest.mark.parametrize("kind", ["single", "concurrent"])
+def test_a_runner_takes_a_projects_file_without_a_clone(tmp_path, kind):
+    folder = project.create(str(tmp_path / "shop"))
+    done = CliRunner().invoke(app, [f"{kind}-runner", str(folder / "job.yaml"), "2024-03-01..2024-03-02", "--plan"])
+    assert (done.exit_code, done.output.count("never run")) == (0, 2), done.output
+    refused = CliRunner().invoke(app, [f"{kind}-runner", "2024-03-01"])
+    assert (refused.exit_code, f"{kind}-runner JOB.yaml" in refused.output) == (2, True)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import Killed, at_night, double, keep_large, killing, states
+from conftest import Killed, at_night, double, keep_large, killing, states, stored
 from deltalake import DeltaTable
 from pyspark.sql import functions as F
 from runs import new_run
@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import spark_flow as sf
 from spark_flow.cli.app import app
 from spark_flow.errors import CannotRollBack
-from spark_flow.ledger import DeltaLedger
+from spark_flow.ledger import DeltaLedger, Event
 from spark_flow.operations import rollback as rollbacks
 from spark_flow.operations.stale import stale
 from spark_flow.storage import markers
@@ -125,3 +125,35 @@ def test_a_folder_that_was_replaced_and_a_merge_cannot_be_undone(flow, spark, st
             sf.write(run, "t", spark.range(at + 1), sf.delta(str(tmp_path / "m"), mode="merge", on="id"))
     with pytest.raises(CannotRollBack, match="cannot be undone"):
         rollbacks.plan(DeltaLedger(state).read("m", KEY))
+
+
+def test_an_adopted_generation_has_nothing_to_publish_again():
+    place = {"pipeline": "p", "key": KEY, "attempt": 1, "node": "", "kind": "run", "state": "succeeded"}
+    events = [
+        Event(**place, seq=1, generation=1, detail={"adopted": {"lake": {"path": "/t", "rows": 3}}}),
+        Event(**place, seq=1, generation=2),
+    ]
+    for to in (0, 1):
+        with pytest.raises(CannotRollBack):
+            rollbacks.plan(events, to=to)
+
+
+@pytest.mark.spark
+def test_a_consumer_that_is_rolled_back_keeps_what_it_had_read_and_is_stale(spark, day, tmp_path):
+    state = str(tmp_path / "r")
+
+    def read(**options):
+        with new_run("reader", KEY, state=state, spark=spark, command=COMMAND, **options) as run:
+            handed = sf.wait_for(run, "days", markers=day.root, polling=sf.Polling(timeout=0))
+            sf.write(run, "copy", handed.frame, sf.delta(str(tmp_path / "copy"), partition_by="date"))
+        return run
+
+    day()
+    read()
+    day(times=100, rerun=True)
+    read(rerun=True)
+    done = CliRunner().invoke(app, ["rollback", "reader", KEY, f"--state={state}", "--yes"])
+    assert (done.exit_code, [n for (n,) in stored(tmp_path / "copy", "n")]) == (0, [1, 2, 3]), done.output
+    assert set(states(read()).values()) == {"reused"}
+    (found,) = stale({"r": DeltaLedger(state).read()})
+    assert (found.pipeline, found.key) == ("reader", KEY)

@@ -88,6 +88,18 @@ def run(context: typer.Context) -> None:
     raise typer.Exit(run_job.main(context.args))
 
 
+@app.command(context_settings=_PASSED_ON, add_help_option=False, options_metavar="JOB.yaml [KEYS] [OPTIONS]")
+def single_runner(context: typer.Context) -> None:
+    """Run several keys of a job one after another, in order; `single-runner JOB.yaml --help` lists the options."""
+    raise typer.Exit(run_job.main(context.args, runner="single"))
+
+
+@app.command(context_settings=_PASSED_ON, add_help_option=False, options_metavar="JOB.yaml [KEYS] [OPTIONS]")
+def concurrent_runner(context: typer.Context) -> None:
+    """Run several keys of a job in parallel; `concurrent-runner JOB.yaml --help` lists the options."""
+    raise typer.Exit(run_job.main(context.args, runner="concurrent"))
+
+
 @app.command("submit", context_settings=_PASSED_ON, add_help_option=False, options_metavar="[OPTIONS] FILE [ARGUMENTS]")
 def submit_(context: typer.Context) -> None:
     """Run a job's YAML file, or a program, with spark-submit; takes spark-submit's options."""

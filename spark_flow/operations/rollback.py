@@ -23,7 +23,7 @@ from spark_flow.storage.delta_tables import open_table
 from spark_flow.storage.sink_protocol import Intent, Written, app_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pyspark.sql import DataFrame, SparkSession
 
@@ -74,7 +74,7 @@ def plan(events: Sequence[Event], *, to: int = 0) -> Rollback:
     pipeline, key, current = events[-1].pipeline, events[-1].key, max(event.generation for event in events)
     name = f"{pipeline} {key}"
     runs = [event for event in events if event.kind == "run"]
-    good = sorted({event.generation for event in runs if event.state == "succeeded"})
+    good = sorted({event.generation for event in runs if event.state == "succeeded" and "adopted" not in event.detail})
     mine = [str(e.detail.get("cause", "")) for e in runs if e.generation == current and e.detail.get("cause")]
     before = next((cause.removeprefix(_REQUEST) for cause in mine if cause.startswith(_REQUEST)), "")
     if before and current in good and not to:
@@ -90,6 +90,8 @@ def plan(events: Sequence[Event], *, to: int = 0) -> Rollback:
         if event.generation == chosen and event.state == "succeeded" and event.kind in ("sink", "marker")
     }
     chosen_events = tuple(event for event in last.values() if _is_published(event))
+    if not any(event.kind == "sink" for event in chosen_events):
+        raise CannotRollBack(name, f"no write in generation {chosen}", f"Succeeded: {', '.join(map(str, good))}.")
     for event in chosen_events:
         if event.kind == "sink" and (why := _why_gone(event)):
             raise CannotRollBack(name, f"{event.node} of generation {chosen}: {why}", "Rerun the key instead.")
@@ -107,7 +109,7 @@ def plan(events: Sequence[Event], *, to: int = 0) -> Rollback:
 
 def _is_published(event: Event) -> bool:
     """Whether an event is a sink's write, a transaction, a view or a marker; not that of a completeness table."""
-    return any(name in event.detail for name in ("format", "tables", "marker", "exposed"))
+    return any(name in event.detail for name in _AGAIN)
 
 
 def _why_gone(event: Event) -> str:
@@ -154,7 +156,7 @@ def rollback(spark: SparkSession, ledger: Ledger, state: str, planned: Rollback,
         planned.pipeline, planned.key, state=state, spark=spark, ledger=ledger, mode=mode, permission=permission
     ) as run:
         run.upstream["rollback"] = planned.made_of
-        for what, again in (("format", _write), ("tables", _close), ("exposed", _expose), ("marker", _publish)):
+        for what, again in _AGAIN.items():
             for event in planned.events:
                 if what in event.detail:
                     again(run, event)
@@ -204,6 +206,12 @@ def _rows(spark: SparkSession, event: Event) -> DataFrame:
     return rows.where(detail["predicate"]) if detail.get("predicate") else rows
 
 
+def _wait(run: Run, event: Event) -> None:
+    """Take over what a wait has pinned: the rows come from it, and `stale` asks whether it is outdated."""
+    kept = Written(rows=event.rows, reason="as pinned before", detail=event.detail)
+    run.once(Node(name=event.node, kind="marker", fingerprint=event.fingerprint, writes=False), lambda _: kept)
+
+
 def _close(run: Run, event: Event) -> None:
     """Record a transaction again."""
     with transaction(run, event.node) as within:
@@ -225,3 +233,13 @@ def _publish(run: Run, event: Event) -> None:
         return  # it was published as failed or skipped since
     root = path.removesuffix(f"/{dataset}/{run.key}.json")
     publish(run, dataset, markers=root, tables=nodes, name=event.node)
+
+
+# By what the detail of an event has, in the order in which they are done.
+_AGAIN: Mapping[str, Callable[[Run, Event], None]] = {
+    "paths": _wait,
+    "format": _write,
+    "tables": _close,
+    "exposed": _expose,
+    "marker": _publish,
+}

@@ -5,6 +5,7 @@ It is the step of a sequence (the book's section 2.1) whose repetition costs som
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -41,13 +42,19 @@ def call(run: Run, function: Callable[..., object], *, name: str = "", **argumen
         **arguments: Passed to the function; ``${oc.env:NAME}`` in a text is resolved when it is called.
 
     Raises:
-        InvalidStep: The function has no name, and none is given.
+        InvalidStep: The function has no name, and none is given; or it does not take ``idempotency_key`` and the
+            arguments.
         NodeFailed: The function raised; the next attempt calls it again.
     """
     own_name = getattr(function, "__name__", "")
     if not callable(function) or not (name or own_name.isidentifier()):
         raise InvalidStep(name or repr(function), "a function without a name", "Pass name=.")
     node = run.node(name or own_name)
+    try:
+        inspect.signature(function).bind(idempotency_key="", **arguments)
+    except TypeError as error:
+        fix = "It is called with idempotency_key and the given arguments, by name."
+        raise InvalidStep(node, f"a function that cannot be called so: {error}", fix) from error
     run.secrets.learn_from(arguments)
     idempotency_key = f"{run.pipeline}/{node}/{run.key}/{run.generation}"
 

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, StrictBool
 
-from spark_flow.jobfile.model.base import PATTERN, FlowModel, Located, Name, Texts, walk
+from spark_flow.jobfile.model.base import PATTERN, FlowModel, Located, Name, Texts, located, walk
 from spark_flow.jobfile.model.problems import Finding, nearest, one_of, show
+from spark_flow.jobfile.model.sink import SinkModel
 from spark_flow.orchestration.shared_state import Write
 from spark_flow.sequence import publish
 from spark_flow.sequence.isolated_sequencer import announce
@@ -50,6 +51,18 @@ class PublishModel(FlowModel):
         for table in self.tables if None not in before else ():
             if table not in nodes:
                 yield Finding(("tables",), show(table), one_of(nodes), nearest(table, nodes))
+        if self.state == "ready" and None not in before:
+            yield from self._of_all_keys([each for one in located(known) for each in one.sinks.items()])
+
+    def _of_all_keys(self, sinks: Sequence[tuple[str, SinkModel]]) -> Iterator[Finding]:
+        """Tables whose rows of the key nobody can tell from others, which would be refused after all is written."""
+        for node, sink in sinks:
+            by_column = sink.mode == "replace" and sink.partition_by and not sink.replace_where
+            chosen = sink.format == "delta" and (not self.tables or node in self.tables)
+            if chosen and not by_column and sink.mode != "overwrite":
+                how = f"mode {sink.mode}" if sink.mode != "replace" else "no column of the key"
+                expected = "tables with partition_by, or mode: overwrite"
+                yield Finding(("tables",), f"{node} with {how}", expected, "Name others, as tables: [publish/lake].")
 
     def reports(self, other: Located) -> bool:
         """A ready marker pins the tables that were written."""

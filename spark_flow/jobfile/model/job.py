@@ -149,7 +149,8 @@ class JobConfig(Model):
         """The paths that a node reads of a source, those of all its branches; none of a table with a given version."""
         model = self.sources[source_name]
         if model.version is None:
-            yield from (Read(node, path) for path in model.source(None, branches).paths)
+            schema = "stand_in STRING" if model.schema_ else None  # bad_records needs one; references are not loaded
+            yield from (Read(node, path) for path in model.source(schema, branches).paths)
 
     def limits(self) -> dict[str, Limits]:
         """How long nodes may take and how often they are tried, by node."""
