@@ -10,6 +10,7 @@ from spark_flow.cli.app import app
 from spark_flow.ledger.event import Event
 from spark_flow.orchestration.key_plan import past_of
 from spark_flow.orchestration.leases import Leases, hold
+from spark_flow.storage.key_folder import MANIFEST
 
 KEY = "2013-01-02"
 
@@ -45,14 +46,17 @@ def test_a_forgotten_key_was_never_run_for_those_that_plan():
 
 
 @pytest.mark.parametrize("command", ["forget", "rollback"])
-def test_a_running_key_is_left_alone(state, command):
+def test_a_running_key_is_left_alone(state, tmp_path, command):
     from spark_flow.ledger import DeltaLedger
 
-    ledger = DeltaLedger(state)
+    ledger, folder = DeltaLedger(state), str(tmp_path / "legacy")
+    (tmp_path / "legacy").mkdir()
+    (tmp_path / "legacy" / MANIFEST).write_text('{"revision": 1, "files": {}}')
     for generation in (1, 2):
-        more = {"generation": generation, "attempt": 1, "node": "", "kind": "run"}
-        ledger.append([Event(pipeline="p", key=KEY, seq=1, state="started", **more)])
-        ledger.append([Event(pipeline="p", key=KEY, seq=2, state="succeeded", **more)])
+        more = {"pipeline": "p", "key": KEY, "generation": generation, "attempt": 1, "state": "succeeded"}
+        detail = {"format": "csv", "path": folder}
+        ledger.append([Event(seq=1, node="legacy", kind="sink", revision=1, detail=detail, **more)])
+        ledger.append([Event(seq=2, node="", kind="run", **more)])
     with hold(Leases(f"{state}/leases").of_pipeline("p"), "p", KEY):
         code, said = cli(command, "p", KEY, f"--state={state}", "--yes")
     assert (code, "held by" in said) == (75, True), said

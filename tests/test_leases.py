@@ -311,7 +311,8 @@ def test_it_is_renewed_beside_the_work(place):
 
 
 def test_threads_of_one_process_wait_for_each_other(place):
-    at_once, most, lock = 0, 0, threading.Lock()
+    """Two at a time: each waits until another one holds its lease as well, and there are never three."""
+    at_once, most, lock, pair = 0, 0, threading.Lock(), threading.Barrier(2, timeout=60)
 
     def work(n):
         nonlocal at_once, most
@@ -319,7 +320,7 @@ def test_threads_of_one_process_wait_for_each_other(place):
             with lock:
                 at_once += 1
                 most = max(most, at_once)
-            time.sleep(0.02)
+            pair.wait()
             with lock:
                 at_once -= 1
 
