@@ -104,6 +104,7 @@ def test_a_name_that_belongs_to_others_is_refused_and_left(spark, shop, expose):
     for name, words in (("shop.theirs", "somebody else"), ("shop.real", "a table"), ("passing", "temporary")):
         with pytest.raises(InvalidArgument, match=words):
             expose(0, view=name)
+    spark.catalog.dropTempView("passing")
     assert rows(spark.table("shop.theirs")) == [(1,)]
 
 

@@ -6,7 +6,7 @@ import unicodedata
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 from rich.table import Table
@@ -58,6 +58,8 @@ def test_the_ledger_is_shown_as_it_is(command, tmp_path):
     assert command == "status" or "cannot read [/data/x] where [id=5] \\x1b[2J" in done.output
 
 
+@example(text="", other="\\[")
+@example(text="\\\\[", other="\\[a]")
 @given(st.text(), st.text())
 def test_any_text_passes_through_markup_and_cells(text, other):
     text, other = text.replace("\n", ""), other.replace("\n", "")

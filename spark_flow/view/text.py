@@ -11,6 +11,8 @@ from rich.text import Text
 
 # Control characters except tab and line break, lone surrogates, and characters that change the writing direction.
 _UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Rich takes a backslash before any bracket away, and its escape adds one only before what could be a tag.
+_BEFORE_BRACKET = re.compile(r"\\+(?=\[(?![a-z#/@][^\[]*?\]))")
 
 
 def plain(text: object) -> str:
@@ -28,7 +30,7 @@ def markup(text: object) -> str:
     >>> markup("see [/etc]")
     'see \\[/etc]'
     """
-    return escape(plain(text))
+    return escape(_BEFORE_BRACKET.sub(lambda found: found[0] + "\\", plain(text)))
 
 
 def cell(text: object) -> Text:
