@@ -109,8 +109,8 @@ def test_targets_that_cannot_tell_are_not_enough(memory_ledger, tmp_path):
         return adoptions.look("lake", sink, "k", lambda: None)
 
     merged = look(sf.delta(str(tmp_path / "t"), mode="merge", on="id"))
-    assert (merged.there, "cannot be told" in merged.words) == (None, True)
-    with pytest.raises(CannotAdopt, match="no target that can tell"):
+    assert (merged.there, "cannot be distinguished" in merged.words) == (None, True)
+    with pytest.raises(CannotAdopt, match="no target whose rows have a key"):
         adoptions.check("p", "k", memory_ledger, [merged])
     assert look(sf.delta(str(tmp_path / "t"), partition_by="day")).there is False
     there = Found(node="a", path="/a", rows=1, there=True, words="1 row(s)")

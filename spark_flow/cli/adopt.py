@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Adopted:
+class Adoption:
     """Keys to adopt.
 
     Attributes:
@@ -41,7 +41,7 @@ class Adopted:
     commands: Mapping[str, Mapping[str, object]]
 
 
-def prepare(job: Path, words: Sequence[str]) -> Adopted:
+def prepare(job: Path, words: Sequence[str]) -> Adoption:
     """Find what a job's targets hold of each key, and check that each can be adopted.
 
     Args:
@@ -74,7 +74,7 @@ def prepare(job: Path, words: Sequence[str]) -> Adopted:
         adopt.check(any_key.pipeline, key, ledger, found[key])
         commands[key] = one.command
     leases = any_key.runner.leases or files.join(any_key.state, "leases")
-    return Adopted(any_key.pipeline, any_key.state, leases, found, commands)
+    return Adoption(any_key.pipeline, any_key.state, leases, found, commands)
 
 
 def _in_a_route(found: adopt.Found) -> adopt.Found:
@@ -82,7 +82,7 @@ def _in_a_route(found: adopt.Found) -> adopt.Found:
     return dataclasses.replace(found, there=found.there or None)
 
 
-def record(adopted: Adopted) -> None:
+def record(adopted: Adoption) -> None:
     """Record each key as done, under its lease.
 
     Raises:

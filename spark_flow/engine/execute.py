@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from spark_flow.engine.limits import within
 from spark_flow.engine.outcome import Outcome
-from spark_flow.errors import DuplicateNode, Interrupted
+from spark_flow.errors import DuplicateNode, Interrupted, is_of_plan
 from spark_flow.storage import arrivals
 from spark_flow.storage.failures import as_bad_records
 from spark_flow.storage.sink_protocol import Intent
@@ -112,6 +112,8 @@ def _cause(run: Run, node: str, error: BaseException) -> BaseException:
         return run.stopped[node]
     if run.permission.interrupted():
         return Interrupted(node)
+    if is_of_plan(error):
+        return error
     return as_bad_records(error, run.graph.sources, node) or as_duplicate_keys(error) or error
 
 

@@ -143,6 +143,7 @@ from spark_flow.errors.run import (
     WriteNotProved,
     reason_of,
 )
+from spark_flow.errors.spark import is_of_plan
 from spark_flow.errors.state import DamagedFile, LedgerOld, StateDamaged, StateNotWritable, StateTooNew, old_ledger
 from spark_flow.errors.usage import (
     CannotAdopt,
@@ -273,6 +274,7 @@ __all__ = [
     "UsageError",
     "WriteNotProved",
     "describe",
+    "is_of_plan",
     "old_ledger",
     "reason_of",
     "some",

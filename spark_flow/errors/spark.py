@@ -48,6 +48,11 @@ _TYPES = re.compile(r"Failed to merge incompatible data types (?P<table>.+?) and
 _FIELD = re.compile(r"^ (?P<depth>(?:\|    |     )*)\|-- (?P<name>.*?): (?P<type>.*?) \(")
 
 
+def is_of_plan(error: BaseException) -> bool:
+    """Whether Spark refused a plan before it read anything; the text may quote the plan, our own checks included."""
+    return any(kind.__name__ == "AnalysisException" for kind in type(error).__mro__)
+
+
 def cause(found: Sequence[Thrown]) -> tuple[str, Line | None]:
     """The cause in a Java stack trace, with what to do, and the line of the user's code.
 

@@ -30,8 +30,8 @@ class Found:
     Attributes:
         node: The node that would write it.
         path: The target.
-        rows: The key's rows; ``None`` if they are not counted, or cannot be told from those of other keys.
-        there: Whether there is anything of the key; ``None`` if that cannot be told.
+        rows: The key's rows; ``None`` if they are not counted, or cannot be distinguished from those of other keys.
+        there: Whether there is anything of the key; ``None`` if that is unknown.
         words: What was found, as a text.
     """
 
@@ -56,7 +56,7 @@ def look(node: str, sink: Sink, key: str, spark: Callable[[], SparkSession]) -> 
         sink = sink.located(spark())
     predicate = sink.predicate(key)
     if predicate is None and sink.mode != "overwrite":
-        words = f"mode {sink.mode}: rows of the key cannot be told from others"
+        words = f"mode {sink.mode}: rows of the key cannot be distinguished from others"
         return Found(node=node, path=sink.paths[0], rows=None, there=None, words=words)
     rows = _count(sink, predicate, spark)
     return Found(node=node, path=sink.paths[0], rows=rows, there=bool(rows), words=f"{rows} row(s)")
@@ -83,7 +83,7 @@ def check(pipeline: str, key: str, ledger: Ledger, found: Sequence[Found]) -> No
         raise CannotAdopt(name, f"nothing of the key in {', '.join(missing)}", "Run it instead.")
     if not any(one.there for one in found):
         doubts = "; ".join(f"{one.node} ({one.words})" for one in found) or "no sink"
-        raise CannotAdopt(name, f"no target that can tell: {doubts}", "Run it instead.")
+        raise CannotAdopt(name, f"no target whose rows have a key: {doubts}", "Run it instead.")
 
 
 def adopt(

@@ -45,7 +45,7 @@ class Rollback:
         key: The key.
         current: The newest generation.
         to: The generation whose rows are published again.
-        events: The last successes of that generation's sinks, transactions, views and markers, in their order.
+        events: The last successes of that generation's waits, sinks, transactions, views and markers, in their order.
         made_of: The markers that it has read.
         command: How it was run, for a later ``backfill``.
         resumed: Whether the newest generation is this rollback, which did not succeed.
@@ -108,7 +108,7 @@ def plan(events: Sequence[Event], *, to: int = 0) -> Rollback:
 
 
 def _is_published(event: Event) -> bool:
-    """Whether an event is a sink's write, a transaction, a view or a marker; not that of a completeness table."""
+    """Whether an event is a wait, a write, a transaction, a view or a marker; not that of a completeness table."""
     return any(name in event.detail for name in _AGAIN)
 
 

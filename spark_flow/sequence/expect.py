@@ -17,7 +17,7 @@ from spark_flow.core.names import quote_identifier, quote_literal
 from spark_flow.engine.lazy_frame import CheckpointTarget, LazyFrame, lazy
 from spark_flow.engine.node import Node
 from spark_flow.engine.writing import write
-from spark_flow.errors import ExpectationFailed, InvalidArgument
+from spark_flow.errors import ExpectationFailed, InvalidArgument, is_of_plan
 from spark_flow.storage import checkpoints
 from spark_flow.storage.content import reported
 from spark_flow.storage.delta import delta
@@ -205,6 +205,8 @@ def _failing(frame: DataFrame, rules: Mapping[str, Rule]) -> DataFrame:
 
 
 def _as_failed(error: BaseException, node: str) -> ExpectationFailed | None:
+    if is_of_plan(error):
+        return None
     found = re.search(re.escape(_MARK) + r"(.*?): (.*?)(?: SQLSTATE: \w+|\n\tat |$)", str(error), re.DOTALL)
     return ExpectationFailed(node, found[1], f"a row with {found[2].strip()}") if found else None
 

@@ -154,9 +154,8 @@ def _switch(spark: SparkSession, register: Register, shown: Exposed) -> int:
     Catalogs cannot compare and swap. So each writer registers its version, switches the view to the newest one that is
     registered, and switches again if there is a newer one by then: whoever is last shows the newest.
     """
-    created = str(
-        DeltaTable(files.for_deltalake(shown.path)).metadata().id
-    )  # a table that was created again has another
+    # A table that was created again at the same path has another id, and begins with version 0.
+    created = str(DeltaTable(files.for_deltalake(shown.path)).metadata().id)
 
     def newest(known: Mapping[str, Any]) -> int:
         entry = known.get(shown.view, {})

@@ -40,8 +40,6 @@ def as_bad_records(
         sources: The sources that were read, by name, to find the one that the file belongs to.
         node: The node whose action raised, reported if the file belongs to no source.
     """
-    if type(error).__name__ == "AnalysisException":
-        return None  # Spark has read nothing yet; its text quotes the plan, our checks of records included
     text = str(error)
     ours = re.search(re.escape(MARK) + r" \[(.*?)\] \[(.*?)\] ([^\n]*)", text)
     if ours:

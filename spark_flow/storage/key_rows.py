@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spark_flow.core.names import quote_identifier, quote_literal
-from spark_flow.errors import InvalidArgument, MissingColumns, OtherTimeZone, OutsideKey
+from spark_flow.errors import InvalidArgument, MissingColumns, OtherTimeZone, OutsideKey, is_of_plan
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -131,5 +131,7 @@ def named_in(predicate: str, columns: list[str]) -> list[str]:
 
 def as_outside_key(error: BaseException, node: str, key: str) -> OutsideKey | None:
     """Return the row outside of the key that Spark's error reports; ``None`` if it reports something else."""
+    if is_of_plan(error):
+        return None
     found = re.search(re.escape(_MARK) + r"(.*?)(?: SQLSTATE: \w+|\n\tat |$)", str(error), re.DOTALL)
     return OutsideKey(node, key, [found[1].strip()]) if found else None
