@@ -5,6 +5,8 @@ import http.server
 import io
 import json
 import os
+import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -33,6 +35,17 @@ def pytest_collection_modifyitems(config, items):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("nightly")])
         items[:] = [item for item in items if not item.get_closest_marker("nightly")]
     items.sort(key=lambda item: [not item.get_closest_marker(name) for name in ("process", "spark")])
+
+
+@pytest.fixture(autouse=True)
+def own_modules():
+    """What a test imported from a folder of its own is not there for the next test, nor is the folder on the path."""
+    path, modules = list(sys.path), set(sys.modules)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(tempfile.gettempdir()):
+            del sys.modules[name]
 
 
 @pytest.fixture

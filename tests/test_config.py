@@ -80,12 +80,7 @@ def job(tmp_path):
         assert error.value.file == str(tmp_path / "job.yaml")
         return {problem.path: problem for problem in error.value.problems}
 
-    kept, modules = list(sys.path), set(sys.modules)
-    yield Job(read, problems)
-    sys.path[:] = kept
-    for name in set(sys.modules) - modules:
-        if name.startswith("cfg_"):
-            del sys.modules[name]
+    return Job(read, problems)
 
 
 def flow(*entries):
@@ -588,23 +583,32 @@ def test_references_are_resolved_by_many_threads_at_once(tmp_path):
             list(pool.map(work, names))
     finally:
         sys.setswitchinterval(interval)
-        sys.path.remove(str(tmp_path))
-        for name in names:
-            sys.modules.pop(name, None)
 
 
 def test_a_module_that_another_thread_still_imports_is_waited_for(tmp_path, monkeypatch):
     (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(0.5)\nHERE = True\n")
     monkeypatch.syspath_prepend(tmp_path)
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            first = pool.submit(importlib.import_module, "slow_to_import")
-            while "slow_to_import" not in sys.modules:
-                assert not first.done()
-            assert resolve("slow_to_import:HERE") is True
-            assert first.result().HERE is True
-    finally:
-        sys.modules.pop("slow_to_import", None)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(importlib.import_module, "slow_to_import")
+        while "slow_to_import" not in sys.modules:
+            assert not first.done()
+        assert resolve("slow_to_import:HERE") is True
+        assert first.result().HERE is True
+
+
+@pytest.mark.parametrize("name", ["twice", "json", "of_package"])
+def test_a_module_of_the_same_name_from_elsewhere_is_refused_not_used(tmp_path, name):
+    for folder in ("one", "two"):
+        home = tmp_path / folder / ("of_package" if name == "of_package" else ".")
+        home.mkdir(parents=True)
+        (home / ("__init__.py" if name == "of_package" else f"{name}.py")).write_text(f"HERE = {folder!r}\n")
+    if name != "json":
+        assert resolve(f"{name}:HERE", beside=tmp_path / "one") == "one"
+        assert resolve(f"{name}:HERE", beside=tmp_path / "one") == "one"
+    with pytest.raises(ConfigError) as error:
+        resolve(f"{name}:HERE", beside=tmp_path / "two")
+    assert str(tmp_path / "two") in error.value.problems[0].expected
+    assert sys.modules[name].__file__ in error.value.problems[0].found
 
 
 NEEDS_SPARK = """

@@ -37,16 +37,6 @@ def test_init_creates_a_project_in_a_new_or_empty_folder_only(tmp_path):
     assert (done.exit_code, "README.md" in done.output) == (2, True)
 
 
-@pytest.fixture
-def own_steps(monkeypatch):
-    """Other tests have a module ``steps`` too: theirs is not used here, and ours not there."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "steps", raising=False)
-    yield
-    sys.modules.pop("steps", None)
-
-
-@pytest.mark.usefixtures("own_steps")
 def test_the_project_runs_from_any_folder_and_reuses(spark, tmp_path, monkeypatch, capsys):
     folder = project.create(str(tmp_path / "shop"))
     for elsewhere in (tmp_path, folder):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import re
 import sys
 import threading
+from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING
 
 from spark_flow.errors import ConfigError, Problem, describe
@@ -41,18 +43,33 @@ def resolve(reference: str, *, beside: Path | None = None) -> object:
             Python does with a script's folder, so that functions which import when called still work.
 
     Raises:
-        ConfigError: With one problem, that the module does not import or has no such name.
+        ConfigError: With one problem: the module does not import, has no such name, or is beside the job while
+            this process already has another module of that name.
     """
     if not is_reference(reference):
         raise _unresolved(reference, repr(reference), "module:function", "For example flights:clean.")
     module_name, _, dotted = reference.partition(":")
     with _IMPORTS:
-        if beside is not None and str(beside) not in sys.path:
-            sys.path.insert(0, str(beside))
+        if beside is not None:
+            _refuse_namesake(reference, module_name.partition(".")[0], beside)
+            if str(beside) not in sys.path:
+                sys.path.insert(0, str(beside))
     found: object = _module(reference, module_name)
     for name in dotted.split("."):
         found = _attribute(reference, found, name)
     return found
+
+
+def _refuse_namesake(reference: str, name: str, beside: Path) -> None:
+    """A process has one module of a name. A second project's would silently be the first one's, in the workers too."""
+    loaded = sys.modules.get(name)
+    if loaded is None:
+        return
+    spec = PathFinder.find_spec(name, [str(beside)])
+    ours, other = spec and spec.origin, getattr(loaded, "__file__", None)
+    if ours and (other is None or os.path.realpath(ours) != os.path.realpath(other)):
+        found = f"a module {name!r} from {other or 'Python itself'}, which this process imported before"
+        raise _unresolved(reference, found, ours, "Rename the module, or run each project in a process of its own.")
 
 
 def _module(reference: str, name: str) -> ModuleType:
