@@ -1,5 +1,6 @@
 """Keys are adopted: another tool has written their rows, and nothing is computed until that is asked for."""
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ from deltalake import DeltaTable, write_deltalake
 from typer.testing import CliRunner
 
 import spark_flow as sf
+from spark_flow.cli import adopt
 from spark_flow.cli.app import app
 from spark_flow.engine.mode import Mode
 from spark_flow.errors import Adopted, CannotAdopt
@@ -60,6 +62,9 @@ def test_an_adopted_key_is_done_until_it_is_rerun_or_forgotten(spark, shop, stat
     assert (code, "2024-03-02  publish/lake: 2 row(s)" in said, Path(state).exists()) == (1, True, False), said
     code, said = cli("adopt", shop, "2024-03-01..2024-03-02", "--yes")
     assert (code, "adopted 2 key(s) of shop" in said) == (0, True), said
+    code, said = cli("verify", "shop", "2024-03-02", f"--state={state}", "--json")
+    findings = [(one["node"], one["state"], one["recorded"]) for one in json.loads(said)]
+    assert (code, findings) == (1, [("publish/lake", "unknown", 2), ("publish/legacy", "unknown", None)])
     before = DeltaTable(str(tmp_path / "lake")).version()
     assert past_of("2024-03-01", DeltaLedger(state).read("shop", "2024-03-01")).done
     text = shop.read_text()
@@ -104,17 +109,26 @@ def test_a_run_of_an_adopted_key_does_not_begin(memory_ledger, tmp_path):
     assert sf.Run.open("p", "k", ledger=memory_ledger, state=str(tmp_path), mode=Mode(rerun=True)).generation == 2
 
 
-def test_targets_that_cannot_tell_are_not_enough(memory_ledger, tmp_path):
+def test_targets_that_cannot_tell_are_not_enough(tmp_path):
     def look(sink):
         return adoptions.look("lake", sink, "k", lambda: None)
 
     merged = look(sf.delta(str(tmp_path / "t"), mode="merge", on="id"))
     assert (merged.there, "cannot be distinguished" in merged.words) == (None, True)
     with pytest.raises(CannotAdopt, match="no target whose rows have a key"):
-        adoptions.check("p", "k", memory_ledger, [merged])
+        adoptions.check_there("p", "k", [merged])
     assert look(sf.delta(str(tmp_path / "t"), partition_by="day")).there is False
     there = Found(node="a", path="/a", rows=1, there=True, words="1 row(s)")
-    adoptions.check("p", "k", memory_ledger, [merged, there])
+    adoptions.check_there("p", "k", [merged, there])
+
+
+def test_a_key_that_was_run_is_refused_before_spark_starts(shop, state, monkeypatch):
+    with hold(Leases(f"{state}/leases").of_pipeline("shop"), "shop", "2024-03-02", busy="exit") as lease:
+        found = [Found(node="lake", path="/lake", rows=2, there=True, words="2 row(s)")]
+        adoptions.adopt(DeltaLedger(state), "shop", "2024-03-02", found, {}, lease)
+    monkeypatch.setattr(adopt, "session", lambda *_, **__: pytest.fail("a session"))
+    code, said = cli("adopt", shop, "2024-03-01", "2024-03-02", "--yes")
+    assert (code, "forget it first" in " ".join(said.split())) == (2, True), said
 
 
 @pytest.mark.parametrize("words", [(), ("state=x",)])

@@ -265,9 +265,10 @@ def test_by_data_is_never_a_full_scan(spark, choose):
 
 
 @pytest.mark.spark
-def test_by_data_on_a_column_that_is_not_there(spark, choose):
+@pytest.mark.parametrize("where", ["delay > 1", "id > 1 and"])
+def test_by_data_on_what_cannot_be_asked(spark, choose, where):
     with pytest.raises(InvalidCondition, match="id"):
-        choose({"a": sf.by_data(spark.range(1), where="delay > 1")})
+        choose({"a": sf.by_data(spark.range(1), where=where)})
 
 
 @pytest.mark.spark

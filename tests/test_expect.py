@@ -128,6 +128,14 @@ def test_a_rule_that_is_no_sql_fails_the_node(check):
 
 
 @pytest.mark.spark
+@pytest.mark.parametrize("rule", [sf.holds("amout > 0"), sf.holds("amount > 0 and"), sf.unique("idd")])
+def test_a_plan_finds_a_rule_that_cannot_be_checked(check, rule):
+    with pytest.raises(NodeFailed) as failure:
+        check(GOOD, plan=True, rule=rule)
+    assert failure.value.node == "checked"
+
+
+@pytest.mark.spark
 def test_a_plan_writes_nothing(check):
     run = check(GOOD, plan=True, rule=sf.holds("id > 0", "warn"))
     assert (run.outcome("checked").state, run.outcome("lake").state, check.written()) == (

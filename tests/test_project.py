@@ -12,6 +12,7 @@ from spark_flow.cli import doctor, project, run
 from spark_flow.cli.app import app
 from spark_flow.errors import ConfigError, InvalidArgument
 from spark_flow.jobfile import load
+from spark_flow.spark import session
 
 
 def test_version_names_the_three_packages():
@@ -98,6 +99,22 @@ def test_without_a_root_paths_are_those_of_the_working_folder(tmp_path):
     assert load(tmp_path / "job.yaml", ["key=a"]).sources["in"].path == "in/a"
 
 
+MISSPELT = """
+pipeline: p
+root: .
+state: state
+output: out
+sources:
+  in: {format: json, path: data, schema: "n INT"}
+  rates: {format: json, path: data, schema: "n INT"}
+flow:
+  - read: in
+  - step: {run: "steps:with_rates", with: {rates: raets}}
+  - transaction:
+      - write: {name: lake, format: parquet, path: out/lake}
+"""
+
+
 def test_a_root_that_is_no_folder_is_refused(tmp_path):
     (tmp_path / "job.yaml").write_text(ROOTED.replace("ROOT", "none"))
     with pytest.raises(ConfigError) as error:
@@ -111,7 +128,7 @@ def test_doctor_finds_what_is_right(spark, tmp_path, monkeypatch):
     found = {one.name: one.fix for one in doctor.checks(str(tmp_path / "state"))}
     names = ("python", "java", "spark", "delta", "state folder", "clock", "archive", "session", "workers")
     assert found == dict.fromkeys(names, "")
-    assert not list((tmp_path / "state").iterdir())
+    assert not (tmp_path / "state").exists()
 
 
 def test_doctor_says_what_to_do_without_java_or_a_state_folder(tmp_path, monkeypatch):
@@ -119,7 +136,8 @@ def test_doctor_says_what_to_do_without_java_or_a_state_folder(tmp_path, monkeyp
     Path(tmp_path, "state").touch()
     found = {one.name: one for one in doctor.checks(str(tmp_path / "state"))}
     assert [name for name, one in found.items() if one.fix] == ["java", "delta", "state folder", "session"]
-    assert CliRunner().invoke(app, ["doctor", "--state", str(tmp_path / "state")]).exit_code == 1
+    done = CliRunner().invoke(app, ["doctor", "--state", str(tmp_path / "state")])
+    assert (done.exit_code, done.output.count("JAVA_HOME")) == (1, 1), done.output
 
 
 @pytest.mark.parametrize("kind", ["single", "concurrent"])
@@ -129,3 +147,21 @@ def test_a_runner_takes_a_projects_file_without_a_clone(tmp_path, kind):
     assert (done.exit_code, done.output.count("never run")) == (0, 2), done.output
     refused = CliRunner().invoke(app, [f"{kind}-runner", "2024-03-01"])
     assert (refused.exit_code, f"{kind}-runner JOB.yaml" in refused.output) == (2, True)
+
+
+def test_a_rerun_without_java_begins_no_generation(tmp_path, monkeypatch, capsys):
+    folder = project.create(str(tmp_path / "shop"))
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    monkeypatch.setattr(session, "existing", lambda: None)
+    assert run.main([str(folder / "job.yaml"), "key=2024-03-01", "--rerun"]) == 2
+    assert ("JAVA_HOME" in capsys.readouterr().err, (folder / "state").exists()) == (True, False)
+
+
+def test_a_misspelt_source_is_no_text_for_a_parameter_that_is_a_frame(tmp_path, capsys):
+    folder = project.create(str(tmp_path / "shop"))
+    (folder / "steps.py").write_text("def with_rates(frame: 'DataFrame', rates: 'DataFrame'):\n    return frame\n")
+    (folder / "job.yaml").write_text(MISSPELT)
+    assert run.main([str(folder / "job.yaml"), "key=2024-03-01", "--plan"]) == 2
+    assert "with_rates: rates: found 'raets', expected a source or table, one of: in, rates. Did you mean 'rates'?" in (
+        " ".join(capsys.readouterr().err.split())
+    )

@@ -8,6 +8,7 @@ import pytest
 
 import spark_flow as sf
 from spark_flow import errors
+from spark_flow.jobfile import load
 
 ROOT = Path(__file__).parent.parent
 
@@ -128,6 +129,19 @@ def test_the_readmes_python_runs(request, spark, tmp_path, monkeypatch, capsys):
     for name, test in names.items():
         if name.startswith("test_"):
             test(**{each: request.getfixturevalue(each) for each in inspect.signature(test).parameters})
+
+
+def test_the_readmes_jobs_load(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRICES_URL", "jdbc:postgresql://db/shop")
+    monkeypatch.syspath_prepend(ROOT / "jobs")
+    (tmp_path / "steps.py").write_text("def with_price(frame, prices, rates): ...\n")
+    (tmp_path / "billing.py").write_text("def order_report(*, idempotency_key, day): ...\n")
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    jobs = [block for block in blocks if block.startswith("pipeline:")]
+    for at, block in enumerate(jobs):
+        (tmp_path / f"{at}.yaml").write_text(block)
+        assert load(tmp_path / f"{at}.yaml", ["key=2013-01-02"], beside=tmp_path).key == "2013-01-02"
+    assert len(jobs) == 2
 
 
 def test_an_error_copies_collections_and_keeps_objects_as_they_are():

@@ -1,5 +1,7 @@
 """Sources: what is missing, what is bad, and the version that a generation reads."""
 
+import csv
+
 import pytest
 from conftest import rows, states, stored
 from runs import new_run
@@ -124,3 +126,22 @@ def test_a_schema_that_is_no_ddl_is_named_with_its_source(copy, lines):
         copy(sf.source("json", folder, schema="id INT/ name STRING"))
     assert refused.value.where == f"schema of {folder}"
     assert "'id INT/ name STRING' (ParseException: " in refused.value.found
+
+
+@pytest.mark.parametrize("policy", ["no schema", "fail", "quarantine"])
+def test_csv_that_others_wrote_is_read_as_they_meant_it(spark, state, tmp_path, policy):
+    texts = ['27" screen', 'a "b", c', '"', '""', "a\\", '\\"', "it's; #1", " blank ", "a,b"]
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([("n", "text"), *enumerate(texts)])
+    checked = {} if policy == "no schema" else {"schema": "n INT, text STRING", "bad_records": policy}
+    source = sf.source("csv", str(tmp_path / "a.csv"), options={"header": "true"}, **checked)
+    with new_run("p", "k", state=state, spark=spark) as run:
+        read = sf.read(run, "in", source).frame
+        assert [text for _, text in sorted(rows(read), key=lambda row: int(row[0]))] == texts
+
+
+def test_a_backslash_escapes_where_the_user_says_so(spark, state, tmp_path):
+    (tmp_path / "a.csv").write_text('1,"a \\"b\\", c"\n')
+    source = sf.source("csv", str(tmp_path / "a.csv"), schema="n INT, text STRING", options={"Escape": "\\"})
+    with new_run("p", "k", state=state, spark=spark) as run:
+        assert rows(sf.read(run, "in", source).frame) == [(1, 'a "b", c')]

@@ -63,6 +63,8 @@ def prepare(job: Path, words: Sequence[str]) -> Adoption:
     spark = functools.cache(lambda: session("spark_flow adopt", config=texts(any_key.spark)))
     ledger = DeltaLedger(any_key.state, create=False)
     found, commands = {}, {}
+    for key in dict.fromkeys(keys):  # all of them before Spark starts
+        adopt.check_new(any_key.pipeline, key, ledger)
     for key in dict.fromkeys(keys):
         one = request.of(key)
         found[key] = [
@@ -71,7 +73,7 @@ def prepare(job: Path, words: Sequence[str]) -> Adoption:
             for node, sink in each.sinks.items()
             for looked in [adopt.look(node, sink.sink(), key, spark)]
         ]
-        adopt.check(any_key.pipeline, key, ledger, found[key])
+        adopt.check_there(any_key.pipeline, key, found[key])
         commands[key] = one.command
     leases = any_key.runner.leases or files.join(any_key.state, "leases")
     return Adoption(any_key.pipeline, any_key.state, leases, found, commands)

@@ -17,7 +17,7 @@ from spark_flow.cli import adopt as adoptions
 from spark_flow.cli import doctor as checks
 from spark_flow.cli import project, submit
 from spark_flow.cli import run as run_job
-from spark_flow.errors import Busy, SparkFlowError, describe
+from spark_flow.errors import Busy, SparkFlowError, describe, some
 from spark_flow.ledger import DeltaLedger, Event
 from spark_flow.operations import backfill as backfills
 from spark_flow.operations import forget as forgetting
@@ -131,7 +131,7 @@ def status(
     as_json: Json = False,
 ) -> None:
     """List the runs in the ledger: the last generation and attempt of each key."""
-    views = runs(_events(state, pipeline))
+    views = runs(_known(state, pipeline) if pipeline else _events(state))
     if as_json:
         _print_json(
             [{**{k: v for k, v in view.summary.items() if k != "nodes"}, "counts": view.counts} for view in views]
@@ -163,14 +163,11 @@ def runs_(
     as_json: Json = False,
 ) -> None:
     """List the attempts of a pipeline's runs, oldest first: when each began, how it ended, and why."""
-    events = _known(state, pipeline, key) if key else _events(state, pipeline)
-    views = attempts(events)[-last:]
+    views = attempts(_known(state, pipeline, key))[-last:]
     if as_json:
         _print_json([{**view.summary, "counts": view.counts} for view in views])
-    elif views:
-        wide_console().print(attempts_table(views))
     else:
-        say(f"no runs of {pipeline} in {state}")
+        wide_console().print(attempts_table(views))
 
 
 Folder = Annotated[
@@ -413,11 +410,12 @@ def _events(state: str, pipeline: str | None = None, key: str | None = None) -> 
         return DeltaLedger(state, create=False).read(pipeline, key)
 
 
-def _known(state: str, pipeline: str, key: str) -> Sequence[Event]:
+def _known(state: str, pipeline: str, key: str | None = None) -> Sequence[Event]:
     events = _events(state, pipeline, key)
     if not events:
-        known = sorted({f"{e.pipeline} {e.key}" for e in _events(state)})
-        say(f"no run of {pipeline} {key} in {state}; found: {', '.join(known) or 'none'}", err=True)
+        known = {f"{e.pipeline} {e.key}" if key else e.pipeline for e in _events(state)}
+        wanted = f"{pipeline} {key}" if key else pipeline
+        say(f"no run of {wanted} in {state}; found: {some(sorted(known), 20) or 'none'}", err=True)
         raise typer.Exit(2)
     return events
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spark_flow.errors import SparkFlowError, describe
+from spark_flow.errors import EnvironmentTooOld, SparkFlowError, describe
 from spark_flow.ledger import DeltaLedger
 from spark_flow.spark import archive, jars
 from spark_flow.spark.session import make_archive, session
@@ -51,7 +51,7 @@ def checks(state: str) -> Iterator[Check]:
     java = _java()
     yield java
     yield Check("spark", f"{importlib.metadata.version('pyspark')}, {jars.spark_home()}")
-    delta = _delta() if not java.fix else Check("delta", "not checked, Java is missing", java.fix)
+    delta = _delta() if not java.fix else Check("delta", "not checked", "Fix Java first.")
     yield delta
     yield from _state(state)
     if java.fix or delta.fix:
@@ -73,8 +73,8 @@ def checks(state: str) -> Iterator[Check]:
 def _java() -> Check:
     try:
         found = jars.check_java()
-    except SparkFlowError as error:
-        return Check("java", str(error), "Install a Java runtime 17 or 21, or set JAVA_HOME to one.")
+    except EnvironmentTooOld as error:
+        return Check("java", error.found, f"Expected {error.expected}. {error.fix}")
     return Check("java", f"{found}, {jars.java_command()}")
 
 
@@ -98,12 +98,13 @@ def _archive() -> Check:
 def _state(state: str) -> Iterator[Check]:
     fix = "Make the folder writable, or give another one (state= of a job, --state here)."
     probe = files.join(files.absolute(state), f".doctor-{uuid.uuid4().hex[:8]}")
+    there = files.exists(state)
     try:
-        events = len(DeltaLedger(state, create=False).read()) if files.exists(state) else 0
+        events = len(DeltaLedger(state, create=False).read()) if there else 0
         began = time.time()
         files.write_bytes(probe, b"probe")
         took, written = time.time() - began, _written(probe)
-        files.remove(probe)
+        files.remove(probe if there else state)
     except (SparkFlowError, OSError, ValueError) as error:
         yield Check("state folder", f"{files.absolute(state)}: {describe(error)}", fix)
         return

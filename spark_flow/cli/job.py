@@ -31,6 +31,7 @@ from spark_flow.jobfile.pipelines import alone
 from spark_flow.jobfile.plan import PlanAsJson
 from spark_flow.jobfile.request import JobRequest, other_file
 from spark_flow.orchestration.pipeline import RunRequest
+from spark_flow.spark.session import check_machine
 from spark_flow.spark.submit import is_yaml, yaml_of
 from spark_flow.view import logs
 from spark_flow.view.progress import Progress
@@ -168,7 +169,7 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
             list[str] | None,
             typer.Argument(metavar="[NAME=VALUE]...", help="Override key, state, output, or any path in the file."),
         ] = None,
-        config: Annotated[Path, typer.Option(help="The job's YAML file.")] = default,
+        config: Path = typer.Option(default, help="The job's YAML file.", hidden=is_yaml(job.name)),  # noqa: B008
         plan: Annotated[bool, typer.Option("--plan", help="Show what would run or be reused; run no action.")] = False,
         rerun: Annotated[bool, typer.Option("--rerun", help="Run all nodes again and replace the key's rows.")] = False,
         start: Annotated[
@@ -235,6 +236,8 @@ def _run(request: JobRequest, *, plan: bool, as_json: bool, request_id: str, sum
             raise InvalidArgument("--until", "--only beside it", "one of both")
         files.until(config, request.until)
     files.redo(config, start=request.start, only=request.only, rerun=request.rerun)  # validate before claiming anything
+    if request.rerun and not plan:
+        check_machine(delta="delta" in config.formats())  # before a new generation begins, which needs a session
     if warning := other_file(request, config):
         say(warning, err=True)
     application = Application(f"{config.pipeline} {config.key}")

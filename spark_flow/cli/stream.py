@@ -17,6 +17,7 @@ from spark_flow.jobfile.launch import Application
 from spark_flow.jobfile.model.fields import texts
 from spark_flow.storage.delta import DeltaSink
 from spark_flow.storage.files import for_spark
+from spark_flow.storage.reading import defaults
 from spark_flow.storage.sources import parse_schema
 from spark_flow.transforms import sql
 from spark_flow.view.text import say
@@ -94,7 +95,8 @@ def _start(spark: SparkSession, config: files.StreamConfig, beside: Path, raised
 
 
 def _source(spark: SparkSession, model: files.SourceModel, beside: Path) -> DataFrame:
-    reader = spark.readStream.format(model.format).options(**resolved(texts(model.options)))
+    options = texts(model.options)
+    reader = spark.readStream.format(model.format).options(**{**defaults(model.format, options), **resolved(options)})
     if model.schema_ is not None:
         schema = files.resolve(model.schema_, beside=beside) if files.is_reference(model.schema_) else model.schema_
         reader = reader.schema(parse_schema(schema, model.path))  # type: ignore[arg-type] # a reference may be anything

@@ -42,6 +42,15 @@ def quote_table(name: str) -> str:
     return ".".join(quote_identifier(part) for part in parts)
 
 
+def whole_predicate(text: str) -> str:
+    r"""Return a user's SQL condition in parentheses: Spark takes a last word for an alias, as in ``n > 3 and``.
+
+    >>> whole_predicate("n > 3")
+    '(n > 3\n)'
+    """
+    return f"({text}\n)"  # a line break ends a comment
+
+
 def table_uri(name: str) -> str:
     """Return what identifies a table by name where others have a path; names of one table give one text.
 

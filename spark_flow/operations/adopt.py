@@ -69,15 +69,24 @@ def _count(sink: DeltaSink, predicate: str | None, spark: Callable[[], SparkSess
     return (frame.where(predicate) if predicate else frame).count()
 
 
-def check(pipeline: str, key: str, ledger: Ledger, found: Sequence[Found]) -> None:
-    """Check that a key can be adopted.
+def check_new(pipeline: str, key: str, ledger: Ledger) -> None:
+    """Check that a key has never been run, or was forgotten.
 
     Raises:
-        CannotAdopt: A target does not hold the key, none of them can tell, or the key has been run.
+        CannotAdopt: It has been run.
+    """
+    if History(ledger, pipeline, key, mode=Mode()).attempt > 1:
+        fix = "Run it, or forget it first: spark-flow forget."
+        raise CannotAdopt(f"{pipeline} {key}", "recorded runs of the key", fix)
+
+
+def check_there(pipeline: str, key: str, found: Sequence[Found]) -> None:
+    """Check that the targets hold a key.
+
+    Raises:
+        CannotAdopt: A target does not, or none of them can tell.
     """
     name = f"{pipeline} {key}"
-    if History(ledger, pipeline, key, mode=Mode()).attempt > 1:
-        raise CannotAdopt(name, "recorded runs of the key", "Run it, or forget it first: spark-flow forget.")
     missing = [f"{one.node} ({one.words})" for one in found if one.there is False]
     if missing:
         raise CannotAdopt(name, f"nothing of the key in {', '.join(missing)}", "Run it instead.")
@@ -100,10 +109,11 @@ def adopt(
         lease: The lease of the key.
 
     Raises:
-        CannotAdopt: See ``check``.
+        CannotAdopt: See ``check_new`` and ``check_there``.
         Fenced, LeaseLost: The lease is lost: nothing is recorded.
     """
-    check(pipeline, key, ledger, found)
+    check_new(pipeline, key, ledger)
+    check_there(pipeline, key, found)
     lease.check()
     history = History(ledger, pipeline, key, mode=Mode(), lease=lease)
     targets = {one.node: {"path": one.path, "rows": one.rows} for one in found}

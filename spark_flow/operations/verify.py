@@ -11,7 +11,7 @@ from spark_flow.storage import arrivals, delta_tables, key_folder
 from spark_flow.storage.sink_protocol import app_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from pyspark.sql import SparkSession
 
@@ -58,7 +58,7 @@ def verify(events: Iterable[Event], *, deep: SparkSession | None = None) -> list
     """
     events = list(events)
     last = {e.node: e for e in events if e.state == "succeeded" and e.revision and "format" in e.detail}
-    return [_check(event, deep) for event in last.values()] + changed_inputs(events)
+    return [_check(event, deep) for event in last.values()] + changed_inputs(events) + _adopted(events)
 
 
 def changed_inputs(events: Iterable[Event]) -> list[Finding]:
@@ -73,6 +73,19 @@ def _changed(event: Event, change: str) -> Finding:
     path = ", ".join(event.detail["input"]["paths"])
     reason = f"{change}; --rerun the key to read it"
     return Finding(state="changed", path=path, recorded=event.rows, found=None, reason=reason, **identity)
+
+
+def _adopted(events: Sequence[Event]) -> list[Finding]:
+    """Return the targets of an adopted key, whose rows another tool wrote: no file or hash of them is recorded."""
+    run = next((event for event in reversed(events) if not event.node and event.state != "started"), None)
+    if run is None or "adopted" not in run.detail:
+        return []
+    finding = functools.partial(Finding, pipeline=run.pipeline, key=run.key, state="unknown", found=None)
+    reason = "adopted: written by another tool, so there is nothing to compare with"
+    return [
+        finding(node=node, path=target["path"], recorded=target["rows"], reason=reason)
+        for node, target in run.detail["adopted"].items()
+    ]
 
 
 def _check(event: Event, deep: SparkSession | None) -> Finding:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from spark_flow.core import fingerprint
-from spark_flow.core.names import quote_identifier, quote_literal
+from spark_flow.core.names import quote_identifier, quote_literal, whole_predicate
 from spark_flow.engine.lazy_frame import CheckpointTarget, LazyFrame, lazy
 from spark_flow.engine.node import Node
 from spark_flow.engine.writing import write
@@ -143,7 +143,7 @@ def expect(
 
     checked = Node(name=node, kind="expect", fingerprint=digest, inputs=(source,))
     outcome = run.once(checked, check, CheckpointTarget(run.state))
-    read = functools.partial(_read, run, source, outcome)
+    read = functools.partial(_read, run, source, rules, outcome)
     moved = {rule: one for rule, one in rows.items() if one.otherwise == "quarantine"}
     if not moved:
         return LazyFrame(run, node, "expect", digest, (), read, source.completeness)
@@ -185,7 +185,7 @@ def is_aside(run: Run, node: str) -> bool:
 def _met(rule: Rule) -> Column:
     from pyspark.sql import functions as F
 
-    return F.coalesce(F.expr(rule.that).cast("boolean"), F.expr("false"))
+    return F.coalesce(F.expr(whole_predicate(rule.that)).cast("boolean"), F.expr("false"))
 
 
 def _failing(frame: DataFrame, rules: Mapping[str, Rule]) -> DataFrame:
@@ -257,10 +257,17 @@ def _words(rule: Rule, number: int, rows: int | None) -> str:
     return f"{rows} rows, expected {' and '.join(limits)}"
 
 
-def _read(run: Run, source: LazyFrame, outcome: Outcome) -> DataFrame:
+def _read(run: Run, source: LazyFrame, rules: Mapping[str, Rule], outcome: Outcome) -> DataFrame:
     if outcome.state == "would run":
-        return source.frame
+        return _analysed(source.frame, rules)
     return checkpoints.read(run.spark, run.state, [outcome.detail])
+
+
+def _analysed(frame: DataFrame, rules: Mapping[str, Rule]) -> DataFrame:
+    """The frame, after Spark has analysed the rules on it: a plan reports an unknown column, and SQL that is wrong."""
+    for rule in rules.values():
+        _ = frame.where(_met(rule)).schema if rule.that else frame.select(*map(quote_identifier, rule.unique)).schema
+    return frame
 
 
 def _all_met(rules: Mapping[str, Rule]) -> Column:

@@ -99,6 +99,18 @@ def session(
     return made
 
 
+def check_machine(*, delta: bool = True) -> None:
+    """Check what a new local session needs, where one would be created.
+
+    Raises:
+        EnvironmentTooOld: Java or Delta's jars are missing and cannot be fetched.
+    """
+    if existing() is None and not _launched_by_others():
+        check_java()
+        if delta:
+            delta_jars()
+
+
 def warn_of_hanging_udfs(spark: SparkSession) -> None:
     """Warn if a Python UDF over Parquet would hang: on Spark 4.2.0, in a session that we did not create."""
     if spark.version == HANGING and spark.conf.get(UDF_ARROW, "true") == "true":

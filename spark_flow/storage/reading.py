@@ -25,6 +25,21 @@ def is_true(options: Mapping[str, str], name: str) -> bool:
     return given(options, name).lower() == "true"
 
 
+def defaults(kind: str, options: Mapping[str, str]) -> dict[str, str]:
+    """Return what we set where the user does not: CSV doubles a quote within quotes (RFC 4180), as our sink does.
+
+    Spark's own default is a backslash: it reads ``"27"" screen"`` with its quotes doubled, and splits it at a comma.
+
+    >>> defaults("csv", {}), defaults("csv", {"quote": "'"}), defaults("csv", {"ESCAPE": "~"}), defaults("json", {})
+    ({'escape': '"'}, {'escape': "'"}, {}, {})
+    """
+    names = {name.lower() for name in options}
+    if kind != "csv" or "escape" in names:
+        return {}
+    quote = given(options, "quote") if "quote" in names else '"'
+    return {"escape": quote} if quote else {}
+
+
 def encoding(options: Mapping[str, str]) -> str:
     """Return the encoding of text files as Java spells it; ``UTF-8`` by default."""
     return given(options, "encoding", "charset").upper() or "UTF-8"

@@ -16,7 +16,7 @@ from spark_flow.core.names import quote_table, table_uri
 from spark_flow.errors import InvalidArgument, MissingInput, NotArrived, SourceNotReadable, describe
 from spark_flow.storage import arrivals, files, records
 from spark_flow.storage.delta_tables import open_table
-from spark_flow.storage.reading import OWN_SCHEMA, is_true, refused
+from spark_flow.storage.reading import OWN_SCHEMA, defaults, is_true, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +48,8 @@ class Source:
         branches: The branches, whose folders must all exist.
         bad_records: What to do with a record that does not match the schema: ``fail`` the node that reads it, or
             ``quarantine`` it, that is, set it aside in ``<state>/quarantine/<pipeline>`` (JSON and CSV).
-        options: Options of Spark's reader. ``${oc.env:NAME}`` in an option is resolved when the source is read.
+        options: Options of Spark's reader. ``${oc.env:NAME}`` in an option is resolved when the source is read. In
+            CSV a quote within quotes is doubled (RFC 4180), unless ``escape`` is set.
         version: A Delta table's version; ``None`` pins the newest one at the generation's first read. Nothing else can
             be pinned: it is read as it is at each attempt, until a checkpoint holds it.
         per_key: Whether the path depends on the key. Missing data has then not arrived yet (exit code 75); at a fixed
@@ -92,7 +93,7 @@ class Source:
     @property
     def read_options(self) -> dict[str, str]:
         """The options with the current values of ``${oc.env:NAME}``; only for Spark, and never recorded."""
-        return dict(secrets.resolved(dict(self.options)))
+        return {**defaults(self.format, self.options), **secrets.resolved(dict(self.options))}
 
     def branch(self, name: str) -> Source:
         """Return the same source with only this branch."""

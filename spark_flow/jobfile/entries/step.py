@@ -1,6 +1,6 @@
 """``step``: a function of the user's, or SQL over ``{frame}``."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from spark_flow.errors import InvalidArgument
 from spark_flow.jobfile.model.base import PATTERN, Name, Text
 from spark_flow.jobfile.model.fields import (
     argument_names,
@@ -22,7 +23,7 @@ from spark_flow.jobfile.model.fields import (
     version_text,
 )
 from spark_flow.jobfile.model.limits import LimitedModel
-from spark_flow.jobfile.model.problems import refuse
+from spark_flow.jobfile.model.problems import nearest, one_of, refuse, show
 from spark_flow.jobfile.model.transform import TransformModel
 from spark_flow.sequence import Step, step
 from spark_flow.transforms import sql
@@ -76,6 +77,7 @@ class StepModel(TransformModel, LimitedModel):
         transform = sql(self.sql) if self.sql is not None else flow.resolve(str(self.run))
         named, plain = self.split_with(flow.frames)
         frames = {argument: flow.frame(name) for argument, name in named.items()}
+        self._check_frames(transform, plain, flow.frames)
         arguments: dict[str, Any] = {**plain, **frames}
         return step(transform, name=self.name, restart=self.restart, version=self.version or "", **arguments)
 
@@ -90,6 +92,13 @@ class StepModel(TransformModel, LimitedModel):
         """The sources among its arguments."""
         for name in self.split_with(config.sources)[0].values():
             yield from config.paths_of(name, name)
+
+    def _check_frames(self, transform: object, plain: Mapping[str, object], known: Collection[str]) -> None:
+        """A parameter that is declared as a DataFrame gets one: a misspelt name would reach it as text."""
+        for argument, declared in getattr(transform, "__annotations__", {}).items():
+            if argument in plain and getattr(declared, "__name__", str(declared)).rpartition(".")[2] == "DataFrame":
+                value, expected = plain[argument], f"a source or table, {one_of(sorted(known))}"
+                raise InvalidArgument(f"step {self.name}: {argument}", show(value), expected, nearest(value, known))
 
     @model_validator(mode="before")
     @classmethod
