@@ -140,6 +140,9 @@ def test_the_printed_options_need_no_quotes(monkeypatch):
     assert words[:2] == ["--jars", "delta.jar"]
     assert words[-4:] == ["--driver-java-options", session.LOGGING, "--conf", "spark.ui.port=4050"]
     assert "'" not in printed
+    local = {"--master", "spark.driver.host=127.0.0.1"}
+    assert local.isdisjoint(words)  # they would take precedence over what is before them
+    assert local <= set(submit.shown(["--master", "local[2]"]).split(" "))
     monkeypatch.setattr(options, "delta_jars", lambda: ("my folder/delta.jar",))
     with pytest.raises(InvalidArgument, match="blank"):
         submit.shown([])

@@ -78,14 +78,15 @@ def _of_file(given: options.Given) -> list[str]:
 def shown(words: Sequence[str]) -> str:
     """Return our options, and those given, as one line for ``spark-submit $(...)``: no quotes, no blanks in values.
 
-    The class-data archive needs several Java options in one value, and is left out.
+    Without a master among them, they hold for any: a master of ours would take precedence over one that is given to
+    spark-submit before them. The class-data archive needs several Java options in one value, and is left out.
 
     Raises:
         InvalidArgument: A value has a blank.
         SparkFlowError: As ``options.ours`` does.
     """
     given = options.parse(words)
-    printed = [*options.ours(given).options, "--driver-java-options", LOGGING, *given.options]
+    printed = [*options.ours(given, default="").options, "--driver-java-options", LOGGING, *given.options]
     blank = next((word for word in printed if any(map(str.isspace, word))), None)
     if blank is not None:
         raise InvalidArgument("spark-options", f"{blank!r}, which has a blank", "no blanks; or use spark-flow submit")

@@ -109,12 +109,16 @@ def read_properties(file: str) -> dict[str, str]:
     return {found[1]: found[2] for line in lines if (found := _PROPERTY.match(line))}
 
 
-def ours(given: Given) -> Ours:
+def ours(given: Given, *, default: str = "local[*]") -> Ours:
     """Return what we add: Delta, our settings, and for a local master those for one machine.
 
     Without ``SPARK_HOME`` the installed PySpark is used, with Delta's jars that were fetched once. With it, as on a
-    cluster's gateway, that Spark resolves Delta as a package. Variables: ``MASTER`` (default ``local[*]`` without
-    ``SPARK_HOME``), ``DELTA=no`` (without Delta), ``LINEAGE=yes`` (with OpenLineage's listener).
+    cluster's gateway, that Spark resolves Delta as a package. Variables: ``MASTER``, ``DELTA=no`` (without Delta),
+    ``LINEAGE=yes`` (with OpenLineage's listener).
+
+    Args:
+        given: What the user gives.
+        default: The master if neither the user, ``MASTER`` nor ``SPARK_HOME`` decides it; empty for any.
 
     Raises:
         EnvironmentTooOld: Java, the Spark of ``SPARK_HOME``, or a jar is missing or does not fit.
@@ -124,7 +128,7 @@ def ours(given: Given) -> Ours:
     spark = spark or importlib.metadata.version("pyspark")
     delta, lineage = os.environ.get("DELTA") != "no", os.environ.get("LINEAGE") == "yes"
     client = given.settings.get("spark.submit.deployMode", "client") == "client"
-    master = given.settings.get("spark.master") or os.environ.get("MASTER") or ("" if home else "local[*]")
+    master = given.settings.get("spark.master") or os.environ.get("MASTER") or ("" if home else default)
     local = master.startswith("local")
 
     settings = settings_in("spark-defaults.conf") | (settings_in("spark-local.conf") if local else {})
