@@ -11,7 +11,7 @@ KEY ?= 2013-01-02
 
 OLDEST := .venv-oldest
 
-.PHONY: help run test fast nightly versions lint format bench wheel venv java clean
+.PHONY: help run test fast nightly cluster object-storage versions lint format bench wheel venv java clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,13 @@ fast: $(STAMP) ## the tests that need neither Spark nor processes
 
 nightly: $(STAMP) java ## long tests: chains of kills, random kills, jobs as processes, laws with many examples
 	@LAWS=thorough $(BIN)/python $(TESTS) -m "nightly or law"
+
+cluster: $(STAMP) java ## jobs, runners and random kills on a standalone cluster of processes (CLUSTER_KILLS=7 of each kind)
+	@$(BIN)/python -m pytest -m cluster
+
+object-storage: $(STAMP) java ## jobs, leases and random kills on an emulated S3 (STORE_KILLS=4)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[object-storage]'
+	@$(BIN)/python -m pytest -m object_storage
 
 versions: $(STAMP) java ## the Spark tests with the newest and the oldest pair of Spark and Delta
 	@test -x $(OLDEST)/bin/pytest || { $(BIN)/python -m venv --clear $(OLDEST); \

@@ -24,16 +24,16 @@ from spark_flow.storage import catalog
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Whoever takes the session is a Spark test: ``make fast`` starts no JVM. Nightly tests must be asked for.
+    """Whoever takes the session is a Spark test: ``make fast`` starts no JVM. What runs later must be asked for.
 
     The long ones come first: two workers then end at about the same time.
     """
     for item in items:
         if "spark" in item.fixturenames:
             item.add_marker("spark")
-    if "nightly" not in config.option.markexpr:
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("nightly")])
-        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
+    later = [name for name in ("nightly", "cluster", "object_storage") if name not in config.option.markexpr]
+    config.hook.pytest_deselected(items=[item for item in items if any(map(item.get_closest_marker, later))])
+    items[:] = [item for item in items if not any(map(item.get_closest_marker, later))]
     items.sort(key=lambda item: [not item.get_closest_marker(name) for name in ("process", "spark")])
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from spark_flow.errors import EnvironmentTooOld, SparkFlowError, describe
 from spark_flow.ledger import DeltaLedger
+from spark_flow.ledger.register import NOT_CONDITIONAL, has_conditional_writes
 from spark_flow.spark import archive, jars
 from spark_flow.spark.session import make_archive, session
 from spark_flow.storage import files
@@ -109,6 +110,9 @@ def _state(state: str) -> Iterator[Check]:
         yield Check("state folder", f"{files.absolute(state)}: {describe(error)}", fix)
         return
     yield Check("state folder", f"{files.absolute(state)} is writable ({took * 1000:.0f} ms); {events} events")
+    if files.is_uri(state):
+        right = has_conditional_writes(state)
+        yield Check("leases", f"conditional writes: {'yes' if right else 'no'}", "" if right else f"{NOT_CONDITIONAL}.")
     apart = written - began
     where = f"{time.strftime('%Y-%m-%d %H:%M:%SZ', time.gmtime())}, {apart:+.1f} s at the state folder"
     wrong = abs(apart) > SKEW + took

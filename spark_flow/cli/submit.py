@@ -39,8 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         given = options.parse(words)
-        given = options.parse([*_of_file(given), *words])
-        ours = options.ours(given)
+        config = _config(given)
+        if config is not None:
+            given = options.parse([*_of_file(config, given), *words])
+        ours = options.ours(given, schemes=config.schemes if config is not None else ())
     except SparkFlowError as error:
         say(f"spark-flow submit: {error}", err=True)
         return error.exit_code
@@ -61,16 +63,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return os.execvpe(command[0], command, variables)  # noqa: S606 - that is what it is for
 
 
-def _of_file(given: options.Given) -> list[str]:
-    """The settings ``spark:`` of a job's YAML file as options, unless the user gives them or they hold a secret."""
+def _config(given: options.Given) -> jobfile.JobConfig | None:
+    """A job's YAML file; ``None`` for another program, and if it is wrong, which the job reports."""
     if not given.program or not is_yaml(given.program[0]):
-        return []
+        return None
     file, *words = given.program
     overrides = [word for word in words if "=" in word and not word.startswith("-")]
     try:
-        config = jobfile.load(Path(file), overrides, beside=Path(file).resolve().parent)
+        return jobfile.load(Path(file), overrides, beside=Path(file).resolve().parent)
     except SparkFlowError:
-        return []  # the job says what is wrong
+        return None
+
+
+def _of_file(config: jobfile.JobConfig, given: options.Given) -> list[str]:
+    """The settings ``spark:`` of a job's YAML file as options, unless the user gives them or they hold a secret."""
     own = {name: value for name, value in texts(config.spark).items() if name not in given.settings}
     return [part for name, value in own.items() if "${" not in value for part in ("--conf", f"{name}={value}")]
 

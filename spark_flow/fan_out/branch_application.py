@@ -22,9 +22,10 @@ from spark_flow.spark import submit
 from spark_flow.spark.session import end_with, session
 from spark_flow.storage import checkpoints, files
 from spark_flow.storage.sink_protocol import Intent, Written
+from spark_flow.storage.stores import scheme_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from pyspark.sql import DataFrame, SparkSession
 
@@ -90,7 +91,8 @@ def run_apart(
         content = cloudpickle.dumps(work)  # type: ignore[no-untyped-call]
         files.write_bytes(files.join(folder, WORK), zlib.crc32(content).to_bytes(4, "big") + content)
         intent.mark("before_commit")
-        ending = _submit(run.spark, folder, f"{run.pipeline} {run.key} {intent.node}", settings)
+        schemes = {scheme_of(path) for path in (folder, *sink.paths)}
+        ending = _submit(run.spark, folder, f"{run.pipeline} {run.key} {intent.node}", settings, schemes)
         report = _report(folder)
         intent.mark("after_commit")
     finally:
@@ -125,13 +127,12 @@ def _unobserved(_: str) -> None:
     """Do nothing: observers are called in the parent only."""
 
 
-def _submit(spark: SparkSession, folder: str, name: str, settings: Mapping[str, str]) -> str:
+def _submit(spark: SparkSession, folder: str, name: str, settings: Mapping[str, str], schemes: Collection[str]) -> str:
     """Run this module with spark-submit; return a description of how it ended."""
     master = str(spark.conf.get("spark.master", "local[*]"))
     program = [__file__, folder, str(os.getpid())]
-    return submit.last_words(
-        submit.run(submit.command(program, name=name, master=master, conf=resolved(dict(settings))))
-    )
+    conf = resolved(dict(settings))
+    return submit.last_words(submit.run(submit.command(program, name=name, master=master, conf=conf, schemes=schemes)))
 
 
 def _report(folder: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from spark_flow.view import logs
 from spark_flow.view.summary import write_summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from pyspark.sql import SparkSession
@@ -61,12 +61,19 @@ class Application:
         self._lock = threading.Lock()
 
     def session(
-        self, *, delta: bool, listener: Mapping[str, str], settings: Mapping[str, str] | None = None
+        self,
+        *,
+        delta: bool,
+        listener: Mapping[str, str],
+        settings: Mapping[str, str] | None = None,
+        schemes: Collection[str] = (),
     ) -> SparkSession:
         """The session; the first call decides its settings."""
         with self._lock:
             if self._session is None:
-                self._session = session(self._name, delta=delta or self.shared, listener=listener, config=settings)
+                self._session = session(
+                    self._name, delta=delta or self.shared, listener=listener, config=settings, schemes=schemes
+                )
                 if not self._others:
                     logs.quiet()
             return self._session
@@ -112,7 +119,7 @@ def run_file(
         told = lineage.spark_settings() if lineage is not None and not application.shared else {}
         formats = config.formats(not_taken)
         own = secrets.resolved(texts(config.spark))
-        made = application.session(delta="delta" in formats, listener=told, settings=own)
+        made = application.session(delta="delta" in formats, listener=told, settings=own, schemes=config.schemes)
         check_formats(made, formats)
         return run_request.in_pool(made)
 

@@ -25,7 +25,6 @@ from spark_flow.jobfile.model.stream import StreamConfig
 from spark_flow.jobfile.model.whole import flow_findings
 from spark_flow.jobfile.overrides import TEXT_KEYS, override
 from spark_flow.jobfile.secret_values import secret_values, without_secrets
-from spark_flow.storage.files import is_uri
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,7 +117,7 @@ def _common_folder(*paths: str) -> str | None:
     'in'
     """
     folders = [path.partition("{branch}")[0].rpartition("/")[0] for path in paths]
-    if is_uri(paths[0]) or not all(folders):
+    if "://" in paths[0] or not all(folders):
         return None
     common = os.path.commonpath(folders)
     return common if common and not any(sign in common for sign in "*?[{") else None

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import threading
+import uuid
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
@@ -27,9 +29,51 @@ if TYPE_CHECKING:
 FORMAT = 1
 FIELD = "spark_flow.register"
 _ID = "register"
+_WRITERS = 4  # at once, to find out whether storage lets one win
 _SCHEMA = pa.schema([("unused", pa.string())])
 # Only the log is read: it is checkpointed often, and what a checkpoint covers is removed after a day.
 _PROPERTIES = {"delta.checkpointInterval": "20", "delta.logRetentionDuration": "interval 1 days"}
+
+
+NOT_CONDITIONAL = (
+    "its storage ignores the condition of a write (If-None-Match), so that two runs could hold one lease. Use a store "
+    "that has conditional writes, as AWS S3 does, or leases: of a run on another storage"
+)
+
+
+def has_conditional_writes(folder: str) -> bool:
+    """Whether of writers of one commit the storage keeps the first alone, which compare-and-swap is built on.
+
+    Four writers commit the same version at once, three times. ``deltalake`` lists the log before it writes, so a store
+    that ignores the condition is found only where two of them overlap, which is nearly always.
+
+    Raises:
+        StateNotWritable: Nothing can be written there.
+    """
+    path = files.join(files.for_deltalake(folder), f".probe-{uuid.uuid4().hex[:8]}")
+    barrier = threading.Barrier(_WRITERS)
+
+    def commit(table: DeltaTable, version: int) -> bool:
+        once = CommitProperties(max_commit_retries=0, app_transactions=[Transaction(_ID, version)])
+        barrier.wait()
+        try:
+            table.create_write_transaction([], "append", _SCHEMA, commit_properties=once)
+        except CommitFailedError:
+            return False
+        return True
+
+    try:
+        DeltaTable.create(path, _SCHEMA)
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            for version in range(1, 4):
+                tables = [DeltaTable(path) for _ in range(_WRITERS)]
+                if sum(pool.map(commit, tables, [version] * _WRITERS)) > 1:
+                    return False
+    except (DeltaError, OSError) as error:
+        raise StateNotWritable(path, describe(error)) from error
+    finally:
+        files.remove(path)
+    return True
 
 
 class Register(Protocol):
@@ -94,6 +138,8 @@ class DeltaRegister:
         except TableNotFoundError:
             if not create:
                 return None
+        if files.is_uri(self._path) and not has_conditional_writes(self._path):
+            raise StateNotWritable(self._path, NOT_CONDITIONAL)
         try:
             return DeltaTable.create(self._path, _SCHEMA, mode="ignore", configuration=_PROPERTIES)
         except CommitFailedError:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 OLDEST_JAVA = 17
 LISTENER_VERSION = "1.53.0"
 LISTENER_PACKAGE = f"io.openlineage:openlineage-spark_2.13:{LISTENER_VERSION}"
+AWS_VERSION = "2.57.8"
 RESOURCES = Path(__file__).parent / "resources"
 ARCHIVES = "archives"  # in the folder of Delta's jars, if they were fetched here: the folder of archive.py
 
@@ -117,6 +118,21 @@ def listener_jars() -> tuple[str, ...]:
     folder, versions = _cache() / f"{name}-{LISTENER_VERSION}", {"listener.version": LISTENER_VERSION}
     wanted = f"{name}_2.13 {LISTENER_VERSION}"
     return _jars(Library("OpenLineage for Spark", wanted, "lineage.xml", f"{name}_*.jar", folder, versions))
+
+
+def s3_jars() -> tuple[str, ...]:
+    """Return the paths of Hadoop's S3 library and of the AWS modules that it uses; fetches them once.
+
+    Raises:
+        EnvironmentTooOld: The jars are missing and cannot be fetched.
+    """
+    hadoop = _spark_jar("hadoop-client-api").stem.rpartition("-")[2]
+    versions = {"hadoop.version": hadoop, "aws.version": AWS_VERSION}
+    return _jars(
+        Library(
+            "S3 for Spark", f"hadoop-aws {hadoop}", "s3.xml", "hadoop-aws-*.jar", _cache() / f"s3-{hadoop}", versions
+        )
+    )
 
 
 def _jars(library: Library) -> tuple[str, ...]:

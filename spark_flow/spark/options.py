@@ -20,11 +20,13 @@ from spark_flow.spark.jars import (
     delta_package,
     listener_jars,
     pyspark_home,
+    s3_jars,
 )
 from spark_flow.spark.session import DELTA, HANGING, LOGGING, OPENS, UDF_ARROW, ensure_archive, settings_in
+from spark_flow.storage.stores import needs_s3, spark_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 _FLAGS = {"-v", "--verbose", "-h", "--help", "--version", "--usage-error", "--supervise", "--load-spark-defaults"}
 _SETTINGS = {"--master": "spark.master", "--deploy-mode": "spark.submit.deployMode"}
@@ -109,15 +111,16 @@ def read_properties(file: str) -> dict[str, str]:
     return {found[1]: found[2] for line in lines if (found := _PROPERTY.match(line))}
 
 
-def ours(given: Given, *, default: str = "local[*]") -> Ours:
+def ours(given: Given, *, default: str = "local[*]", schemes: Collection[str] = ()) -> Ours:
     """Return what we add: Delta, our settings, and for a local master those for one machine.
 
     Without ``SPARK_HOME`` the installed PySpark is used, with Delta's jars that were fetched once. With it, as on a
     cluster's gateway, that Spark resolves Delta as a package. Variables: ``MASTER``, ``DELTA=no`` (without Delta),
-    ``LINEAGE=yes`` (with OpenLineage's listener).
+    ``LINEAGE=yes`` (with OpenLineage's listener), ``S3=yes`` (with S3; a cluster's Spark has its own).
 
     Args:
         given: What the user gives.
+        schemes: Schemes of URIs that the program reads or writes.
         default: The master if neither the user, ``MASTER`` nor ``SPARK_HOME`` decides it; empty for any.
 
     Raises:
@@ -137,6 +140,8 @@ def ours(given: Given, *, default: str = "local[*]") -> Ours:
         for name, value in settings.items()
         if (delta or name not in DELTA) and (name != UDF_ARROW or spark == HANGING)
     }
+    s3 = needs_s3(schemes) or os.environ.get("S3") == "yes"
+    settings |= spark_settings(("s3",)) if s3 else {}
     if home:
         settings["spark.jars.ivySettings"] = str(RESOURCES / "ivysettings.xml")
     if client:  # the driver sees this machine's files
@@ -144,7 +149,9 @@ def ours(given: Given, *, default: str = "local[*]") -> Ours:
     elif lineage:
         settings["spark.driver.extraJavaOptions"] = OPENS
     lists = {
-        "--jars": [] if home else [*(delta_jars() if delta else ()), *(listener_jars() if lineage else ())],
+        "--jars": []
+        if home
+        else [*(delta_jars() if delta else ()), *(listener_jars() if lineage else ()), *(s3_jars() if s3 else ())],
         "--packages": [*([delta_package()] if delta else []), *([LISTENER_PACKAGE] if lineage else [])] if home else [],
     }
     options = [part for option, values in lists.items() for part in _merged(option, given.settings, values)]

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 
 from spark_flow.errors import EnvironmentTooOld
 from spark_flow.spark import archive
-from spark_flow.spark.jars import LISTENER_PACKAGE, RESOURCES, check_java, delta_jars, delta_package, listener_jars
+from spark_flow.spark.jars import (
+    LISTENER_PACKAGE,
+    RESOURCES,
+    check_java,
+    delta_jars,
+    delta_package,
+    listener_jars,
+    s3_jars,
+)
+from spark_flow.storage.stores import needs_s3, spark_settings
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -55,6 +64,7 @@ def session(
     delta: bool = True,
     config: Mapping[str, str] | None = None,
     listener: Mapping[str, str] | None = None,
+    schemes: Collection[str] = (),
 ) -> SparkSession:
     """Return the Spark session to use: the existing one, else a new local one with our defaults.
 
@@ -66,6 +76,7 @@ def session(
         delta: Whether a local session can read and write Delta tables.
         config: Settings on top of the defaults, jars and Java options beside them; ignored if a session exists.
         listener: Settings of OpenLineage's Spark listener, which is added if there are any.
+        schemes: Schemes of URIs that are read or written, such as ``s3``, which a local session gets the jars for.
 
     Raises:
         EnvironmentTooOld: Java, Delta's jars or the listener is missing and cannot be fetched.
@@ -83,7 +94,7 @@ def session(
     if local:
         check_java()
         builder = builder.master(os.environ.get("MASTER") or "local[*]")
-        settings = local_settings(delta=delta, listener=bool(listener))
+        settings = local_settings(delta=delta, listener=bool(listener), schemes=schemes)
     settings |= {"spark.extraListeners": LISTENER, **listener} if listener else {}
     builder = _set(builder, _beside(settings, config or {}))
     try:
@@ -182,14 +193,14 @@ def _without_listener() -> EnvironmentTooOld:
     return EnvironmentTooOld("OpenLineage's Spark listener", "no such class in Spark", LISTENER_PACKAGE, fix)
 
 
-def local_settings(*, delta: bool = True, listener: bool = False) -> dict[str, str]:
+def local_settings(*, delta: bool = True, listener: bool = False, schemes: Collection[str] = ()) -> dict[str, str]:
     """Return the settings of a local session; fetches jars if needed, and uses the class-data archive if it exists."""
-    settings = _settings(delta=delta, listener=listener)
+    settings = _settings(delta=delta, listener=listener, schemes=schemes)
     settings["spark.driver.extraJavaOptions"] += f" {archive.options()}".rstrip()
     return settings
 
 
-def _settings(*, delta: bool = True, listener: bool = False) -> dict[str, str]:
+def _settings(*, delta: bool = True, listener: bool = False, schemes: Collection[str] = ()) -> dict[str, str]:
     settings, jars = dict(LOCAL_DEFAULTS), delta_jars() if delta else ()
     if importlib.metadata.version("pyspark") == HANGING:
         settings[UDF_ARROW] = "false"
@@ -198,7 +209,9 @@ def _settings(*, delta: bool = True, listener: bool = False) -> dict[str, str]:
     if listener:
         jars = (*jars, *listener_jars())
         settings["spark.driver.extraJavaOptions"] += f" {OPENS}"
-    return settings | ({"spark.jars": ",".join(jars)} if jars else {})
+    if needs_s3(schemes):
+        jars = (*jars, *s3_jars())
+    return settings | spark_settings(schemes) | ({"spark.jars": ",".join(jars)} if jars else {})
 
 
 def _launched_by_others() -> bool:

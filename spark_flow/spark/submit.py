@@ -19,7 +19,7 @@ from spark_flow.spark.session import local_settings
 from spark_flow.storage import files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
 _LOOK = 0.5  # seconds between two checks whether to interrupt a child
 _PATIENCE = 30.0  # seconds for an interrupted child to end
@@ -29,7 +29,9 @@ _PATIENCE = 30.0  # seconds for an interrupted child to end
 _OURS = ("PYSPARK_GATEWAY_", "_PYSPARK_DRIVER_", "PYSPARK_SUBMIT_ARGS", "SPARK_ENV_LOADED", "SPARK_SUBMIT_OPTS")
 
 
-def command(program: Sequence[str], *, name: str, master: str, conf: Mapping[str, str]) -> list[str]:
+def command(
+    program: Sequence[str], *, name: str, master: str, conf: Mapping[str, str], schemes: Collection[str] = ()
+) -> list[str]:
     """Return a command line of spark-submit, from ``SPARK_HOME`` or else from the installed PySpark.
 
     Args:
@@ -37,8 +39,13 @@ def command(program: Sequence[str], *, name: str, master: str, conf: Mapping[str
         name: The application's name.
         master: For example ``local[2]``; a local master gets the settings of our own local sessions.
         conf: Spark settings, which take precedence.
+        schemes: Schemes of URIs that it reads or writes.
     """
-    settings = {**(local_settings() if master.startswith("local") else {}), "spark.master": master, **conf}
+    settings = {
+        **(local_settings(schemes=schemes) if master.startswith("local") else {}),
+        "spark.master": master,
+        **conf,
+    }
     options = [part for key, value in settings.items() for part in ("--conf", f"{key}={value}")]
     home = os.environ.get("SPARK_HOME") or str(pyspark_home())
     return [f"{home}/bin/spark-submit", "--name", name, *options, *program]

@@ -16,20 +16,25 @@ from urllib.parse import unquote
 from pyarrow import fs
 
 from spark_flow.errors import DamagedFile, InvalidPath, describe
+from spark_flow.storage import stores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 def is_uri(path: str) -> bool:
-    """Whether a path is on another storage than the local disk, for example ``s3://bucket/x``."""
-    return "://" in path and not path.startswith("file:")
+    """Whether a path is on another storage than the local disk, for example ``s3://bucket/x``.
+
+    Raises:
+        InvalidPath: It has a scheme that we do not know.
+    """
+    return stores.scheme_of(path) != ""
 
 
 def absolute(path: str) -> str:
-    """Return a local path as an absolute path, and a URI unchanged; without a slash at the end."""
+    """Return a local path as an absolute path, and a URI as we record it; without a slash at the end."""
     if is_uri(path):
-        return path.rstrip("/")
+        return stores.canonical(path)
     local = path.removeprefix("file:")
     return os.path.abspath(f"/{local.lstrip('/')}" if local.startswith("/") else local)  # noqa: PTH100 - resolve() would follow links
 
@@ -41,8 +46,7 @@ def join(*parts: str) -> str:
 
 def of(path: str) -> tuple[fs.FileSystem, str]:
     """Return the file system of a path or URI, and the path within it."""
-    storage, inner = fs.FileSystem.from_uri(path) if is_uri(path) else (fs.LocalFileSystem(), absolute(path))
-    return storage, inner
+    return stores.filesystem(path) if is_uri(path) else (fs.LocalFileSystem(), absolute(path))
 
 
 def exists(path: str) -> bool:
@@ -82,11 +86,11 @@ def read_bytes(path: str) -> bytes:
 def write_bytes(path: str, content: bytes) -> None:
     """Write a file atomically: a reader sees all of it or none."""
     storage, inner = of(path)
-    storage.create_dir(inner.rpartition("/")[0], recursive=True)
-    if not can_rename(storage):  # an object becomes visible when its upload is complete
+    if not can_rename(storage):  # an object becomes visible when its upload is complete, and needs no folder
         with storage.open_output_stream(inner) as stream:
             stream.write(content)
         return
+    storage.create_dir(inner.rpartition("/")[0], recursive=True)
     staged = f"{inner}.{uuid.uuid4().hex}.tmp"
     if storage.type_name == "local":
         _write_local(staged, inner, content)
@@ -166,7 +170,7 @@ def can_rename(storage: fs.FileSystem) -> bool:
 
 def for_spark(path: str) -> str:
     """Return a path for Spark's writers and for Delta tables, independent of Spark's default storage."""
-    return path if is_uri(path) else f"file://{absolute(path)}"
+    return stores.for_spark(path) if is_uri(path) else f"file://{absolute(path)}"
 
 
 def for_spark_files(path: str) -> str:

@@ -17,6 +17,7 @@ from spark_flow.jobfile.model.references import is_reference, resolve
 from spark_flow.storage.files import absolute, for_deltalake, is_uri
 from spark_flow.storage.sinks import FORMATS, sink_formats
 from spark_flow.storage.sources import WITH_PATH
+from spark_flow.storage.stores import SCHEMES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -81,7 +82,11 @@ def rule_text(value: str) -> str:
 def from_root(value: str, info: ValidationInfo) -> str:
     """A path of the file: relative to its ``root``, or else to the working folder."""
     root = (info.context or {}).get("root")
-    relative = root and value and not is_uri(value) and not value.startswith(("/", "file:"))
+    try:
+        uri = is_uri(value)
+    except InvalidPath as error:
+        raise refuse(show(value), f"a local path, or a URI of one of: {', '.join(SCHEMES)}") from error
+    relative = root and value and not uri and not value.startswith(("/", "file:"))
     return f"{root}/{value}" if relative else value
 
 

@@ -1,5 +1,6 @@
 """A job's YAML file as a whole, and its sources; the entries of its flow are in ``flow.py``."""
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import Annotated, Any
@@ -139,6 +140,11 @@ class JobConfig(Model):
         read = {source.format for source in self.sources.values()}
         by_delta = writes_delta or besides or quarantined or TABLE in read  # which of them are pinned, Delta knows
         return ({"delta"} if by_delta else set[str]()) | read - {TABLE}
+
+    @property
+    def schemes(self) -> set[str]:
+        """The schemes of all URIs of the file, for which Spark may need a library."""
+        return set(re.findall(r'"([a-z0-9]+)://', self.model_dump_json()))
 
     @property
     def rows_of_key(self) -> str:
