@@ -14,7 +14,7 @@ OLDEST := .venv-oldest
 .PHONY: help run test fast nightly cluster object-storage versions lint format bench wheel venv java clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(STAMP) java ## run the main job on the bundled data (KEY=2013-01-02)
 	@./spark-submit.sh jobs/daily_flights.py --config conf/daily_flights.yaml key=$(KEY) --show 50
@@ -34,7 +34,7 @@ fast: $(STAMP) ## the tests that need neither Spark nor processes
 nightly: $(STAMP) java ## long tests: chains of kills, random kills, jobs as processes, laws with many examples
 	@LAWS=thorough $(BIN)/python $(TESTS) -m "nightly or law"
 
-cluster: $(STAMP) java ## jobs, runners and random kills on a standalone cluster of processes (CLUSTER_KILLS=7 of each kind)
+cluster: $(STAMP) java ## jobs, runners and random kills on a standalone cluster of processes (CLUSTER_KILLS=2 of each kind)
 	@$(BIN)/python -m pytest -m cluster
 
 object-storage: $(STAMP) java ## jobs, leases and random kills on an emulated S3 (STORE_KILLS=4)

@@ -18,8 +18,8 @@ from test_crash import KEY, ONCE, SMALL, small_result, successes
 from jobs import ENVIRONMENT, ROOT, summary_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.process]
-KILLS = int(os.environ.get("CLUSTER_KILLS", "7"))
-EXECUTORS = ["--conf", "spark.executor.memory=512m"]
+KILLS = int(os.environ.get("CLUSTER_KILLS", "2"))
+EXECUTORS = ["--conf", "spark.executor.memory=512m", "--conf", "spark.sql.shuffle.partitions=4"]
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from spark_flow.spark import submit
 from spark_flow.spark.session import end_with, session
 from spark_flow.storage import checkpoints, files
 from spark_flow.storage.sink_protocol import Intent, Written
-from spark_flow.storage.stores import scheme_of
+from spark_flow.storage.stores import scheme_of, spark_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -34,6 +34,13 @@ if TYPE_CHECKING:
     from spark_flow.storage.sink_protocol import Sink
 
 WORK, REPORT = "work.pickle", "report.json"
+_PASSED_ON = (  # of an application on a cluster to those of its branches: where Delta's classes come from
+    "spark.jars",
+    "spark.jars.packages",
+    "spark.jars.ivySettings",
+    "spark.sql.extensions",
+    "spark.sql.catalog.spark_catalog",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +135,14 @@ def _unobserved(_: str) -> None:
 
 
 def _submit(spark: SparkSession, folder: str, name: str, settings: Mapping[str, str], schemes: Collection[str]) -> str:
-    """Run this module with spark-submit; return a description of how it ended."""
+    """Run this module with spark-submit; return a description of how it ended.
+
+    Under a local master it gets our local settings; elsewhere the libraries of this application.
+    """
     master = str(spark.conf.get("spark.master", "local[*]"))
     program = [__file__, folder, str(os.getpid())]
-    conf = resolved(dict(settings))
+    on_cluster = {} if master.startswith("local") else {n: v for n, v in spark.conf.getAll.items() if n in _PASSED_ON}
+    conf = {**on_cluster, **spark_settings(schemes), **resolved(dict(settings))}
     return submit.last_words(submit.run(submit.command(program, name=name, master=master, conf=conf, schemes=schemes)))
 
 
