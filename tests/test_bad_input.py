@@ -119,12 +119,19 @@ def test_a_slip_on_a_runners_command_line_is_told(run, kind, words, said):
     assert (code, said in told) == (2, True), told
 
 
-@pytest.mark.parametrize("place", ["job.yaml", "job.yaml/x", "foo://x/y"])
+@pytest.mark.parametrize("place", ["job.yaml", "job.yaml/x"])
 @pytest.mark.parametrize("words", [[], ["--reprocess", "all"], ["--plan"]])
 def test_a_state_folder_that_cannot_be_one_is_told(run, place, words):
     for kind in ("single", "concurrent"):
         code, told = run(RUNNER, f"state={place}", *words, kind=kind)
         assert (code, "is not writable" in told) == (1, True), told
+
+
+@pytest.mark.parametrize("words", [[], ["--reprocess", "all"], ["--plan"]])
+def test_a_state_folder_in_no_storage_is_told(run, words):
+    for kind in ("single", "concurrent"):
+        code, told = run(RUNNER, "state=foo://x/y", *words, kind=kind)
+        assert (code, "state: found 'foo://x/y'" in told) == (2, True), told
 
 
 def test_two_tables_of_a_stream_may_not_lie_within_each_other(run):
@@ -140,4 +147,4 @@ def test_two_pools_of_one_name_are_refused(tmp_path):
 
 def test_leases_in_a_storage_that_is_none_are_told():
     told = CliRunner().invoke(app, ["leases", "--leases", "foo://x"])
-    assert (told.exit_code, "Unrecognized filesystem type" in told.stderr) == (1, True)
+    assert (told.exit_code, "path 'foo://x" in told.stderr) == (2, True)

@@ -127,7 +127,7 @@ def check(root, one, roots):
 
 
 @pytest.mark.parametrize(
-    "path", ["elsewhere/a", "out/../elsewhere/a", "outer/a", "s3://bucket/out/../x", "s3://other/a"]
+    "path", ["elsewhere/a", "out/../elsewhere/a", "outer/a", "s3://bucket/out/../x", "s3://other/a", "dbfs:/a"]
 )
 def test_a_table_outside_of_the_allowed_folders_is_refused(tmp_path, path):
     put(tmp_path / "elsewhere" / "a", KEY, 1)

@@ -385,7 +385,7 @@ def _pools(documents: Sequence[PoolDocument]) -> dict[str, Pool]:
 def _documents(state: str, folder: str) -> list[PoolDocument]:
     try:
         return Leases(folder or files.join(state, "leases")).all()
-    except (SparkFlowError, OSError, ValueError) as error:  # a URI of an unknown storage raises ValueError
+    except (SparkFlowError, OSError, ValueError) as error:  # a URI that pyarrow refuses raises ValueError
         say(f"failed: {describe(error)}", err=True)
         raise typer.Exit(getattr(error, "exit_code", 1)) from error
 

@@ -230,7 +230,7 @@ def check_format(state: str, *, create: bool) -> None:
         found = None
     except DamagedFile as damaged:
         raise StateDamaged(path, damaged.found, "the state folder's format", fix) from damaged
-    except (OSError, ValueError) as error:  # a URI of an unknown storage raises ValueError
+    except (OSError, ValueError) as error:  # a URI that pyarrow refuses raises ValueError
         raise StateNotWritable(state, describe(error)) from error
     if found is None:
         if create:

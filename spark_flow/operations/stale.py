@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from spark_flow.errors import InvalidMarker
+from spark_flow.errors import InvalidMarker, InvalidPath
 from spark_flow.storage import markers
 from spark_flow.storage.markers import Reference
 
@@ -172,7 +172,7 @@ class _Now:
         if path not in self._markers:
             try:
                 self._markers[path] = markers.read(path)
-            except (OSError, ValueError, InvalidMarker):
+            except (OSError, ValueError, InvalidMarker, InvalidPath):
                 self._markers[path] = None
         return self._markers[path]
 

@@ -42,7 +42,7 @@ def open_request(state: str, pipeline: str, *words: str) -> Iterator[ReprocessRe
     path = files.join(files.absolute(state), "requests", pipeline, f"{identity}.json")
     try:
         request_id = _request_id(path, words)
-    except (OSError, ValueError) as error:  # a URI of an unknown storage raises ValueError
+    except (OSError, ValueError) as error:  # a URI that pyarrow refuses raises ValueError
         raise StateNotWritable(state, describe(error)) from error
     opened = ReprocessRequest(request_id)
     yield opened

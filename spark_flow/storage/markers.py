@@ -24,7 +24,7 @@ from deltalake.exceptions import DeltaError
 from spark_flow.core import fingerprint
 from spark_flow.core.completeness import Completeness
 from spark_flow.core.names import check_name
-from spark_flow.errors import InvalidMarker, MarkerTooNew, OutsideRoots, WriteNotProved, describe, some
+from spark_flow.errors import InvalidMarker, InvalidPath, MarkerTooNew, OutsideRoots, WriteNotProved, describe, some
 from spark_flow.storage import delta_files, files, key_folder
 from spark_flow.storage.delta_tables import open_table
 
@@ -323,7 +323,10 @@ def check_tables(path: str, marker: Marker, roots: Sequence[str]) -> None:
 
 
 def _within(path: str, root: str) -> bool:
-    real = _real(path)
+    try:
+        real = _real(path)
+    except InvalidPath:
+        return False
     return ".." not in real.split("/") and f"{real}/".startswith(f"{_real(root).rstrip('/')}/")
 
 

@@ -41,7 +41,9 @@ def scheme_of(path: str) -> str:
     scheme = found[1].lower() if found else "file"
     if scheme == "file":
         return ""
-    if scheme not in SCHEMES or not path.startswith("://", len(scheme)):
+    if scheme not in (*SCHEMES, "table") or not path.startswith(
+        "://", len(scheme)
+    ):  # table: what names.table_uri gives
         raise InvalidPath(path, path[: len(scheme) + 2], f"a URI begins with one of {', '.join(SCHEMES)}, and ://")
     return scheme
 
