@@ -59,6 +59,8 @@ def test_an_unknown_run_is_refused_with_those_that_there_are(runs):
 
 def test_an_empty_state_folder_has_no_runs(tmp_path):
     assert call("status", "--state", tmp_path / "none") == (0, f"no runs in {tmp_path / 'none'}\n")
+    for command in ("status", "runs"):
+        assert call(command, "nosuch", "--state", tmp_path / "none")[0] == 2
 
 
 def test_a_newer_state_is_refused(tmp_path):

@@ -13,6 +13,7 @@ from spark_flow.cli.app import app
 from spark_flow.errors import ConfigError, InvalidArgument
 from spark_flow.jobfile import load
 from spark_flow.spark import session
+from spark_flow.storage import files
 
 
 def test_version_names_the_three_packages():
@@ -138,6 +139,15 @@ def test_doctor_says_what_to_do_without_java_or_a_state_folder(tmp_path, monkeyp
     assert [name for name, one in found.items() if one.fix] == ["java", "delta", "state folder", "session"]
     done = CliRunner().invoke(app, ["doctor", "--state", str(tmp_path / "state")])
     assert (done.exit_code, done.output.count("JAVA_HOME")) == (1, 1), done.output
+    found = {one.name: one for one in doctor.checks("dbfs:/state")}
+    assert (found["state folder"].fix != "", "dbfs" in found["state folder"].found) == (True, True)
+
+
+def test_doctor_removes_no_state_that_a_run_has_begun_meanwhile(tmp_path, monkeypatch):
+    state, remove = tmp_path / "state", files.remove
+    monkeypatch.setattr(files, "remove", lambda path: (remove(path), (state / "ledger").mkdir()))
+    assert {one.name: one.fix for one in doctor._state(str(state))} == {"state folder": "", "clock": ""}
+    assert (state / "ledger").is_dir()
 
 
 @pytest.mark.parametrize("kind", ["single", "concurrent"])

@@ -13,7 +13,9 @@ def no_variables(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.parametrize("path", ["dbfs:/x", "dbfs://x", "http://host/x", "S3:/bucket/x", "wasbs://c@a/x"])
+@pytest.mark.parametrize(
+    "path", ["dbfs:/x", "dbfs://x", "S3A://bucket/x", "http://host/x", "S3:/bucket/x", "wasbs://c@a/x"]
+)
 def test_a_scheme_that_is_not_known_is_refused_by_name(path):
     for use in (files.absolute, files.of, files.for_spark, files.for_deltalake):
         with pytest.raises(InvalidPath) as refused:

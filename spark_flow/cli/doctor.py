@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import sys
@@ -98,16 +99,19 @@ def _archive() -> Check:
 
 def _state(state: str) -> Iterator[Check]:
     fix = "Make the folder writable, or give another one (state= of a job, --state here)."
-    probe = files.join(files.absolute(state), f".doctor-{uuid.uuid4().hex[:8]}")
-    there = files.exists(state)
     try:
+        probe = files.join(files.absolute(state), f".doctor-{uuid.uuid4().hex[:8]}")
+        there = files.exists(state)
         events = len(DeltaLedger(state, create=False).read()) if there else 0
         began = time.time()
         files.write_bytes(probe, b"probe")
         took, written = time.time() - began, _written(probe)
-        files.remove(probe if there else state)
+        files.remove(probe)
+        if not there and not files.is_uri(state):
+            with contextlib.suppress(OSError):  # not empty: a run has begun there meanwhile
+                Path(files.absolute(state)).rmdir()
     except (SparkFlowError, OSError, ValueError) as error:
-        yield Check("state folder", f"{files.absolute(state)}: {describe(error)}", fix)
+        yield Check("state folder", f"{state}: {describe(error)}", fix)
         return
     yield Check("state folder", f"{files.absolute(state)} is writable ({took * 1000:.0f} ms); {events} events")
     if files.is_uri(state):

@@ -38,7 +38,7 @@ def scheme_of(path: str) -> str:
         InvalidPath: It is none that we know: ``dbfs:/x`` would silently be a local folder.
     """
     found = _SCHEME.match(path)
-    scheme = found[1].lower() if found else "file"
+    scheme = found[1] if found else "file"
     if scheme == "file":
         return ""
     if scheme not in (*SCHEMES, "table") or not path.startswith(
