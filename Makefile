@@ -11,7 +11,7 @@ KEY ?= 2013-01-02
 
 OLDEST := .venv-oldest
 
-.PHONY: help run test fast nightly cluster object-storage versions lint format bench wheel venv java clean
+.PHONY: help run test fast nightly cluster connect object-storage scale versions lint format bench wheel venv java clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,8 +34,16 @@ fast: $(STAMP) ## the tests that need neither Spark nor processes
 nightly: $(STAMP) java ## long tests: chains of kills, random kills, jobs as processes, laws with many examples
 	@LAWS=thorough $(BIN)/python $(TESTS) -m "nightly or law"
 
-cluster: $(STAMP) java ## jobs, runners and random kills on a standalone cluster of processes (CLUSTER_KILLS=2 of each kind)
+cluster: $(STAMP) java ## jobs, runners and random kills on a standalone cluster of processes (CLUSTER_KILLS=1 of each kind)
 	@$(BIN)/python -m pytest -m cluster
+
+connect: $(STAMP) java ## the Spark tests on a local Spark Connect server
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[connect]'
+	@CONNECT=yes $(BIN)/python $(TESTS) -m "spark and not process"
+
+scale: $(STAMP) java ## how costs grow with events, branches, keys, pipelines and processes (an hour): docs/scale.svg
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check matplotlib
+	@$(BIN)/python benchmarks/scale.py
 
 object-storage: $(STAMP) java ## jobs, leases and random kills on an emulated S3 (STORE_KILLS=4)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[object-storage]'
@@ -52,7 +60,7 @@ lint: $(STAMP) ## ruff, mypy, import-linter, replaced words
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@MYPYPATH=benchmarks:jobs:scripts $(BIN)/mypy --no-error-summary benchmarks scripts
+	@MYPYPATH=benchmarks:jobs:scripts:tests $(BIN)/mypy --no-error-summary benchmarks scripts
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python scripts/check_words.py
 

@@ -10,6 +10,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+import connect as connect_server
 import pytest
 from deltalake import DeltaTable
 from hypothesis import HealthCheck, settings
@@ -34,7 +35,23 @@ def pytest_collection_modifyitems(config, items):
     later = [name for name in ("nightly", "cluster", "object_storage") if name not in config.option.markexpr]
     config.hook.pytest_deselected(items=[item for item in items if any(map(item.get_closest_marker, later))])
     items[:] = [item for item in items if not any(map(item.get_closest_marker, later))]
+    if os.environ.get("CONNECT") == "yes":
+        for item in items:
+            names = (item.name.partition("[")[0], item.path.stem)
+            if found := [connect_server.SKIPPED[name] for name in names if name in connect_server.SKIPPED]:
+                item.add_marker(pytest.mark.skip(reason=found[0]))
     items.sort(key=lambda item: [not item.get_closest_marker(name) for name in ("process", "spark")])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def connect(tmp_path_factory):
+    """With ``CONNECT=yes`` (``make connect``), sessions are those of a Spark Connect server of this process's own."""
+    if os.environ.get("CONNECT") != "yes":
+        yield
+        return
+    with connect_server.served(tmp_path_factory.mktemp("connect")) as address, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPARK_REMOTE", address)
+        yield address
 
 
 @pytest.fixture(autouse=True)

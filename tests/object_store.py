@@ -30,7 +30,7 @@ class Server:
         return re.findall(r'"([A-Z]+) (\S+) HTTP', self.log.read_text(errors="replace"))
 
 
-def _free_port():
+def free_port():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
@@ -41,7 +41,7 @@ def served(folder):
     """A server with an empty bucket, whose variables are set in this process as well."""
     import boto3
 
-    server = Server(folder / "server.log", _free_port())
+    server = Server(folder / "server.log", free_port())
     program = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", server.variables["AWS_ENDPOINT_URL"][17:]]
     with server.log.open("wb") as log:
         process = subprocess.Popen(program, stdout=log, stderr=subprocess.STDOUT)

@@ -134,6 +134,16 @@ def test_a_trace_of_spark_connect():
     assert ("a.json.gz" in said, "EOFException" in said, "stacktrace" in said) == (True, True, False)
 
 
+def test_an_error_of_spark_connect_whose_trace_has_no_message():
+    text = "[UNRESOLVED_COLUMN] no column `nope`. SQLSTATE: 42703;\n'Project ['nope]\n+- LocalRelation [id#39]\n\n"
+    trace = "org.apache.spark.sql.catalyst.ExtendedAnalysisException\n\tat org.apache.spark.X.y(X.scala:432)\n"
+    fields = {"__module__": "pyspark.errors.exceptions.connect", "_stacktrace": trace}
+    error = type("AnalysisException", (Exception,), fields)
+    assert describe(error(f"{text}\nJVM stacktrace:\n{trace}")) == (
+        "AnalysisException: [UNRESOLVED_COLUMN] no column `nope`."
+    )
+
+
 def test_a_lost_executor_is_said():
     text = (
         "An error occurred while calling o9.save.\n: org.apache.spark.SparkException: Job aborted due to stage "

@@ -45,6 +45,13 @@ def test_status_of_one_pipeline_as_a_table(runs):
     assert (code, "succeeded" in output, "killed" in output) == (0, True, False)
 
 
+def test_status_shows_the_keys_that_ran_last_and_how_many_more_there_are(runs):
+    code, output = call("status", "--state", runs, "--last", "1")
+    assert (code, "failed" in output, "killed" in output) == (0, True, False)
+    assert "2 more key(s)" in output
+    assert "more key" not in call("status", "--state", runs, "--all")[1]
+
+
 def test_show_lists_the_nodes(runs):
     code, output = call("show", "done", "k", "--state", runs, "--json")
     (node,) = json.loads(output)["nodes"]

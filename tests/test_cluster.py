@@ -5,6 +5,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,9 +17,10 @@ from conftest import stored, stored_csv
 from test_crash import KEY, ONCE, SMALL, small_result, successes
 
 from jobs import ENVIRONMENT, ROOT, summary_of
+from spark_flow.spark.jars import pyspark_home
 
 pytestmark = [pytest.mark.cluster, pytest.mark.process]
-KILLS = int(os.environ.get("CLUSTER_KILLS", "2"))
+KILLS = int(os.environ.get("CLUSTER_KILLS", "1"))
 EXECUTORS = ["--conf", "spark.executor.memory=512m", "--conf", "spark.sql.shuffle.partitions=4"]
 
 
@@ -123,6 +125,44 @@ def test_the_runners_run_days_on_the_workers(submitted, kind):
     assert days == {"2013-01-01", "2013-01-02", "2013-01-03"}
 
 
+LONELY = """
+import os, sys
+from pyspark.sql.functions import udf
+import spark_flow
+from spark_flow.spark.session import session
+
+spark = session("lonely")
+where = udf(lambda _: __import__("spark_flow").__file__)
+print("executors:", *{row[0] for row in spark.range(4).repartition(2).select(where("id")).collect()})
+print("driver:", spark_flow.__file__)
+"""
+
+
+def test_a_bundle_is_used_by_a_python_that_has_no_spark_flow(cluster, tmp_path):
+    """The wheel in an environment of its own, packed; driver and executors run the machine's Python with it."""
+    environment, packed = tmp_path / "made", tmp_path / "environment.tar.gz"
+    pip = [str(environment / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    subprocess.run([*pip, f"{ROOT}[bundle]"], check=True)
+    subprocess.run([environment / "bin" / "spark-flow", "bundle", "--out", packed], check=True, cwd=tmp_path)
+    shutil.rmtree(environment)
+    unpacked, program = tmp_path / "environment", tmp_path / "lonely.py"
+    shutil.unpack_archive(packed, unpacked, filter="fully_trusted")
+    program.write_text(LONELY)
+    options = ["--archives", f"{packed}#environment", "--conf", "spark.pyspark.python=./environment/bin/python"]
+    command = [unpacked / "bin" / "python", "-m", "spark_flow.cli.submit", "--master", cluster.master]
+    variables = {**ENVIRONMENT, "SPARK_HOME": str(pyspark_home()), "DELTA": "no"}
+    variables.pop("PYTHONPATH", None)
+    submit = [*command, *EXECUTORS, *options, program]
+    done = subprocess.run(submit, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
+    assert said["driver"].startswith(f"{unpacked}/lib/"), said
+    assert "/environment/lib/" in said["executors"], said
+    assert str(tmp_path) not in said["executors"], "each executor has unpacked it for itself"
+
+
+@pytest.mark.timeout(600 + 150 * KILLS)
 @pytest.mark.parametrize("lost", ["driver", "worker", "both"])
 def test_kills_at_random_moments_and_repeated_equals_never_killed(cluster, tmp_path, spark, lost):
     """The machine of a worker, of the driver, or both are lost at some moment; the command is repeated."""

@@ -269,6 +269,14 @@ def test_a_helper_beside_our_own_folder_counts(module, monkeypatch, tmp_path):
 # --- frames --------------------------------------------------------------------------------------------------------
 
 
+VIEWS = ("_pyspark", "_pyspark_connect_temp_view", "spark_flow")  # by DataFrames in SQL, the same on Connect, ours
+
+
+def test_generated_names_of_views_do_not_count():
+    plans = [f"View (`{name}_{digit * 32}`, [id#{digit}])" for name in VIEWS for digit in "12"]
+    assert {fingerprint._stable(plan) for plan in plans} == {"View (`frame`, [id#0])"}
+
+
 @pytest.mark.spark
 def test_frames_in_two_threads_get_each_its_own_fingerprint(spark, capsys):
     frames = [spark.range(5).withColumn("n", F.col("id") + at) for at in range(2)]

@@ -1,15 +1,18 @@
 """The ledger's contract, on both adapters, and what is Delta's alone."""
 
+import datetime as dt
 import json
 import multiprocessing as mp
+import random
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
 
-from spark_flow.errors import StateNotWritable, StateTooNew
-from spark_flow.ledger import FORMAT, DeltaLedger, Event, MemoryLedger
+from spark_flow.errors import Fenced, StateNotWritable, StateTooNew
+from spark_flow.ledger import FORMAT, DeltaLedger, DeltaRegister, Event, Fence, MemoryLedger, delta
 from spark_flow.ledger.delta import COMPACT_EVERY, FORMAT_FILE
 
 
@@ -50,8 +53,59 @@ def test_a_key_that_is_a_prefix_or_looks_like_sql_is_just_a_key(ledger):
     assert [e.key for e in ledger.read("p", "x' OR 'a'='a")] == ["x' OR 'a'='a"]
 
 
+def at(minute):
+    return dt.datetime(2024, 3, 1, 12, minute, tzinfo=dt.timezone.utc)
+
+
+def test_events_of_some_kinds_alone(ledger):
+    ledger.append([event(seq=n, kind=kind) for n, kind in enumerate(("run", "step", "marker", "run"))])
+    assert [e.seq for e in ledger.read("p", kinds=["run", "marker"])] == [0, 2, 3]
+    assert ledger.read("p", "k", kinds=["choice"]) == []
+
+
+def test_the_keys_that_ran_last_come_first_and_their_events_in_the_usual_order(ledger):
+    ledger.append([event(key=key, at=at(minute)) for key, minute in (("a", 3), ("b", 1), ("c'", 2))])
+    ledger.append([event(key="b", seq=2, at=at(4)), event(pipeline="q", key="z", at=at(0))])
+    assert ledger.recorded_keys() == [("p", "b"), ("p", "a"), ("p", "c'"), ("q", "z")]
+    assert ledger.recorded_keys("p", last=2) == [("p", "b"), ("p", "a")]
+    assert [(e.key, e.seq) for e in ledger.latest(last=3)] == [("a", 1), ("b", 1), ("b", 2), ("c'", 1)]
+    assert [e.key for e in ledger.latest("q", last=3)] == ["z"]
+
+
 def test_an_empty_ledger_reads_as_empty(ledger):
-    assert ledger.read("p", "k") == []
+    assert ledger.read("p", "k") == ledger.latest(last=1) == ledger.recorded_keys() == []
+
+
+def test_a_fence_is_checked_again_once_another_commit_is_read(ledger):
+    """A commit of one's own has proved the fence, for the version of the table that it made."""
+    ledger.append([event(seq=1)], Fence("p/k", 1))
+    ledger.append([event(seq=2)], Fence("p/k", 1))
+    ledger.append([event(seq=3)], Fence("p/k", 2))
+    for _ in range(2):
+        with pytest.raises(Fenced):
+            ledger.append([event(seq=4)], Fence("p/k", 1))
+    assert [e.seq for e in ledger.read("p", "k")] == [1, 2, 3]
+
+
+def test_a_fence_is_checked_although_ones_own_commit_was_the_last_that_one_has_read(state):
+    mine, other = DeltaLedger(state), DeltaLedger(state)
+    mine.append([event(seq=1)], Fence("p/k", 1))
+    other.append([event(seq=2)], Fence("p/k", 2))
+    with pytest.raises(Fenced):
+        mine.append([event(seq=3)], Fence("p/k", 1))
+    assert [e.seq for e in mine.read("p", "k")] == [1, 2]
+
+
+def test_a_full_file_is_not_merged_again(state, monkeypatch):
+    monkeypatch.setattr(delta, "FULL", 4096)
+    ledger = DeltaLedger(state)
+    ledger.append([event(seq=seq, reason=str(random.Random(seq).random())) for seq in range(1000)])
+    (full,) = DeltaTable(f"{state}/ledger").file_uris()
+    ledger.append([event(seq=1000)])
+    ledger.append([event(seq=1001)])
+    ledger.compact()
+    assert full in DeltaTable(f"{state}/ledger").file_uris()
+    assert len(ledger.read("p", "k")) == 1002
 
 
 def test_maintenance_loses_no_event(ledger):
@@ -71,6 +125,28 @@ def test_compaction_keeps_live_files_few(state):
 def test_another_process_sees_what_was_recorded(state):
     DeltaLedger(state).append([event()])
     assert DeltaLedger(state, create=False).read("p", "k")[0].node == "n"
+
+
+def test_who_finds_another_one_compacting_leaves_it_to_that_one(state):
+    """deltalake lets both succeed, and events would be there twice."""
+    mine, other = DeltaLedger(state), DeltaLedger(state)
+    for seq in range(4):
+        mine.append([event(seq=seq)])
+    claims = DeltaRegister(f"{state}/compaction")
+    claims.swap(claims.read()[0], {"until": time.time() + 60})
+    assert other.compact() == (4, 4)
+    claims.swap(claims.read()[0], {"until": time.time() - 1})  # its process was killed
+    assert other.compact() == (4, 1)
+    assert other.compact() == (1, 1)
+    assert [e.seq for e in DeltaLedger(state).read("p", "k")] == [0, 1, 2, 3]
+
+
+def test_events_that_were_doubled_are_read_once(state):
+    ledger = DeltaLedger(state)
+    twice = event(at=at(1))
+    for _ in range(2):
+        ledger.append([twice])
+    assert ledger.read("p", "k") == ledger.latest(last=1) == [twice]
 
 
 def test_another_process_that_changes_the_tables_metadata_costs_no_event(state):

@@ -94,7 +94,7 @@ def test_a_job_runs_is_reused_and_verified_and_no_secret_is_stored(job, store):
     before = len(store.requests)
     code, said = job()
     assert (code, set(job.states.values())) == (0, {"reused", "skipped"}), said
-    assert len(store.requests) - before < 320  # 267 measured, of 837 for the first run: fewer would be better
+    assert len(store.requests) - before < 450  # 60 files of the ledger are merged by this run
     assert {one.state for one in verify(job.events)} == {"ok"}
     stored = files.listing(job.root, recursive=True)
     for info in stored:
@@ -121,6 +121,73 @@ def test_killed_at_random_moments_and_repeated_equals_never_killed(store, tmp_pa
         assert {node: done.count(node) for node in ONCE} == dict.fromkeys(ONCE, 1), (number, said)
 
 
+@contextlib.contextmanager
+def proxied(store, change):
+    """The same store behind a proxy that changes the blocks of bytes that are sent to it; yields its address."""
+    host, _, port = store.variables["AWS_ENDPOINT_URL"].partition("//")[2].partition(":")
+
+    def pump(source, target, change):
+        with contextlib.suppress(OSError):
+            while block := source.recv(1 << 16):
+                target.sendall(change(block))
+            target.shutdown(socket.SHUT_WR)
+
+    class Proxy(socketserver.BaseRequestHandler):
+        def handle(self):
+            with socket.create_connection((host, int(port))) as there:
+                back = threading.Thread(target=pump, args=(there, self.request, bytes))
+                back.start()
+                pump(self.request, there, change)
+                back.join()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Proxy) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+DRIVER = """
+import sys
+import spark_flow as sf
+from spark_flow.spark.session import session
+
+me, root = sys.argv[1:]
+spark = session("driver", schemes=["s3"], config={"spark.master": "local[1]"})
+
+def load(run):
+    row = spark.createDataFrame([(run.key, me)], "day STRING, driver STRING")
+    sf.write(run, "lake", row, sf.delta(f"{root}/lake", mode="append"))
+
+days = sf.SingleRunner(sf.pipeline(me, load, state=f"{root}/state", spark=spark), sf.daily("2013-01-01"))
+print(days.run("2013-01-01..2013-01-04").counts)
+"""
+
+
+def slow(block):
+    """Seconds between Delta's look at a version and its commit, in which the other driver does the same."""
+    if block.startswith(b"PUT ") and b"/lake/_delta_log/0" in block[:200]:
+        time.sleep(3)
+    return block
+
+
+def test_two_drivers_that_write_one_table_lose_no_commit(store, tmp_path):
+    """Delta's log store for S3 lets one driver replace the commit of another, and both succeed."""
+    root, command = f"s3://{BUCKET}/{tmp_path.name}", [sys.executable, "-c", DRIVER]
+    with proxied(store, slow) as address:
+        environment = {**ENVIRONMENT, **store.variables, "AWS_ENDPOINT_URL": address}
+        how = {"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        drivers = [subprocess.Popen([*command, me, root], **how) for me in ("a", "b")]
+        said = [driver.communicate()[0] for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [0, 0], said
+    assert all("'succeeded': 4" in words for words in said), said
+    rows = DeltaTable(files.for_deltalake(f"{root}/lake")).to_pyarrow_table().to_pylist()
+    days = [f"2013-01-{day:02d}" for day in range(1, 5)]
+    assert sorted((row["driver"], row["day"]) for row in rows) == [(me, day) for me in ("a", "b") for day in days]
+
+
 def test_of_eight_who_take_a_lease_one_has_it_and_the_token_grows(store, tmp_path):
     pool = Leases(f"s3://{BUCKET}/{tmp_path.name}/leases").of_pipeline("p")
     had, lock = [], threading.Lock()
@@ -141,33 +208,16 @@ def test_of_eight_who_take_a_lease_one_has_it_and_the_token_grows(store, tmp_pat
         assert lease.fence.token > had[0]
 
 
+def forgetful(block):
+    """Renames the condition of a write, as a server without them ignores it."""
+    return block.replace(b"if-none-match:", b"xx-none-match:")
+
+
 @pytest.fixture
 def unconditional(store, monkeypatch):
-    """The same store behind a proxy that renames the condition of a write, as a server without them ignores it."""
-    host, _, port = store.variables["AWS_ENDPOINT_URL"].partition("//")[2].partition(":")
-
-    def pump(source, target):
-        with contextlib.suppress(OSError):
-            while block := source.recv(1 << 16):
-                target.sendall(block.replace(b"if-none-match:", b"xx-none-match:"))
-            target.shutdown(socket.SHUT_WR)
-
-    class Proxy(socketserver.BaseRequestHandler):
-        def handle(self):
-            with socket.create_connection((host, int(port))) as there:
-                back = threading.Thread(target=pump, args=(there, self.request))
-                back.start()
-                pump(self.request, there)
-                back.join()
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Proxy) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+    with proxied(store, forgetful) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         yield f"s3://{BUCKET}/unconditional"
-        server.shutdown()
-        thread.join()
 
 
 def test_a_store_without_conditional_writes_is_refused_for_leases_and_found_by_doctor(unconditional):

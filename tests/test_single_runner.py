@@ -256,9 +256,9 @@ def test_a_run_that_takes_long_is_told_with_what_waits_behind_it(runner, work, w
 
 def test_nothing_is_usual_after_few_runs(runner, memory_ledger):
     runner().run("2013-01-01..2013-01-02")
-    assert usual(memory_ledger.read("p"), 10) is None
+    assert usual(memory_ledger, "p", 10) is None
     runner().run("2013-01-03")
-    assert usual(memory_ledger.read("p"), 10) is not None
+    assert usual(memory_ledger, "p", 10) is not None
 
 
 def test_runs_that_had_nothing_to_do_are_not_usual(memory_ledger):
@@ -272,7 +272,7 @@ def test_runs_that_had_nothing_to_do_are_not_usual(memory_ledger):
     for n, seconds in enumerate((10, 20, 30, 40)):
         run(f"k{n}", 1, seconds)
         run(f"k{n}", 2, 0, node=False)
-    assert (usual(memory_ledger.read("p"), 10), usual(memory_ledger.read("p"), 3)) == (25, 30)
+    assert (usual(memory_ledger, "p", 10), usual(memory_ledger, "p", 3)) == (25, 30)
 
 
 @pytest.mark.parametrize("how", [{"factor": 1.0}, {"factor": float("nan")}, {"last": 2}])
@@ -297,10 +297,10 @@ class Flaky(MemoryLedger):
         super().__init__()
         self.unread, self.unwritten, self.error = set(unread), set(unwritten), error or OSError("refused")
 
-    def read(self, pipeline=None, key=None):
+    def read(self, pipeline=None, key=None, *, kinds=()):
         if key in self.unread:
             raise self.error
-        return super().read(pipeline, key)
+        return super().read(pipeline, key, kinds=kinds)
 
     def append(self, events, fence=None):
         if {event.key for event in events} & self.unwritten:

@@ -1,5 +1,6 @@
 """The unaligned fan-in: enough branches, and it says what is missing, in five ways."""
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -149,6 +150,20 @@ def test_a_branch_that_is_a_function_has_not_arrived_when_its_path_is_not_there(
     run = day({name: partial(read_hour, name) for name in ("05", "06", "24")})
     assert branches(run) == {"05": "succeeded", "06": "succeeded", "24": "skipped"}
     assert "hour=24" in run.completeness[0].absent["24"]
+
+
+def test_a_plan_builds_one_of_the_branches_that_differ_in_their_folder_alone(day, away, hours):
+    away("05", "07")
+    run = day(run_options={"plan": True})
+    assert branches(run) == {"05": "skipped", "06": "would run", "07": "skipped", "08": "would run"}
+    assert [node for node in run.graph.built if node.startswith("hours/")] == ["hours/06"]
+    inferred = day(dataclasses.replace(hours, schema=None), run_options={"plan": True})
+    assert [node for node in inferred.graph.built if node.startswith("hours/")] == ["hours/06", "hours/08"]
+
+
+def test_a_plan_builds_all_branches_for_a_merge_of_the_users(day):
+    merged = day(run_options={"plan": True}, merge=lambda frames: frames["05"].union(frames["08"]))
+    assert len([node for node in merged.graph.built if node.startswith("hours/")]) == len(HOURS)
 
 
 def test_too_few_publish_nothing(day, away, tmp_path):

@@ -6,9 +6,10 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
+import sys
 from collections import Counter
-from pathlib import Path  # noqa: TC003 - Typer reads it
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.table import Table
@@ -22,10 +23,11 @@ from spark_flow.ledger import DeltaLedger, Event
 from spark_flow.operations import backfill as backfills
 from spark_flow.operations import forget as forgetting
 from spark_flow.operations import rollback as rollbacks
-from spark_flow.operations.stale import StaleKey
+from spark_flow.operations.stale import KINDS, StaleKey
 from spark_flow.operations.stale import stale as find_stale
 from spark_flow.operations.verify import verify as check
 from spark_flow.orchestration.leases import Leases, PoolDocument, free, hold
+from spark_flow.spark.bundle import bundle
 from spark_flow.spark.session import session
 from spark_flow.storage import files
 from spark_flow.view.tables import attempts, attempts_table, leases_table, run_table, runs, status_table, wide_console
@@ -113,6 +115,21 @@ def spark_options(context: typer.Context) -> None:
         say(submit.shown(context.args))
 
 
+@app.command("bundle")
+def bundle_(
+    out: Annotated[Path, typer.Option(help="The archive, .tar.gz or .zip; one that is there is replaced.")] = Path(
+        "environment.tar.gz"
+    ),
+) -> None:
+    """Pack this virtual environment, without Spark's jars, for machines whose Python has no spark_flow."""
+    with _reported():
+        size = bundle(out)
+    say(f"wrote {out} ({size / 1e6:.0f} MB). On a machine with Spark (SPARK_HOME) and Python {sys.version[:4]}:\n")
+    say(f"  mkdir environment && tar -xzf {out.name} -C environment && source environment/bin/activate")
+    options = f"--archives {out.name}#environment --conf spark.pyspark.python=./environment/bin/python"
+    say(f"  spark-flow submit --master spark://host:7077 {options} job.yaml key=2024-03-01")
+
+
 @app.command()
 def doctor(state: State = "state") -> None:
     """Check Java, Spark, Delta, Python workers, the state folder and the clock; exit 1 if anything needs a fix."""
@@ -128,16 +145,26 @@ def doctor(state: State = "state") -> None:
 def status(
     pipeline: Annotated[str | None, typer.Argument(help="Only this pipeline.")] = None,
     state: State = "state",
+    last: Annotated[int, typer.Option(min=1, help="Only the keys that were run last.")] = 50,
+    everything: Annotated[bool, typer.Option("--all", help="All keys.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List the runs in the ledger: the last generation and attempt of each key."""
-    views = runs(_known(state, pipeline) if pipeline else _events(state))
+    """List the runs in the ledger: the last generation and attempt of each key, of the 50 that were run last."""
+    with _reported():
+        ledger = DeltaLedger(state, create=False)
+        events = ledger.read(pipeline) if everything else ledger.latest(pipeline, last=last)
+        left = 0 if everything else len(ledger.recorded_keys(pipeline)) - last
+    if pipeline and not events:
+        _unknown(ledger, state, pipeline)
+    views = runs(events)
     if as_json:
         _print_json(
             [{**{k: v for k, v in view.summary.items() if k != "nodes"}, "counts": view.counts} for view in views]
         )
     elif views:
         wide_console().print(status_table(views))
+        if left > 0:
+            say(f"{left} more key(s) were run before: --last N, or --all")
     else:
         say(f"no runs in {state}")
 
@@ -296,7 +323,7 @@ States = Annotated[
 @app.command()
 def stale(state: States = ["state"], as_json: Json = False) -> None:  # noqa: B006 - Typer needs a list as default
     """List stale keys: consumers' keys that were computed from outdated content of a readiness marker."""
-    found = _stale(state)
+    found = find_stale(_read(state))
     if as_json:
         _print_json([{**dataclasses.asdict(one), "hops": one.hops, "reason": one.reason} for one in found])
     elif found:
@@ -316,7 +343,7 @@ def backfill(
     if not only_stale:
         say("no keys given: use --stale for those that `spark-flow stale` lists", err=True)
         raise typer.Exit(2)
-    found = _stale(state)
+    found = find_stale(_read(state))
     if plan:
         for one in found:
             say(f"{one.pipeline} {one.key}: {one.reason}\n  {backfills.shown(one, launcher)}")
@@ -390,12 +417,9 @@ def _documents(state: str, folder: str) -> list[PoolDocument]:
         raise typer.Exit(getattr(error, "exit_code", 1)) from error
 
 
-def _stale(states: Sequence[str]) -> list[StaleKey]:
-    return find_stale({state: _events(state) for state in states})
-
-
 def _read(states: Sequence[str]) -> dict[str, list[Event]]:
-    return {state: DeltaLedger(state, create=False).read() for state in states}
+    with _reported():
+        return {state: DeltaLedger(state, create=False).read(kinds=KINDS) for state in states}
 
 
 def _print_stale(found: Sequence[StaleKey]) -> None:
@@ -405,19 +429,20 @@ def _print_stale(found: Sequence[StaleKey]) -> None:
     wide_console().print(table)
 
 
-def _events(state: str, pipeline: str | None = None, key: str | None = None) -> list[Event]:
-    with _reported():
-        return DeltaLedger(state, create=False).read(pipeline, key)
-
-
 def _known(state: str, pipeline: str, key: str | None = None) -> Sequence[Event]:
-    events = _events(state, pipeline, key)
+    with _reported():
+        ledger = DeltaLedger(state, create=False)
+        events = ledger.read(pipeline, key)
     if not events:
-        known = {f"{e.pipeline} {e.key}" if key else e.pipeline for e in _events(state)}
-        wanted = f"{pipeline} {key}" if key else pipeline
-        say(f"no run of {wanted} in {state}; found: {some(sorted(known), 20) or 'none'}", err=True)
-        raise typer.Exit(2)
+        _unknown(ledger, state, pipeline, key)
     return events
+
+
+def _unknown(ledger: DeltaLedger, state: str, pipeline: str, key: str | None = None) -> NoReturn:
+    known = {f"{name} {each}" if key else name for name, each in ledger.recorded_keys()}
+    wanted = f"{pipeline} {key}" if key else pipeline
+    say(f"no run of {wanted} in {state}; found: {some(sorted(known), 20) or 'none'}", err=True)
+    raise typer.Exit(2)
 
 
 def _print_json(content: Any) -> None:

@@ -102,7 +102,7 @@ def _state(state: str) -> Iterator[Check]:
     try:
         probe = files.join(files.absolute(state), f".doctor-{uuid.uuid4().hex[:8]}")
         there = files.exists(state)
-        events = len(DeltaLedger(state, create=False).read()) if there else 0
+        keys = len(DeltaLedger(state, create=False).recorded_keys()) if there else 0
         began = time.time()
         files.write_bytes(probe, b"probe")
         took, written = time.time() - began, _written(probe)
@@ -113,7 +113,9 @@ def _state(state: str) -> Iterator[Check]:
     except (SparkFlowError, OSError, ValueError) as error:
         yield Check("state folder", f"{state}: {describe(error)}", fix)
         return
-    yield Check("state folder", f"{files.absolute(state)} is writable ({took * 1000:.0f} ms); {events} events")
+    yield Check(
+        "state folder", f"{files.absolute(state)} is writable ({took * 1000:.0f} ms); {keys} key(s) in its ledger"
+    )
     if files.is_uri(state):
         right = has_conditional_writes(state)
         yield Check("leases", f"conditional writes: {'yes' if right else 'no'}", "" if right else f"{NOT_CONDITIONAL}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import sys
 import traceback
 from difflib import get_close_matches
@@ -46,6 +47,10 @@ if TYPE_CHECKING:
     from spark_flow.engine.run import Run
 
 DEBUG = "Print the full traceback of an error, and everything that Spark logs."
+Remote = Annotated[
+    str,
+    typer.Option(help="Run on this Spark Connect server, as SPARK_REMOTE names one: sc://host:15002.", metavar="URL"),
+]
 EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 bad config or usage, 75 try again later, 130 interrupted (Ctrl-C)."
 
 
@@ -198,6 +203,7 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
         request_id: Annotated[
             str, typer.Option(help="Request id. A new id starts a new generation; the same id retries it.")
         ] = "",
+        remote: Remote = "",
         debug: Annotated[bool, typer.Option("--debug", help=DEBUG)] = False,
     ) -> int:
         request = JobRequest(
@@ -214,6 +220,7 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
             check_summary(summary_json)
             check_given("--from", start)
             check_given("--until", until)
+            use_server(remote)
             if as_json and not plan:
                 raise InvalidArgument("--json", "it without --plan", "--plan --json; of a run --summary-json FILE")
             run = _run(request, plan=plan, as_json=as_json, request_id=request_id, summary=summary_json)
@@ -248,6 +255,22 @@ def _run(request: JobRequest, *, plan: bool, as_json: bool, request_id: str, sum
     with alone(config, lambda words: say(f"waiting: {words}")) as claimed:
         mine = dataclasses.replace(claimed, request_id=request_id)
         return recomputing(lambda: run(mine))
+
+
+def use_server(remote: str) -> None:
+    """Use a Spark Connect server in this process and in the jobs that it starts.
+
+    Raises:
+        InvalidArgument: It is no address, or the process has Spark already.
+    """
+    if not remote:
+        return
+    if not remote.startswith("sc://"):
+        raise InvalidArgument("--remote", remote, "an address as sc://host:15002")
+    if os.environ.get("PYSPARK_GATEWAY_PORT"):
+        raise InvalidArgument("--remote", "it under spark-submit", "spark-flow run, which starts no Spark of its own")
+    os.environ["SPARK_REMOTE"] = remote
+    os.environ.pop("MASTER", None)  # PySpark refuses both
 
 
 def check_given(option: str, node: str | None) -> None:

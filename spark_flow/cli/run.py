@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -32,7 +33,8 @@ def main(argv: Sequence[str] | None = None, *, runner: Literal["single", "concur
     if not words or not is_yaml(words[0]):
         say(USAGE if runner is None else USAGE_OF_KEYS.format(runner), err=True)
         return 2
-    if Path(words[0]).is_file():  # else the error comes at once
+    served = os.environ.get("SPARK_REMOTE") or any(word.startswith("--remote") for word in words)
+    if Path(words[0]).is_file() and not served:  # a missing file is an error at once, a server has a JVM of its own
         ensure_archive()
     if runner is not None:
         return runners.main(words[1:], job=words[0], kind=runner)

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spark_flow import jobfile as files
-from spark_flow.cli.job import DEBUG, check_given, command_line, report, with_parameters
+from spark_flow.cli.job import DEBUG, Remote, check_given, command_line, report, use_server, with_parameters
 from spark_flow.core.secrets import scrub
 from spark_flow.errors import InvalidArgument, SparkFlowError
 from spark_flow.jobfile.launch import Application
@@ -96,6 +96,7 @@ def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callabl
             str, typer.Option(help="Request id. A new id runs the keys again; the same id resumes.")
         ] = "",
         summary_json: Annotated[Path | None, typer.Option(help="Write the result of each key to this file.")] = None,
+        remote: Remote = "",
         debug: Annotated[bool, typer.Option("--debug", help=DEBUG)] = False,
     ) -> int:
         keys = ",".join(word for word in words or () if "=" not in word)
@@ -112,6 +113,7 @@ def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callabl
         try:
             check_summary(summary_json)
             check_given("--from", start)
+            use_server(remote)
             _check_words(words or (), job)
             return _run(_Command(kind, request, keys, request_id, summary_json, show), plan=plan)
         except SparkFlowError as error:

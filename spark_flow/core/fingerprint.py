@@ -126,7 +126,7 @@ def _stable(plan: str) -> str:
     Numbers stay distinct: they distinguish two columns of the same name.
     """
     plan = re.sub(r"plan_id=\d+|\[id=#?\d+\]", "", plan)
-    plan = re.sub(r"(?:global_temp\.)?\b(?:_pyspark|spark_flow)_[0-9a-f]{32}\b", "frame", plan)
+    plan = re.sub(r"(?:global_temp\.)?\b(?:_pyspark(?:_connect_temp_view)?|spark_flow)_[0-9a-f]{32}\b", "frame", plan)
     seen: dict[str, str] = {}
     return re.sub(r"#\d+", lambda found: seen.setdefault(found[0], f"#{len(seen)}"), plan)
 

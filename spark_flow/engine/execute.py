@@ -66,6 +66,7 @@ def _intent(run: Run, node: Node, target: Target) -> Intent:
         revision=revision,
         run_id=run.run_id,
         mark=lambda point: run.mark(point, node.name),
+        only_writer=run.permission.only_writer,
     )
 
 
@@ -96,7 +97,7 @@ def _do(run: Run, node: Node, action: Callable[[Intent], Written], intent: Inten
         detail=written.detail,
     )
     run.report("before_event", node.name)
-    carried = [_carried(run, lazy, node.name) for lazy in run.graph.claim(node.inputs, run.ended)]
+    carried = [_carried(run, lazy, node.name) for lazy in run.graph.claim(node.inputs, run.has_ended)]
     history.record([run.event_of(each) for each in [*carried, outcome]])
     run.report("after_event", node.name)
     for each in carried:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from spark_flow.errors import DuplicateNode
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pyspark.sql import DataFrame
 
@@ -101,17 +101,17 @@ class Graph:
         parts = merge.completeness if merge is not None else ()
         return [f"{node}/{name}" for part in parts if part.node == node for name in part.arrived]
 
-    def claim(self, inputs: Sequence[Lazy], ended: Collection[str]) -> list[Lazy]:
+    def claim(self, inputs: Sequence[Lazy], has_ended: Callable[[str], bool]) -> list[Lazy]:
         """Lazy nodes that were computed within an action, upstream ones first; each is claimed by one action only.
 
         Args:
             inputs: The action's.
-            ended: Nodes whose outcome is known already.
+            has_ended: Whether a node's outcome is known already.
         """
         found: dict[str, Lazy] = {}
 
         def walk(lazy: Lazy) -> None:
-            if lazy.node in ended or lazy.node in self._claimed or lazy.node in found:
+            if has_ended(lazy.node) or lazy.node in self._claimed or lazy.node in found:
                 return
             for before in lazy.inputs:
                 walk(before)

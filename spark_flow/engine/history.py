@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from spark_flow.core.secrets import Redactor
@@ -51,7 +52,9 @@ class History:
         self._redactor = redactor or Redactor()
         self._ledger = ledger
         self._lock = threading.RLock()
-        self._events = ledger.read(pipeline, key)
+        self._events: list[Event] = []
+        self._by_node: dict[str, list[Event]] = defaultdict(list)  # the same events: a fan-in may have thousands
+        self._add(ledger.read(pipeline, key))
         self.generation, self.attempt = _position(self._events, mode)
         self._seq = 0
         self._opening: list[Event] = []
@@ -87,7 +90,12 @@ class History:
                 detail=last.detail,
             )
             self._opening.append(taken)
-        self._events.extend(self._opening)
+        self._add(self._opening)
+
+    def _add(self, events: Sequence[Event]) -> None:
+        self._events.extend(events)
+        for event in events:
+            self._by_node[event.node].append(event)
 
     def begin(self, detail: Mapping[str, Any]) -> None:
         """Record the start of the attempt, with its command and request id.
@@ -135,8 +143,8 @@ class History:
     def known(self, node: str) -> int:
         """The highest recorded revision of a node, in any generation; 0 for none."""
         with self._lock:
-            own = [e.revision for e in self._events if e.node == node]
-            seen = [int(e.detail.get("remembered", {}).get(node, 0)) for e in self._events if e.kind == "run"]
+            own = [e.revision for e in self._by_node.get(node, ())]
+            seen = [int(e.detail.get("remembered", {}).get(node, 0)) for e in self._by_node.get("", ())]
         return max([*own, *seen], default=0)
 
     def less_than(self, remembered: Mapping[str, int]) -> dict[str, int]:
@@ -153,7 +161,8 @@ class History:
         """Read the events again: another run may have added some."""
         events = self._ledger.read(self.pipeline, self.key)
         with self._lock:
-            self._events = [*events, *self._opening]
+            self._events, self._by_node = [], defaultdict(list)
+            self._add([*events, *self._opening])
 
     @property
     def begun(self) -> bool:
@@ -234,7 +243,7 @@ class History:
             else:
                 self._ledger.append(events, fence)
         with self._lock:
-            self._events.extend(events)
+            self._add(events)
 
     def last(self, node: str) -> Event | None:
         """A node's last real event in this generation: only the latest revision counts.
@@ -249,7 +258,7 @@ class History:
 
     def _last(self, node: str, generation: int) -> Event | None:
         with self._lock:
-            mine = [e for e in self._events if e.node == node and e.generation == generation and e.state in _REAL]
+            mine = [e for e in self._by_node.get(node, ()) if e.generation == generation and e.state in _REAL]
         return mine[-1] if mine else None
 
     def revision(self, node: str, fingerprint: str, remembered: int) -> int:
@@ -260,7 +269,7 @@ class History:
         one that the target itself remembers, should the ledger be lost or older than the target.
         """
         with self._lock:
-            mine = [e for e in self._events if e.node == node and e.revision and e.state in _REAL]
+            mine = [e for e in self._by_node.get(node, ()) if e.revision and e.state in _REAL]
         last = mine[-1] if mine else None
         if last is None:
             return remembered + 1

@@ -12,6 +12,7 @@ from spark_flow.core import fingerprint
 from spark_flow.engine.node import Node, Target
 from spark_flow.errors import InvalidArgument
 from spark_flow.storage import arrivals, checkpoints, sources
+from spark_flow.storage.reading import analysed
 from spark_flow.transforms.columns import is_frame
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class LazyFrame:
         try:
             self.run.check_kept(Node(name=self.node, kind=self.kind, fingerprint=self.fingerprint))
             self.run.permit(self.node)
-            frame = self._build()
+            frame = analysed(self._build())
         except Exception as error:
             failure = self.run.failed(self.node, self.kind, error, self.fingerprint)
             raise failure from (error if failure is not error else error.__cause__)
@@ -134,7 +135,7 @@ class Checkpoint:
 
     def _write(self, intent: Intent) -> Written:
         """Write the checkpoint; what the input files held is recorded with it."""
-        written = checkpoints.write(self.build(), self.run.state, intent)
+        written = checkpoints.write(analysed(self.build()), self.run.state, intent)
         held = self.run.graph.inputs.get(self.node)
         if held is None:
             return written

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import queue
 import threading
 import time
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -34,7 +36,7 @@ OnFailure = Literal["finish", "stop"]
 
 _log = logging.getLogger("spark_flow")
 
-IN_FLIGHT = 4
+AT_ONCE = 4  # where a session does not tell what it can run at once
 _AGAIN = 0.5  # seconds between two attempts to interrupt the nodes that have to stop
 _NO_FAILURE = (MissingInput, NotNow, StoppedBySibling)
 
@@ -63,14 +65,14 @@ class Ended:
 
 
 def run_parallel(
-    run: Run, tasks: Sequence[Task], *, max_in_flight: int = IN_FLIGHT, on_failure: OnFailure = "finish"
+    run: Run, tasks: Sequence[Task], *, max_in_flight: int | None = None, on_failure: OnFailure = "finish"
 ) -> dict[str, Ended]:
     """Run nodes in threads; errors of nodes are returned, not raised.
 
     Args:
         run: The run of the nodes.
         tasks: The nodes; each runs under the job tag ``spark_flow/<run>/<node>``.
-        max_in_flight: How many nodes run at the same time.
+        max_in_flight: How many nodes run at the same time; by default what the session can run at once.
         on_failure: When a node fails, ``finish`` the others, or ``stop`` them: nodes that run are interrupted, nodes
             that have not started do not start.
 
@@ -86,19 +88,25 @@ def run_parallel(
     if not tasks:
         return {}
     check_settings(max_in_flight, on_failure)
-    return _SideBySide(run, on_failure).do(tasks, max_in_flight)
+    return _SideBySide(run, on_failure).do(tasks, max_in_flight or at_once(run.spark))
 
 
-def check_settings(max_in_flight: int, on_failure: str = "finish") -> None:
+def check_settings(max_in_flight: int | None, on_failure: str = "finish") -> None:
     """Check settings before anything runs.
 
     Raises:
         InvalidArgument: One of them is invalid.
     """
-    if max_in_flight < 1:
+    if max_in_flight is not None and max_in_flight < 1:
         raise InvalidArgument("max_in_flight", str(max_in_flight), "1 or more")
     if on_failure not in ("finish", "stop"):
         raise InvalidArgument("on_failure", repr(on_failure), "finish or stop")
+
+
+def at_once(spark: SparkSession) -> int:
+    """How many tasks a session runs at once, at least two: of more nodes in flight, a kill would lose more."""
+    context = getattr(spark, "sparkContext", None)  # Connect's session has none
+    return max(2, int(context.defaultParallelism)) if context is not None else AT_ONCE
 
 
 class _SideBySide:
@@ -113,8 +121,10 @@ class _SideBySide:
         # The decorator gives each thread the local properties of this one: pool, job group, tags.
         work = inheritable_thread_target(self._run.spark)(self._work)
         with ThreadPoolExecutor(max_in_flight, thread_name_prefix=f"spark_flow/{self._run.run_id}") as pool:
-            futures = {pool.submit(work, task): task for task in tasks}
+            futures: dict[Future[Ended], Task] = {}
             try:
+                for task in tasks:
+                    futures[pool.submit(work, task)] = task  # the first ones run already: an interrupt must stop them
                 return self._gather(futures)
             except BaseException as error:
                 self._stop_all(futures, Interrupted if isinstance(error, KeyboardInterrupt) else StoppedBySibling)
@@ -142,11 +152,13 @@ class _SideBySide:
 
     def _gather(self, futures: Mapping[Future[Ended], Task]) -> dict[str, Ended]:
         ended: dict[str, Ended] = {}
-        left = set(futures)
-        while left:
-            # With an end: a signal just before a wait would not end it.
-            done, left = wait(left, timeout=_AGAIN, return_when=FIRST_COMPLETED)
-            for future in done:
+        done: queue.SimpleQueue[Future[Ended]] = queue.SimpleQueue()
+        for future in futures:
+            future.add_done_callback(done.put)
+        while len(ended) < len(futures):
+            with contextlib.suppress(queue.Empty):
+                # With an end: a signal just before a wait would not end it.
+                future = done.get(timeout=_AGAIN)
                 one = ended[futures[future].node] = future.result()
                 failed = isinstance(one.result, Exception) and not isinstance(one.result, _NO_FAILURE)
                 if failed and self._on_failure == "stop":
@@ -168,7 +180,7 @@ class _SideBySide:
     def _interrupt(self, futures: Mapping[Future[Ended], Task]) -> None:
         """Cancel the jobs of running tasks; called repeatedly, because a branch may be between two of its jobs."""
         for future, task in futures.items():
-            if not future.done():
+            if future.running():
                 interrupt_jobs(self._run.spark, self._tag(task))
 
     def _stopped(self, task: Task) -> SparkFlowError:

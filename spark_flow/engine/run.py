@@ -33,7 +33,7 @@ from spark_flow.storage import arrivals, checkpoints
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from pyspark.sql import SparkSession
@@ -435,11 +435,9 @@ class Run:
         done = [lazy for lazy in self.graph.declared.values() if states.get(lazy.node) in ended]
         return together([*(part for lazy in done for part in lazy.completeness), *self._measured.values()])
 
-    @property
-    def ended(self) -> Collection[str]:
-        """The nodes whose outcome is known."""
-        with self.lock:
-            return set(self._outcomes)
+    def has_ended(self, node: str) -> bool:
+        """Whether the outcome of a node is known."""
+        return self.outcome(node) is not None
 
     def outcome(self, node: str) -> Outcome | None:
         """The outcome of a node in this attempt; None until it has ended."""

@@ -66,6 +66,8 @@ def _of_java(error: BaseException) -> tuple[str, Line | None] | None:
     trace = getattr(error, "_stackTrace", None) or getattr(error, "_stacktrace", None)
     found = thrown(trace) if isinstance(trace, str) else ()
     found = found or thrown(text) or (Thrown(name, text),)
+    if not any(one.message for one in found):  # Spark Connect's trace has none: its text is before the trace
+        found = (Thrown(name, text.partition("JVM stacktrace:")[0].strip()),)
     words, line = cause(found)
     one = found[0]
     if name != "Py4JJavaError" and words.startswith(f"{one.type}: "):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from spark_flow.core.completeness import Completeness, together
 from spark_flow.engine.lazy_frame import LazyFrame
-from spark_flow.engine.parallel import IN_FLIGHT, OnFailure, check_settings
+from spark_flow.engine.parallel import OnFailure, check_settings
 from spark_flow.errors import BranchesFailed, NotAllArrived, StoppedBySibling
 from spark_flow.fan_in.branches import (
     Branch,
@@ -48,7 +48,7 @@ def aligned_fan_in(
     each: Each | None = None,
     merge: Merge | None = None,
     restart: bool = True,
-    max_in_flight: int = IN_FLIGHT,
+    max_in_flight: int | None = None,
     on_failure: OnFailure = "finish",
     allow_missing_columns: bool = False,
 ) -> FanIn:
@@ -68,7 +68,7 @@ def aligned_fan_in(
         merge: A function from the branches' frames by name to one frame (``partial(join_all, on=..., how=...)``);
             by default their rows are unioned, columns matched by name.
         restart: Write a checkpoint for each branch. Use False for cheap branches: all of them become one plan.
-        max_in_flight: How many branches run at once.
+        max_in_flight: How many branches run at once; by default what the session can run at once, at least two.
         on_failure: When a branch fails, ``finish`` the others or ``stop`` them; a retry resumes in both cases.
         allow_missing_columns: Fill columns that a branch does not have with nulls.
 
@@ -117,7 +117,7 @@ def aligned_fan_in(
     return FanIn(LazyFrame(run, node, "merge", digest, inputs, stacked, upstream, _gathers=True), complete)
 
 
-def _all_of(run: Run, node: str, branches: Sequence[Branch], max_in_flight: int, on_failure: OnFailure) -> Ended:
+def _all_of(run: Run, node: str, branches: Sequence[Branch], max_in_flight: int | None, on_failure: OnFailure) -> Ended:
     """Return the checkpoints of all branches, or raise an error that lists the ones that failed or are missing."""
     mine = chosen(run, branches)
     ended = ensure(run, mine, max_in_flight=max_in_flight, on_failure=on_failure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
@@ -13,7 +14,7 @@ from spark_flow.core.names import check_name
 from spark_flow.engine.lazy_frame import Checkpoint, LazyFrame, held, lazy
 from spark_flow.engine.node import Node
 from spark_flow.engine.outcome import Outcome, not_its_own_fault
-from spark_flow.engine.parallel import IN_FLIGHT, OnFailure, Task, run_parallel
+from spark_flow.engine.parallel import OnFailure, Task, run_parallel
 from spark_flow.engine.reading import read_now
 from spark_flow.errors import (
     BranchesFailed,
@@ -31,8 +32,9 @@ from spark_flow.errors import (
 )
 from spark_flow.storage import checkpoints
 from spark_flow.storage.failures import as_missing_input
+from spark_flow.storage.reading import analysed
 from spark_flow.storage.sink_protocol import Intent, Written
-from spark_flow.storage.sources import Source, check_present
+from spark_flow.storage.sources import Source, check_present, is_pattern
 from spark_flow.transforms.columns import check_frame, folding, is_frame
 from spark_flow.transforms.pipe import apply
 from spark_flow.transforms.union import common_columns, union_by_name
@@ -116,8 +118,8 @@ def declare(run: Run, name: str, inputs: Inputs, *, each: Each | None = None, re
     if not pairs:
         raise NoBranches(node)
     names = [check_name("branch", branch) for branch, _ in pairs]
-    for branch in names:
-        if names.count(branch) > 1:
+    for branch, times in Counter(names).items():
+        if times > 1:
             raise DuplicateNode(f"{node}/{branch}", f"branch {branch!r} is listed twice")
     branches = [_declare(run, f"{node}/{branch}", branch, value, each, restart=restart) for branch, value in pairs]
     run.graph.fan_ins[node] = tuple(branch.node for branch in branches)
@@ -152,6 +154,7 @@ def _declare(run: Run, node: str, name: str, value: Input, each: Each | None, *,
 def _build(run: Run, node: str, value: Input, each: Each | None) -> DataFrame:
     try:
         frame = _read(run, node, value)
+        frame = analysed(frame) if is_frame(frame) else frame
     except Exception as error:
         missing = as_missing_input(node, error)
         if missing is None or missing is error:
@@ -181,7 +184,7 @@ def is_requested(run: Run, node: str) -> bool:
 
 
 def ensure(
-    run: Run, branches: Sequence[Branch], *, max_in_flight: int = IN_FLIGHT, on_failure: OnFailure = "finish"
+    run: Run, branches: Sequence[Branch], *, max_in_flight: int | None = None, on_failure: OnFailure = "finish"
 ) -> Ended:
     """Run the branches that have no valid checkpoint, in parallel; failed and missing ones are returned, not raised.
 
@@ -189,7 +192,10 @@ def ensure(
         UsageError, StateError: Nothing can run or be recorded at all.
     """
     if run.plan:
-        return by_result({branch.name: planned(branch) for branch in branches})
+        built = {branch.name for branch in one_of_each(branches)}
+        return by_result(
+            {each.name: planned(each) if each.name in built else _planned_alike(run, each) for each in branches}
+        )
     results: dict[str, Outcome | Exception] = {}
     ready = []
     for branch in branches:
@@ -265,6 +271,42 @@ def planned(branch: Branch) -> Outcome | Exception:
     return Outcome(node=branch.node, kind="branch", state="would run")
 
 
+def one_of_each(branches: Sequence[Branch]) -> list[Branch]:
+    """Return the branches that a plan builds: of those that differ in their folder alone, the first that is there."""
+    found: list[Branch] = []
+    kinds = set[tuple[str, ...] | None]()
+    for branch in branches:
+        kind = _kind(branch)
+        if kind is None or (kind not in kinds and _missing(branch) is None):
+            found.append(branch)
+            kinds.add(kind)
+    return found
+
+
+def _kind(branch: Branch) -> tuple[str, ...] | None:
+    """Return what decides a branch's columns but for its folder; ``None`` where that is the data, or unknown."""
+    source = branch.source
+    if source is None or source.schema is None or not source.has_files:
+        return None
+    if source.wait is not None or any(map(is_pattern, source.paths)):
+        return None
+    schema = source.schema if isinstance(source.schema, str) else source.schema.json()
+    return source.format, schema, source.bad_records, repr(sorted(source.options.items()))
+
+
+def _planned_alike(run: Run, branch: Branch) -> Outcome | Exception:
+    """Plan a branch whose plan is that of another one: only whether its data is there is its own."""
+    if missing := _missing(branch):
+        run.failed(branch.node, "branch", missing, branch.fingerprint)
+        return missing
+    try:
+        return branch.checkpoint.ensure()
+    except NotRecorded:
+        raise
+    except (RunError, NotArrived) as error:
+        return error
+
+
 def _missing(branch: Branch) -> MissingInput | NotArrived | None:
     """Return an error if the data of a branch's source is missing; of a function this is unknown until the call."""
     if branch.source is None or branch.source.wait is not None:
@@ -318,7 +360,8 @@ def merged(
         raise BranchesFailed(node, wrong, len(branches))
     merged = Node(name=node, kind="merge", fingerprint=digest, writes=False)
     if run.plan:
-        frames = {branch.name: branch.frame.frame for branch in branches}
+        needed = branches if merge else one_of_each(branches)
+        frames = {branch.name: branch.frame.frame for branch in needed}
         run.once(merged, _unreached)
         return merge(frames) if merge else union_by_name(frames, allow_missing_columns=allow_missing_columns)
     details = {branch.name: ended.arrived[branch.name].detail for branch in branches}

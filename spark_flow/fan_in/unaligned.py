@@ -20,7 +20,7 @@ from spark_flow.core.arrival_rules import RULES, Require
 from spark_flow.core.completeness import Completeness, together
 from spark_flow.engine.lazy_frame import CheckpointTarget, LazyFrame
 from spark_flow.engine.node import Node
-from spark_flow.engine.parallel import IN_FLIGHT, check_settings
+from spark_flow.engine.parallel import check_settings
 from spark_flow.engine.reading import read_now
 from spark_flow.engine.writing import TableTarget
 from spark_flow.errors import (
@@ -93,7 +93,7 @@ def unaligned_fan_in(
     require: Require,
     each: Each | None = None,
     merge: Merge | None = None,
-    max_in_flight: int = IN_FLIGHT,
+    max_in_flight: int | None = None,
     on_all_failed: Fallback | None = None,
     allow_missing_columns: bool = False,
 ) -> FanIn:
@@ -112,7 +112,7 @@ def unaligned_fan_in(
             ``at_least(share)``. Evaluated when all branches have ended.
         each: A transform applied to each branch's frame, as part of the branch.
         merge: A function from the arrived frames by name to one frame; by default their rows are unioned.
-        max_in_flight: How many branches run at once.
+        max_in_flight: How many branches run at once; by default what the session can run at once, at least two.
         on_all_failed: The fallback when no branch arrived: a function that takes the completeness and returns a frame
             to continue with, or ``None`` to stop; a source, for example the last good copy; or an ``error_table``.
             The run ends with ``TookFallback`` in any case.

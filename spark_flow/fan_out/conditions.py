@@ -17,6 +17,7 @@ from spark_flow.core import fingerprint
 from spark_flow.core.names import whole_predicate
 from spark_flow.engine.lazy_frame import LazyFrame, held
 from spark_flow.errors import InvalidCondition
+from spark_flow.storage.reading import analysed
 from spark_flow.storage.sources import Source, schema_of
 from spark_flow.transforms.columns import folding, is_frame, unique_columns
 
@@ -283,7 +284,7 @@ def _rows(frame: DataFrame, where: str, within: int) -> DataFrame:
     if not where:
         return frame.select(F.lit(1))
     try:
-        return frame.limit(within).where(whole_predicate(where)).select(F.lit(1))
+        return analysed(frame.limit(within).where(whole_predicate(where)).select(F.lit(1)))
     except AnalysisException as error:
         found = re.sub(r"\s+", " ", str(error).strip())[:200]
         raise InvalidCondition(f"by_data {where!r}", found, f"only columns of: {', '.join(frame.columns)}") from error

@@ -16,7 +16,7 @@ from spark_flow.core import fingerprint
 from spark_flow.core.names import check_name
 from spark_flow.engine.lazy_frame import Checkpoint, LazyFrame, lazy
 from spark_flow.engine.node import Node, Target
-from spark_flow.engine.parallel import IN_FLIGHT, Task, run_parallel
+from spark_flow.engine.parallel import Task, run_parallel
 from spark_flow.engine.writing import Writing, writing
 from spark_flow.errors import BranchesFailed, ColumnClash, DuplicateNode, InvalidArgument, NoBranches
 from spark_flow.fan_out.branch_application import handover, run_apart
@@ -52,7 +52,7 @@ def parallel_split(
     name: str = "split",
     share: Share = "MEMORY_AND_DISK",
     loading_time: str = "",
-    max_in_flight: int = IN_FLIGHT,
+    max_in_flight: int | None = None,
     mode: Mode = "threads",
     spark: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, Outcome]:
@@ -72,7 +72,7 @@ def parallel_split(
             that may return different rows.
         loading_time: The name of a timestamp column to add: the start of the run's generation, the same in all branches
             and in every retry.
-        max_in_flight: How many branches run at once.
+        max_in_flight: How many branches run at once; by default what the session can run at once, at least two.
         mode: ``threads`` runs the branches in this application. ``intermediary`` writes the shared frame as a
             checkpoint, and runs each branch as a separate application with spark-submit.
         spark: For ``intermediary``, Spark settings by branch: ``{"lake": {"spark.driver.memory": "4g"}}``.
@@ -126,7 +126,7 @@ def _check(
     for what, given, allowed in (("share", share, get_args(Share)), ("mode", mode, get_args(Mode))):
         if given not in allowed:
             raise InvalidArgument(f"{node}: {what}", repr(given), f"one of: {', '.join(allowed)}")
-    if not isinstance(max_in_flight, int) or max_in_flight < 1:
+    if max_in_flight is not None and (not isinstance(max_in_flight, int) or max_in_flight < 1):
         raise InvalidArgument(f"{node}: max_in_flight", repr(max_in_flight), "1 or more")
     unknown = sorted(set(spark) - set(branches))
     if unknown or (any(spark.values()) and mode != "intermediary"):
@@ -157,7 +157,7 @@ def _write_branches(
     node: str,
     shared: LazyFrame,
     branches: Mapping[str, _Declared],
-    max_in_flight: int,
+    max_in_flight: int | None,
     settings: Mapping[str, Mapping[str, str]] | None,
 ) -> dict[str, Outcome]:
     """Write the branches; valid ones are reused without a session, so that a run with nothing to write needs none."""

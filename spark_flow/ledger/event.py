@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 FORMAT = 1
 """The state folder's format. A higher one was written by a newer version and is refused."""
@@ -93,8 +93,25 @@ class Ledger(Protocol):
             Fenced: A higher token was already recorded under the fence's name; nothing is appended.
         """
 
-    def read(self, pipeline: str | None = None, key: str | None = None) -> list[Event]:
-        """Return the events of a pipeline and key (``None``: of all), by ``Event.order`` within a key."""
+    def read(self, pipeline: str | None = None, key: str | None = None, *, kinds: Collection[Kind] = ()) -> list[Event]:
+        """Return the events of a pipeline and key (``None``: of all), by ``Event.order`` within a key.
+
+        Args:
+            pipeline: The pipeline.
+            key: The key.
+            kinds: Only events of nodes of these kinds; empty for all. Most events of a large ledger are of branches.
+        """
+
+    def recorded_keys(self, pipeline: str | None = None, *, last: int | None = None) -> list[tuple[str, str]]:
+        """Return the pipelines and keys that have events, the one with the newest event first.
+
+        Args:
+            pipeline: Only those of this pipeline.
+            last: Return at most this many.
+        """
+
+    def latest(self, pipeline: str | None = None, *, last: int) -> list[Event]:
+        """Return all events of the keys that ``recorded_keys`` returns, sorted as ``read`` sorts them."""
 
     def token(self, name: str) -> int:
         """Return the highest token recorded by a fence of this name, or 0."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from spark_flow.errors import Fenced
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
-    from spark_flow.ledger.event import Event, Fence
+    from spark_flow.ledger.event import Event, Fence, Kind
 
 
 class MemoryLedger:
@@ -35,11 +35,22 @@ class MemoryLedger:
                 self._fences[fence.name] = fence.token
             self._events.extend(events)
 
-    def read(self, pipeline: str | None = None, key: str | None = None) -> list[Event]:
-        """Return the events of a pipeline and key (``None``: of all), oldest first."""
+    def read(self, pipeline: str | None = None, key: str | None = None, *, kinds: Collection[Kind] = ()) -> list[Event]:
+        """See ``Ledger.read``."""
         with self._lock:
             events = [e for e in self._events if pipeline in (None, e.pipeline) and key in (None, e.key)]
-        return sorted(events, key=lambda e: (e.pipeline, e.key, *e.order))
+        wanted = [e for e in events if not kinds or e.kind in kinds]
+        return sorted(wanted, key=lambda e: (e.pipeline, e.key, *e.order))
+
+    def recorded_keys(self, pipeline: str | None = None, *, last: int | None = None) -> list[tuple[str, str]]:
+        """See ``Ledger.recorded_keys``."""
+        newest = {(e.pipeline, e.key): e.at for e in sorted(self.read(pipeline), key=lambda e: e.at)}
+        return sorted(newest, key=lambda one: (-newest[one].timestamp(), one))[:last]
+
+    def latest(self, pipeline: str | None = None, *, last: int) -> list[Event]:
+        """See ``Ledger.latest``."""
+        wanted = set(self.recorded_keys(pipeline, last=last))
+        return [e for e in self.read(pipeline) if (e.pipeline, e.key) in wanted]
 
     def token(self, name: str) -> int:
         """Return the highest token recorded for a fence, or 0."""

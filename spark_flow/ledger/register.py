@@ -114,14 +114,16 @@ class DeltaRegister:
     Args:
         path: The table's folder, a path or URI.
         create: Create the table if missing. Otherwise a missing table reads as empty.
+        probe: Try the conditional writes of a store when the table is created there, by some 120 requests.
 
     Raises:
         StateDamaged: The folder does not hold a readable Delta table.
         StateNotWritable: The table cannot be created.
     """
 
-    def __init__(self, path: str, *, create: bool = True) -> None:
+    def __init__(self, path: str, *, create: bool = True, probe: bool = True) -> None:
         self._path = files.for_deltalake(path)
+        self._probes = probe
         self._lock = threading.Lock()
         self._known: tuple[int, str | None] | None = None  # the version read last, and its document
         try:
@@ -138,7 +140,7 @@ class DeltaRegister:
         except TableNotFoundError:
             if not create:
                 return None
-        if files.is_uri(self._path) and not has_conditional_writes(self._path):
+        if self._probes and files.is_uri(self._path) and not has_conditional_writes(self._path):
             raise StateNotWritable(self._path, NOT_CONDITIONAL)
         try:
             return DeltaTable.create(self._path, _SCHEMA, mode="ignore", configuration=_PROPERTIES)

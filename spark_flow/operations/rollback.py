@@ -15,6 +15,7 @@ from spark_flow.engine.run import Run
 from spark_flow.engine.writing import SinkTarget
 from spark_flow.errors import CannotRollBack, describe
 from spark_flow.operations.stale import command_of, read_by
+from spark_flow.orchestration.leases import only_writer
 from spark_flow.sequence import expose, publish, transaction
 from spark_flow.storage import catalog, delta_files, files, key_folder
 from spark_flow.storage import markers as readiness
@@ -151,7 +152,7 @@ def rollback(spark: SparkSession, ledger: Ledger, state: str, planned: Rollback,
         if "exposed" in event.detail:  # before anything is written
             catalog.check_lasting(spark, event.detail["exposed"]["view"])
     mode = Mode(request_id=f"{_REQUEST}{planned.to}", command=planned.command)
-    permission = Permission(lease=lease)
+    permission = Permission(lease=lease, only_writer=only_writer)
     with Run.open(
         planned.pipeline, planned.key, state=state, spark=spark, ledger=ledger, mode=mode, permission=permission
     ) as run:

@@ -17,8 +17,12 @@ from spark_flow.storage.markers import Reference
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from spark_flow.ledger import Event
+    from spark_flow.ledger import Event, Kind
     from spark_flow.storage.markers import Marker
+
+
+KINDS: tuple[Kind, ...] = ("run", "marker")
+"""The kinds of events that ``stale`` reads."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -177,7 +177,7 @@ class _Side:
         self._stop = Stop()
         self._begun: set[str] = set()
         self._done: dict[str, KeyResult] = {}
-        self._usually = usual(runner.pipeline.ledger.read(runner.pipeline.name), runner.straggler.last)
+        self._usually = usual(runner.pipeline.ledger, runner.pipeline.name, runner.straggler.last)
 
     def run(self) -> dict[str, KeyResult]:
         runner = self._runner

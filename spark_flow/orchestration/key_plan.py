@@ -85,7 +85,7 @@ def past_of(key: str, events: Iterable[Event]) -> Past:
 def pasts(ledger: Ledger, pipeline: str) -> Callable[[str], Past]:
     """Read a pipeline's ledger once, and return a function from a key to its history."""
     by_key: dict[str, list[Event]] = defaultdict(list)
-    for event in ledger.read(pipeline):
+    for event in ledger.read(pipeline, kinds=["run"]):
         by_key[event.key].append(event)
     return lambda key: past_of(key, by_key.get(key, ()))
 

@@ -32,6 +32,7 @@ from spark_flow.errors import Busy, LeaseLost, OtherLimit, QueueFull, StateDamag
 from spark_flow.ledger import DeltaRegister, Fence, Register
 from spark_flow.orchestration.claims import Claim, Holder, Pool
 from spark_flow.storage import files
+from spark_flow.storage.stores import needs_s3, scheme_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -430,6 +431,21 @@ class _Waiter:
         if message != self._last_message:
             self._last_message = message
             self.report(message)
+
+
+@contextlib.contextmanager
+def only_writer(path: str) -> Iterator[None]:
+    """Be the only run that commits to a Delta table on S3 while the block runs; elsewhere Delta takes care of that.
+
+    Its log store for S3 protects the writers of one driver only: of two drivers, one would silently replace the other's
+    commit (https://docs.delta.io/latest/delta-storage.html). The lease is in the table's folder ``_spark_flow``.
+    """
+    if not needs_s3([scheme_of(path)]):
+        yield
+        return
+    folder = files.join(files.absolute(path), "_spark_flow")
+    with hold(PoolDocument(f"the table {path}", DeltaRegister(folder)), "writers", uuid.uuid4().hex[:12], limit=1):
+        yield
 
 
 def free(pool: PoolDocument, wanted: str, *, clock: Clock | None = None) -> tuple[Claim, ...]:

@@ -19,7 +19,7 @@ from spark_flow.ledger import DeltaLedger
 from spark_flow.orchestration import shared_state
 from spark_flow.orchestration.claims import check_slots
 from spark_flow.orchestration.key_plan import past_of
-from spark_flow.orchestration.leases import QUEUE, TTL, HeldLeases, Leases, OnBusy, hold
+from spark_flow.orchestration.leases import QUEUE, TTL, HeldLeases, Leases, OnBusy, hold, only_writer
 from spark_flow.storage import files
 
 if TYPE_CHECKING:
@@ -114,7 +114,9 @@ class RunRequest:
     @property
     def permission(self) -> Permission:
         """Return what the run asks before it does any work."""
-        return Permission(lease=self.lease, before_node=self.before_node, interrupted=self.interrupted)
+        return Permission(
+            lease=self.lease, only_writer=only_writer, before_node=self.before_node, interrupted=self.interrupted
+        )
 
     def in_pool(self, session: SparkSession) -> SparkSession:
         """Assign the Spark jobs of this thread to the fair pool, and return the session.

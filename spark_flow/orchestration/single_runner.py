@@ -149,7 +149,7 @@ class SingleRunner:
             (now,) = self._plan((key,), self.pipeline.past)
             if now.what != "run":
                 return settled(now)
-            usually = usual(self.pipeline.ledger.read(self.pipeline.name), self.straggler.last)
+            usually = usual(self.pipeline.ledger, self.pipeline.name, self.straggler.last)
             name = f"{self.pipeline.name} {key}"
             with watched(self.straggler, name, usually, lambda: behind + self._queued(), self.report):
                 return one(self.pipeline, RunRequest(key=key, lease=lease, request_id=self.request_id))

@@ -14,11 +14,12 @@ from spark_flow.core import notify
 from spark_flow.errors import InvalidArgument, NotNotified
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
-    from spark_flow.ledger import Event
+    from spark_flow.ledger import Ledger
 
 FEWEST = 3  # the smallest number of earlier runs for a usual duration
+LOOKED_AT = 3  # keys for each run of the median: some have failed or did no work
 LEAST = 0.1  # seconds; shorter durations vary too much to compare
 
 
@@ -49,11 +50,14 @@ class Straggler:
             raise InvalidArgument("straggler.last", str(self.last), f"{FEWEST} or more runs")
 
 
-def usual(events: Iterable[Event], last: int) -> float | None:
-    """Return the median seconds of the last successful runs that did work; ``None`` if there are fewer than three."""
+def usual(ledger: Ledger, pipeline: str, last: int) -> float | None:
+    """Return the median seconds of the last successful runs that did work; ``None`` if there are fewer than three.
+
+    Only the keys that were run last are looked at.
+    """
     worked: dict[tuple[str, int, int], bool] = defaultdict(bool)
     ended = []
-    for event in events:
+    for event in ledger.latest(pipeline, last=LOOKED_AT * last):
         attempt = (event.key, event.generation, event.attempt)
         if event.kind != "run":
             worked[attempt] |= event.state in ("started", "succeeded", "failed")

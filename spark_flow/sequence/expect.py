@@ -23,6 +23,7 @@ from spark_flow.storage.content import reported
 from spark_flow.storage.delta import delta
 from spark_flow.storage.delta_tables import last_revision
 from spark_flow.storage.key_rows import named_in
+from spark_flow.storage.reading import analysed
 from spark_flow.storage.sink_protocol import app_id
 
 if TYPE_CHECKING:
@@ -266,7 +267,7 @@ def _read(run: Run, source: LazyFrame, rules: Mapping[str, Rule], outcome: Outco
 def _analysed(frame: DataFrame, rules: Mapping[str, Rule]) -> DataFrame:
     """The frame, after Spark has analysed the rules on it: a plan reports an unknown column, and SQL that is wrong."""
     for rule in rules.values():
-        _ = frame.where(_met(rule)).schema if rule.that else frame.select(*map(quote_identifier, rule.unique)).schema
+        analysed(frame.where(_met(rule)) if rule.that else frame.select(*map(quote_identifier, rule.unique)))
     return frame
 
 

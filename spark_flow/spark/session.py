@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import importlib.util
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 import time
 import warnings
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from spark_flow.errors import EnvironmentTooOld
+from spark_flow.errors import EnvironmentTooOld, describe
 from spark_flow.spark import archive
 from spark_flow.spark.jars import (
     LISTENER_PACKAGE,
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 LISTENER = "io.openlineage.spark.agent.OpenLineageSparkListener"
+CONNECT_PORT = 15002
+_PATIENCE = 10.0  # seconds for a Connect server to accept a connection
 _GRACE = 3.0  # seconds to record an interrupt and to release the lease; the JVM has ended at once
 LOGGING = f"-Dlog4j2.configurationFile={(RESOURCES / 'log4j2.properties').as_uri()}"
 OPENS = "--add-opens=java.base/java.security=ALL-UNNAMED"  # a JDK package that the listener accesses
@@ -68,8 +73,9 @@ def session(
 ) -> SparkSession:
     """Return the Spark session to use: the existing one, else a new local one with our defaults.
 
-    Under spark-submit, in a hosted notebook or with Spark Connect, the launcher decides the settings, and the local
-    defaults do not apply.
+    Under spark-submit, in a hosted notebook or with Spark Connect (``SPARK_REMOTE``), the launcher or the server
+    decides the settings, and the local defaults do not apply; a Connect session takes those of ``config`` that begin
+    with ``spark.sql.``.
 
     Args:
         app_name: The application name shown in Spark's UI.
@@ -79,15 +85,17 @@ def session(
         schemes: Schemes of URIs that are read or written, such as ``s3``, which a local session gets the jars for.
 
     Raises:
-        EnvironmentTooOld: Java, Delta's jars or the listener is missing and cannot be fetched.
+        EnvironmentTooOld: Java, Delta's jars or the listener is missing and cannot be fetched; or the Connect server
+            does not answer.
     """
-    from pyspark.sql import SparkSession
-
     there = existing()
     if there is not None:
         return there
+    if remote := os.environ.get("SPARK_REMOTE"):
+        return _connected(remote, config or {})
+    from pyspark.sql import SparkSession
+
     builder = SparkSession.builder.appName(app_name)
-    listener = {} if os.environ.get("SPARK_REMOTE") else listener  # it would have to run in the server
     if os.environ.get("PYSPARK_GATEWAY_PORT"):
         end_with(os.getppid())
     local, settings = not _launched_by_others(), dict[str, str]()
@@ -103,11 +111,32 @@ def session(
         if listener and LISTENER in str(error):
             raise _without_listener() from error
         raise
-    context = getattr(made, "sparkContext", None)  # Connect's session has none
+    context = getattr(made, "sparkContext", None)  # none of Connect, which a session of somebody else may be
     if local and context is not None and sys.executable:
         # UDFs run in this Python, with this process's packages; PYSPARK_PYTHON would apply to other sessions too.
         context.pythonExec = sys.executable
     return made
+
+
+def _connected(remote: str, config: Mapping[str, str]) -> SparkSession:
+    """A session of a Spark Connect server, which has its own master, jars and listeners.
+
+    Raises:
+        EnvironmentTooOld: Its packages are missing, or nothing answers: its client would retry for ten minutes.
+    """
+    if importlib.util.find_spec("grpc") is None or importlib.util.find_spec("grpc_status") is None:
+        raise EnvironmentTooOld("Spark Connect", "no grpcio", "pyspark[connect]", "pip install 'spark-flow[connect]'")
+    from pyspark.sql import SparkSession
+
+    place = urlsplit(remote)
+    if place.scheme == "sc" and place.hostname:  # else it is local[*], or Spark says what is wrong
+        try:
+            socket.create_connection((place.hostname, place.port or CONNECT_PORT), timeout=_PATIENCE).close()
+        except OSError as error:
+            fix = "Start it (sbin/start-connect-server.sh of a Spark), or name another one (SPARK_REMOTE, --remote)."
+            raise EnvironmentTooOld("Spark Connect", f"{remote}: {describe(error)}", "a server", fix) from error
+    settings = {name: value for name, value in config.items() if name.startswith("spark.sql.")}
+    return _set(SparkSession.builder.remote(remote), settings).getOrCreate()
 
 
 def check_machine(*, delta: bool = True) -> None:

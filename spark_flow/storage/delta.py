@@ -154,6 +154,10 @@ class DeltaSink:
         check_partitions(self, frame, intent.node)
         if self.table and not self.path:
             return dataclasses.replace(self, path=self._create(frame)).write(frame, intent)
+        with intent.only_writer(self.path):
+            return self._write(frame, intent)
+
+    def _write(self, frame: DataFrame, intent: Intent) -> Written:
         table = delta_tables.open_table(self.path)
         if table is None and (self.cluster_by or self.upsert is not None):
             self._create(frame)

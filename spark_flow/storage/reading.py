@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from pyspark.sql import DataFrame
+
 OWN_SCHEMA = ("schema with format delta", "no schema", "Leave it out: a Delta table has its own.")
 
 _OURS = ("mode", "columnNameOfCorruptRecord", "singleVariantColumn")
@@ -77,3 +79,13 @@ def _judged(kind: str, options: Mapping[str, str]) -> Iterator[tuple[str, str, s
         yield f"option encoding: {found} with a schema", f"one of: {', '.join(_ENCODINGS)}", fix
     if found in _WIDE and not (given(options, "lineSep") or is_true(options, "multiLine")):
         yield f"option encoding: {found} without lineSep", "lineSep, or multiLine: true", "Set lineSep to the line end."
+
+
+def analysed(frame: DataFrame) -> DataFrame:
+    """Return a frame after Spark has resolved its columns and paths, which Spark Connect puts off until it must.
+
+    An error is then raised where the frame is made, as in a classic session.
+    """
+    if type(frame).__module__.startswith("pyspark.sql.connect."):
+        _ = frame.isStreaming  # asks the server; of some plans the client knows the schema by itself
+    return frame

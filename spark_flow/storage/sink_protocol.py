@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -23,6 +24,7 @@ class Intent:
         completeness: The fan-ins that the frame is computed from; a part of the tag.
         mark: Called as ``mark("before_commit")`` and ``mark("after_commit")``, so that tests can end the
             process at these points.
+        only_writer: Held while a Delta table is written, given its path.
     """
 
     pipeline: str
@@ -33,6 +35,7 @@ class Intent:
     revision: int
     run_id: str
     mark: Callable[[str], None]
+    only_writer: Callable[[str], AbstractContextManager[object]] = nullcontext
     completeness: tuple[Completeness, ...] = ()
 
     @property

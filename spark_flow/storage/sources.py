@@ -16,7 +16,7 @@ from spark_flow.core.names import quote_table, table_uri
 from spark_flow.errors import InvalidArgument, MissingInput, NotArrived, SourceNotReadable, describe
 from spark_flow.storage import arrivals, files, records
 from spark_flow.storage.delta_tables import open_table
-from spark_flow.storage.reading import OWN_SCHEMA, defaults, is_true, refused
+from spark_flow.storage.reading import OWN_SCHEMA, analysed, defaults, is_true, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -170,7 +170,7 @@ def look(source: Source) -> tuple[list[fs.FileInfo], list[str]]:
         return [], [path for path in source.paths if open_table(path) is None]
     if not source.has_files:
         return [], []
-    each = {path: arrivals.data_files(path) for path in source.paths if not _is_pattern(path)}
+    each = {path: arrivals.data_files(path) for path in source.paths if not is_pattern(path)}
     missing = [path for path, inside in each.items() if inside is None]
     return [info for inside in each.values() for info in inside or ()], missing
 
@@ -182,14 +182,14 @@ def absent(name: str, source: Source, missing: Sequence[str]) -> MissingInput | 
     return NotArrived(name, missing) if source.per_key or source.branches else MissingInput(name, missing)
 
 
-def _is_pattern(path: str) -> bool:
+def is_pattern(path: str) -> bool:
     """Whether a path is a pattern; a path that exists under exactly this name is not."""
     return any(c in path for c in "*?[{") and not files.exists(path)
 
 
 def _spark_paths(source: Source) -> list[str]:
     """Return a source's paths for Spark."""
-    return [files.for_spark(path) if _is_pattern(path) else files.for_spark_files(path) for path in source.paths]
+    return [files.for_spark(path) if is_pattern(path) else files.for_spark_files(path) for path in source.paths]
 
 
 def current_version(name: str, source: Source) -> int:
@@ -245,7 +245,7 @@ def _of_metadata(source: Source) -> StructType | None:
             return StructType.fromJson(json.loads(table.schema().to_json()))
         except Exception:
             return None  # the table has a feature that only Spark reads
-    if source.format != "parquet" or source.options or len(source.paths) > 1 or _is_pattern(source.path):
+    if source.format != "parquet" or source.options or len(source.paths) > 1 or is_pattern(source.path):
         return None
     storage, inner = files.of(source.paths[0])
     inside = [str(i.path) for i in files.listing(source.paths[0], recursive=True) if i.is_file]
@@ -259,7 +259,7 @@ def _of_metadata(source: Source) -> StructType | None:
 
 def _has_partitions(source: Source) -> bool:
     """Whether folders within the source may be columns, for example ``hour=05``."""
-    if any(_is_pattern(path) for path in source.paths):
+    if any(is_pattern(path) for path in source.paths):
         return True
     return any(
         "=" in i.base_name for path in source.paths for i in files.listing(path, recursive=True) if not i.is_file
@@ -318,7 +318,7 @@ def read_any(spark: SparkSession, name: str, source: Source) -> DataFrame:
         reraise=True,
     )
     try:
-        return retrying(reader.load)
+        return retrying(lambda: analysed(reader.load()))
     except Exception as error:
         options = secrets.shown({key: value for key, value in source.options.items() if key != "password"})
         raise SourceNotReadable(name, source.format, options, describe(error)) from error

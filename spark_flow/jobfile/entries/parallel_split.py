@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictInt, ValidationInfo, field_validator
 
-from spark_flow.engine.parallel import IN_FLIGHT
 from spark_flow.fan_out import parallel_split
 from spark_flow.fan_out.parallel_split import Mode, Share
 from spark_flow.jobfile.entries.step import StepModel
@@ -52,7 +51,7 @@ class ParallelSplitModel(LimitedModel):
     sinks: dict[Name, SplitSinkModel]
     share: Share = "MEMORY_AND_DISK"
     loading_time: Text | None = None
-    max_in_flight: Annotated[StrictInt, Field(ge=1)] = IN_FLIGHT
+    max_in_flight: Annotated[StrictInt, Field(ge=1)] | None = None
     mode: Mode = Field("threads", validate_default=True)
 
     def nodes(self) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, ValidationInfo, field_validator
 
 from spark_flow.core.arrival_rules import all_succeeded
-from spark_flow.engine.parallel import IN_FLIGHT
 from spark_flow.jobfile.model.base import Name, SourceName
 from spark_flow.jobfile.model.fields import branch_names, one_or_many, references_function
 from spark_flow.jobfile.model.limits import LimitedModel
@@ -30,7 +29,7 @@ class FanInModel(LimitedModel):
     sources: Annotated[tuple[SourceName, ...], BeforeValidator(one_or_many)] = Field((), validate_default=True)
     branches: Annotated[tuple[str, ...] | None, BeforeValidator(branch_names)] = None
     each: Annotated[str | None, AfterValidator(references_function)] = None
-    max_in_flight: Annotated[StrictInt, Field(ge=1)] = IN_FLIGHT
+    max_in_flight: Annotated[StrictInt, Field(ge=1)] | None = None
     allow_missing_columns: StrictBool = False
 
     @property

@@ -54,6 +54,7 @@ OPTIONS = frozenset(
         "until",
         "json",
         "show",
+        "remote",
         "summary-json",
         "request-id",
         "debug",
