@@ -72,7 +72,9 @@ def test_several_processes_lose_no_swap_even_when_they_create_it(tmp_path):
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
-    assert DeltaRegister(str(tmp_path / "r")).read() == (60, {"n": 60})
+    version, content = DeltaRegister(str(tmp_path / "r")).read()
+    assert content == {"n": 60}
+    assert version - 60 in range(3), "a creation that came late is a version as well"
 
 
 def test_creations_at_once_lose_nothing(tmp_path):
