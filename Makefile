@@ -41,7 +41,7 @@ connect: $(STAMP) java ## the Spark tests on a local Spark Connect server
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[connect]'
 	@CONNECT=yes $(BIN)/python $(TESTS) -m "spark and not process"
 
-scale: $(STAMP) java ## how costs grow with events, branches, keys, pipelines and processes (an hour): docs/scale.svg
+scale: $(STAMP) java ## how costs grow with events, branches, keys, pipelines and processes (long): docs/scale.svg
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check matplotlib
 	@$(BIN)/python benchmarks/scale.py
 

@@ -1,6 +1,6 @@
 """How costs grow: with events, branches, keys, pipelines and processes; a table, and curves in ``docs/scale.svg``.
 
-    make scale                                    # all, about an hour; needs matplotlib
+    make scale                                    # all, long; needs matplotlib
     python benchmarks/scale.py ledger processes   # some; --help lists them
 
 Each point is one run from nothing; the table keeps what was measured of the other parts before. The exponent is that of

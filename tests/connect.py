@@ -67,10 +67,10 @@ def served(folder):
     port, settings = free_port(), {**local_settings(), **QUICK}
     settings["spark.driver.extraJavaOptions"] += f" {JAVA}"
     settings |= {"spark.connect.grpc.binding.port": port, "spark.connect.grpc.binding.address": "127.0.0.1"}
+    settings["spark.sql.warehouse.dir"] = f"{folder}/warehouse"
     options = [part for name, value in settings.items() for part in ("--conf", f"{name}={value}")]
     program = ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal"]
     command = [str(pyspark_home() / "bin" / "spark-class"), "org.apache.spark.deploy.SparkSubmit", *options, *program]
-    settings["spark.sql.warehouse.dir"] = f"{folder}/warehouse"
     log = folder / "server.log"
     environment = {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
     environment["PYTHONPATH"] = f"{ROOT / 'tests'}:{ROOT / 'jobs'}"  # of functions that run in the server

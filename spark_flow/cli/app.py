@@ -190,7 +190,12 @@ def runs_(
     as_json: Json = False,
 ) -> None:
     """List the attempts of a pipeline's runs, oldest first: when each began, how it ended, and why."""
-    views = attempts(_known(state, pipeline, key))[-last:]
+    with _reported():
+        ledger = DeltaLedger(state, create=False)
+        events = ledger.read(pipeline, key) if key else ledger.latest(pipeline, last=last)
+    if not events:
+        _unknown(ledger, state, pipeline, key)
+    views = attempts(events)[-last:]
     if as_json:
         _print_json([{**view.summary, "counts": view.counts} for view in views])
     else:

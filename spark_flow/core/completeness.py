@@ -32,7 +32,8 @@ class Completeness:
     @property
     def missing(self) -> tuple[str, ...]:
         """Expected branches that did not arrive, whether failed or absent."""
-        return tuple(name for name in self.expected if name not in self.arrived)
+        arrived = set(self.arrived)
+        return tuple(name for name in self.expected if name not in arrived)
 
     @property
     def ratio(self) -> float:

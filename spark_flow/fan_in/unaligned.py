@@ -189,9 +189,9 @@ def _pending(run: Run, node: str, declared: Sequence[Branch], needed: int) -> li
 
     A merge that a partial backfill reuses stays as complete as it was: branches that were missing then are left out.
     """
-    recorded = [branch for branch in declared if run.recorded(branch.node, branch.fingerprint)]
+    recorded = {branch.node for branch in declared if run.recorded(branch.node, branch.fingerprint)}
     if not run.keeps(node):
-        return [branch for branch in chosen(run, declared) if branch not in recorded]
+        return [branch for branch in chosen(run, declared) if branch.node not in recorded]
     if len(recorded) < max(needed, 1):
         too_few = f"{len(recorded)} of {len(declared)} branches have a valid checkpoint"
         raise run.failed(node, "merge", NotRecorded(node, too_few))

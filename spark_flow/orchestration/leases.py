@@ -439,13 +439,18 @@ def only_writer(path: str) -> Iterator[None]:
 
     Its log store for S3 protects the writers of one driver only: of two drivers, one would silently replace the other's
     commit (https://docs.delta.io/latest/delta-storage.html). The lease is in the table's folder ``_spark_flow``.
+
+    Raises:
+        LeaseLost: It was lost meanwhile, after the block.
     """
     if not needs_s3([scheme_of(path)]):
         yield
         return
     folder = files.join(files.absolute(path), "_spark_flow")
-    with hold(PoolDocument(f"the table {path}", DeltaRegister(folder)), "writers", uuid.uuid4().hex[:12], limit=1):
+    place = PoolDocument(f"the table {path}", DeltaRegister(folder))
+    with hold(place, "writers", uuid.uuid4().hex[:12], limit=1) as lease:
         yield
+        lease.check()  # if it was lost, another run may have replaced the commit: no success is recorded
 
 
 def free(pool: PoolDocument, wanted: str, *, clock: Clock | None = None) -> tuple[Claim, ...]:

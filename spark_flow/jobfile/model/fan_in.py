@@ -1,5 +1,6 @@
 """What both fan-ins have in common, as entries."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,8 +73,8 @@ class FanInModel(LimitedModel):
         """Each branch is named once, and those of a source are in its path."""
         yield from super().problems(config)
         branches = self.branch_names(config)
-        for one in dict.fromkeys(branches):
-            if branches.count(one) > 1:
+        for one, times in Counter(branches).items():
+            if times > 1:
                 yield Finding((), f"branch {one!r} again", "each once")
         if self.source is not None:
             yield from self._source_problems(config.sources[self.source])

@@ -6,6 +6,7 @@ import datetime as dt
 import keyword
 import re
 import string
+from collections import Counter
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +132,7 @@ def branch_names(value: object) -> tuple[str, ...] | None:
         return _range(value)
     if not isinstance(value, list | tuple) or not value:
         raise refuse(show(value), 'a range such as "05..23", or a list of names')
+    times = Counter(name for name in value if isinstance(name, str))
     for name in value:
         if not isinstance(name, str):
             raise refuse(
@@ -138,7 +140,7 @@ def branch_names(value: object) -> tuple[str, ...] | None:
                 "names",
                 'Quote each, as in ["05", "06"]: YAML reads 05 as a number.',
             )
-        if valid_name(name) and value.count(name) > 1:
+        if valid_name(name) and times[name] > 1:
             raise refuse(f"{name!r} twice", "each name once")
     return tuple(value)
 
