@@ -122,6 +122,25 @@ def test_compaction_keeps_live_files_few(state):
     assert len(DeltaTable(f"{state}/ledger").file_uris()) == 1
 
 
+def test_compaction_keeps_live_files_few_when_several_processes_append(state):
+    ledgers = [DeltaLedger(state) for _ in range(3)]
+    for seq in range(2 * COMPACT_EVERY):
+        ledgers[seq % 3].append([event(seq=seq)])
+    assert len(DeltaTable(f"{state}/ledger").file_uris()) <= COMPACT_EVERY
+    assert len(ledgers[0].read("p", "k")) == 2 * COMPACT_EVERY
+
+
+def test_who_is_suspended_in_its_turn_stops_no_other(state, monkeypatch):
+    monkeypatch.setattr(delta, "_LONGEST_TURN", 0.2)
+    ledger = DeltaLedger(state)
+    with delta._turn(ledger._path) as waited:
+        assert not waited
+        began = time.monotonic()
+        ledger.append([event()])
+        assert time.monotonic() - began >= 0.15
+    assert len(ledger.read("p", "k")) == 1
+
+
 def test_another_process_sees_what_was_recorded(state):
     DeltaLedger(state).append([event()])
     assert DeltaLedger(state, create=False).read("p", "k")[0].node == "n"

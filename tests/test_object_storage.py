@@ -22,10 +22,20 @@ from test_crash import KEY, ONCE, SMALL
 
 from jobs import ENVIRONMENT, ROOT, summary_of
 from spark_flow.cli import doctor
-from spark_flow.errors import Busy, Fenced, StateNotWritable
+from spark_flow.errors import Busy, Fenced, LeaseLost, StateNotWritable
 from spark_flow.ledger import DeltaLedger
+from spark_flow.ledger.register import DeltaRegister
 from spark_flow.operations.verify import verify
-from spark_flow.orchestration.leases import Leases, hold
+from spark_flow.orchestration.leases import (
+    RENEWALS,
+    TTL,
+    Leases,
+    PoolDocument,
+    free,
+    hold,
+    only_writer,
+    this_process,
+)
 from spark_flow.storage import files
 
 pytestmark = [pytest.mark.object_storage, pytest.mark.process]
@@ -186,6 +196,29 @@ def test_two_drivers_that_write_one_table_lose_no_commit(store, tmp_path):
     rows = DeltaTable(files.for_deltalake(f"{root}/lake")).to_pyarrow_table().to_pylist()
     days = [f"2013-01-{day:02d}" for day in range(1, 5)]
     assert sorted((row["driver"], row["day"]) for row in rows) == [(me, day) for me in ("a", "b") for day in days]
+
+
+def test_who_waits_for_a_table_is_told_for_whom_and_a_lost_lease_is_no_success(store, tmp_path):
+    table, told = f"s3://{BUCKET}/{tmp_path.name}/lake", []
+    place = PoolDocument("", DeltaRegister(f"{table}/_spark_flow"))
+
+    def first():
+        with only_writer(table, "p", "1 lake"), ThreadPoolExecutor(1) as pool:
+            waits = pool.submit(second)
+            while not told:
+                time.sleep(0.05)
+            assert not waits.done()
+            free(place, "1 lake")  # as another process does with one that is silent
+            waits.result(30)
+            time.sleep(TTL / RENEWALS + 2)  # it is told when it renews the lease
+
+    def second():
+        with only_writer(table, "q", "2 lake", told.append):
+            pass
+
+    with pytest.raises(LeaseLost):
+        first()
+    assert told == [f"2 lake waits for the table {table}: held by p 1 lake ({this_process()})"]
 
 
 def test_of_eight_who_take_a_lease_one_has_it_and_the_token_grows(store, tmp_path):

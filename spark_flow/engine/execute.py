@@ -66,7 +66,9 @@ def _intent(run: Run, node: Node, target: Target) -> Intent:
         revision=revision,
         run_id=run.run_id,
         mark=lambda point: run.mark(point, node.name),
-        only_writer=run.permission.only_writer,
+        only_writer=lambda path: run.permission.only_writer(
+            path, run.pipeline, f"{run.key} {node.name}", lambda why: run.waiting(node.name, node.kind, why)
+        ),
     )
 
 

@@ -81,8 +81,9 @@ class Permission:
 
     Attributes:
         lease: Keeps other processes from the same key; once it is lost, nothing more is started, committed or recorded.
-        only_writer: Keeps other processes from committing to the table at a path while one is written, where Delta does
-            not (``spark_flow.orchestration.leases.only_writer``).
+        only_writer: Keeps other processes from committing to a table while one is written, where Delta does not
+            (``spark_flow.orchestration.leases.only_writer``): given the table's path, the pipeline, the key and node,
+            and what to call with the reason for waiting.
         before_node: Called with a node's name before it runs, not if it is reused; waits or raises until it may run.
         interrupted: Whether the run was asked to stop: then it starts nothing more and waits for nothing.
         limits: How long nodes may take and how often they are tried, by node; those of ``hours`` hold for each
@@ -90,7 +91,9 @@ class Permission:
     """
 
     lease: Lease | None = None
-    only_writer: Callable[[str], AbstractContextManager[object]] = nullcontext
+    only_writer: Callable[[str, str, str, Callable[[str], None]], AbstractContextManager[object]] = lambda *_: (
+        nullcontext()
+    )
     before_node: Callable[[str], None] = lambda _: None
     interrupted: Callable[[], bool] = lambda: False
     limits: Mapping[str, Limits] = field(default_factory=dict)

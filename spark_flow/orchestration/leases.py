@@ -434,11 +434,17 @@ class _Waiter:
 
 
 @contextlib.contextmanager
-def only_writer(path: str) -> Iterator[None]:
+def only_writer(path: str, pipeline: str, key: str, report: Callable[[str], None] = lambda _: None) -> Iterator[None]:
     """Be the only run that commits to a Delta table on S3 while the block runs; elsewhere Delta takes care of that.
 
     Its log store for S3 protects the writers of one driver only: of two drivers, one would silently replace the other's
     commit (https://docs.delta.io/latest/delta-storage.html). The lease is in the table's folder ``_spark_flow``.
+
+    Args:
+        path: The table's folder, a path or URI.
+        pipeline: Named to those who wait, with the key.
+        key: The key, and the node that writes.
+        report: As for ``hold``.
 
     Raises:
         LeaseLost: It was lost meanwhile, after the block.
@@ -448,7 +454,7 @@ def only_writer(path: str) -> Iterator[None]:
         return
     folder = files.join(files.absolute(path), "_spark_flow")
     place = PoolDocument(f"the table {path}", DeltaRegister(folder))
-    with hold(place, "writers", uuid.uuid4().hex[:12], limit=1) as lease:
+    with hold(place, pipeline, key, limit=1, report=report) as lease:
         yield
         lease.check()  # if it was lost, another run may have replaced the commit: no success is recorded
 
