@@ -1,15 +1,17 @@
 """``spark-flow``: what it tells from the ledger, without a JVM."""
 
+import importlib
 import json
 import subprocess
 import sys
 
 import pytest
 from conftest import states
+from typer.main import get_group
 from typer.testing import CliRunner
 
 from spark_flow import Run
-from spark_flow.cli.app import app
+from spark_flow.cli.app import COMMANDS, app
 from spark_flow.engine.node import Node
 from spark_flow.ledger import DeltaLedger, Event
 from spark_flow.storage.sink_protocol import Written
@@ -76,9 +78,28 @@ def test_a_newer_state_is_refused(tmp_path):
     assert (code, "99" in output) == (1, True)
 
 
-def test_it_imports_no_pyspark():
-    program = "import sys, spark_flow.cli.app; sys.exit('pyspark' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+@pytest.mark.parametrize(
+    ("program", "not_imported"),
+    [
+        ("import spark_flow", "pyarrow"),
+        ("import spark_flow.cli.app as cli; cli.app(['--help'], standalone_mode=False)", "pyarrow"),
+        *((f"import spark_flow.cli.commands.{module}", "pyspark") for module in COMMANDS),
+    ],
+)
+def test_it_imports_what_it_needs(program, not_imported):
+    program = f"import sys; {program}; sys.exit({not_imported!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False, stdout=subprocess.PIPE).returncode == 0
+
+
+def test_the_list_of_commands_is_that_of_their_modules():
+    for module, listed in COMMANDS.items():
+        there = get_group(importlib.import_module(f"spark_flow.cli.commands.{module}").app).commands
+        assert set(there) == set(listed)
+
+
+def test_a_misspelt_command_is_an_error_with_the_right_one():
+    code, output = call("statsu")
+    assert (code, "status" in output) == (2, True)
 
 
 def findings(state, key="2013-01-02"):

@@ -475,7 +475,8 @@ def test_lines_of_runs_that_append_at_the_same_time_stay_whole(tmp_path):
 
 
 def test_a_run_without_lineage_does_not_pay_for_the_package():
-    code = "import sys, spark_flow.cli.job, spark_flow.cli.app; sys.exit('openlineage' in str(sorted(sys.modules)))"
+    imported = "spark_flow.cli.job, spark_flow.cli.commands.runs"
+    code = f"import sys, {imported}; sys.exit('openlineage' in str(sorted(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 from spark_flow.errors import DuplicateNode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pyspark.sql import DataFrame
 
@@ -56,6 +57,8 @@ class Graph:
         self.declared: dict[str, Lazy] = {}
         self.built: dict[str, int] = {}
         self._used: dict[str, dict[str, None]] = {}
+        self._route = ""
+        self._within: dict[str, str] = {}
         self._claimed: set[str] = set()
         self._lock = threading.RLock()
 
@@ -75,6 +78,23 @@ class Graph:
         """Add the inputs of a node, whether it is computed in this attempt or reused."""
         with self._lock:
             self._used.setdefault(node, {}).update(dict.fromkeys(inputs))
+            if self._route:
+                self._within.setdefault(node, self._route)
+
+    @contextlib.contextmanager
+    def route(self, name: str) -> Iterator[None]:
+        """Note that the nodes that are declared meanwhile are on a route of a choice, ``<choice>/<route>``."""
+        before, self._route = self._route, name
+        try:
+            yield
+        finally:
+            self._route = before
+
+    def position(self, node: str) -> dict[str, Any]:
+        """Where a node is, to be recorded with it: ``upstream``, its inputs; ``within``, the route that it is on."""
+        with self._lock:
+            found = {"upstream": list(self._used.get(node, ())), "within": self._within.get(node, "")}
+        return {name: value for name, value in found.items() if value}
 
     def inputs_of(self, node: str) -> tuple[str, ...]:
         """The nodes that a node is computed from directly."""

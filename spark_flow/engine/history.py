@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # What happened to a node; the other states say what an attempt did with that.
 _REAL = ("started", "succeeded", "failed")
+# Recorded for pictures (``Graph.position``). A later attempt has its own.
+_POSITION = ("upstream", "within")
 
 
 class History:
@@ -93,8 +95,9 @@ class History:
         self._add(self._opening)
 
     def _add(self, events: Sequence[Event]) -> None:
-        self._events.extend(events)
-        for event in events:
+        known = [_without_position(event) for event in events]
+        self._events.extend(known)
+        for event in known:
             self._by_node[event.node].append(event)
 
     def begin(self, detail: Mapping[str, Any]) -> None:
@@ -281,6 +284,12 @@ class History:
     def maintain(self) -> None:
         """Compact the ledger if needed."""
         self._ledger.maintain()
+
+
+def _without_position(event: Event) -> Event:
+    if not any(name in event.detail for name in _POSITION):
+        return event
+    return dataclasses.replace(event, detail={k: v for k, v in event.detail.items() if k not in _POSITION})
 
 
 def _kept(events: Sequence[Event], generation: int) -> dict[str, int]:

@@ -554,7 +554,7 @@ class Run:
             duration_ms=outcome.duration_ms,
             reason=outcome.reason,
             error=outcome.error,
-            detail=outcome.detail,
+            detail={**outcome.detail, **self.graph.position(outcome.node)},
         )
 
     def end(self, outcome: Outcome) -> Outcome:

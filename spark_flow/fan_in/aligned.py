@@ -109,6 +109,7 @@ def aligned_fan_in(
             merge=merge,
             allow_missing_columns=allow_missing_columns,
             words=f"{len(names)} branches",
+            rule="all_succeeded",
         )
 
     if restart:

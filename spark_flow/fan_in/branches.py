@@ -348,6 +348,7 @@ def merged(
     merge: Merge | None,
     allow_missing_columns: bool,
     words: str,
+    rule: str,
 ) -> DataFrame:
     """Merge the branches that arrived: by one scan over their checkpoints, or by ``merge``.
 
@@ -371,7 +372,9 @@ def merged(
     def record(_: Intent) -> Written:
         rows = [outcome.rows or 0 for outcome in ended.arrived.values()]
         reason = "; ".join(part for part in (words, ended.slowest) if part)
-        return Written(rows=None if merge else sum(rows), reason=reason, detail={"arrived": list(details)})
+        return Written(
+            rows=None if merge else sum(rows), reason=reason, detail={"arrived": list(details), "rule": rule}
+        )
 
     run.once(merged, record)
     return frame

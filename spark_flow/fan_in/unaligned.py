@@ -172,6 +172,7 @@ def unaligned_fan_in(
             merge=merge,
             allow_missing_columns=allow_missing_columns,
             words=str(completeness),
+            rule=str(require),
         )
 
     return FanIn(LazyFrame(run, node, "merge", digest, (), scanned, upstream), completeness)

@@ -111,7 +111,8 @@ def exclusive_choice(
     for route, why in detail["not_taken"].items():
         run.skip(f"{node}/{route}", "choice", f"not taken: {why}")
     taken = str(detail["route"])
-    return Choice(taken, reason, routes[taken][1]())
+    with run.graph.route(f"{node}/{taken}"):
+        return Choice(taken, reason, routes[taken][1]())
 
 
 def _check(node: str, routes: Mapping[str, tuple[Condition | None, Any]], default: str | None) -> None:

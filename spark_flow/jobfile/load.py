@@ -43,7 +43,12 @@ _NO_KEY = Problem("key", "nothing", "the key of this run", "Required: give key=â
 
 
 def load(
-    path: str | Path, overrides: Sequence[str] = (), *, beside: Path | None = None, any_key: bool = False
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    beside: Path | None = None,
+    any_key: bool = False,
+    imports: bool = True,
 ) -> JobConfig:
     """The file as a checked ``JobConfig``.
 
@@ -53,6 +58,7 @@ def load(
         beside: A folder in which the modules of ``module:function`` are looked for first.
         any_key: The key is a stand-in, as the runners read a file before its keys are known: it need not be one of the
             calendar's.
+        imports: Look up ``module:function`` and the jobs of triggers, which imports the user's modules.
 
     Raises:
         ConfigError: With every problem of the file and of the overrides.
@@ -77,7 +83,7 @@ def load(
     check_name("key", raw["key"])
     root, not_a_folder = _root(path, raw)
     problems += not_a_folder
-    job, wrong = _validate(raw, root, beside, any_key=any_key)
+    job, wrong = _validate(raw, {"root": root, "beside": beside, "any_key": any_key, "imports": imports})
     places = {problem.path for problem in problems}
     problems += [problem for problem in wrong if problem.path not in places]
     known = secret_values(written, raw)
@@ -211,12 +217,10 @@ def _unreadable(path: str | Path, where: str, found: str, expected: str, fix: st
     return ConfigError(str(path), (Problem(where or "file", found, expected, fix),))
 
 
-def _validate(
-    raw: dict[str, Any], root: str, beside: Path | None, *, any_key: bool
-) -> tuple[JobConfig | None, list[Problem]]:
+def _validate(raw: dict[str, Any], how: Mapping[str, Any]) -> tuple[JobConfig | None, list[Problem]]:
     names = {part: raw.get(part) for part in ("sources", "parameters")}
     known = {part: [str(name) for name in found] if isinstance(found, dict) else [] for part, found in names.items()}
-    context = {"beside": beside, "any_key": any_key, "root": root, **known}
+    context = {**how, **known}
     try:
         return JobConfig.model_validate(raw, context=context), []
     except ValidationError as error:

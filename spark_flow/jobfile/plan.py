@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from spark_flow.jobfile.load import load
 from spark_flow.jobfile.model.base import located
 from spark_flow.jobfile.model.problems import place
+from spark_flow.jobfile.model.wiring import Wiring
 from spark_flow.orchestration.shared_state import Write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from spark_flow.engine.outcome import Outcome
     from spark_flow.engine.run import Run
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """The version of the format; a key may be added without a new one."""
+_ANY = "2000-01-01"  # stands in for a key that is not given
 
 
 class PlanAsJson:
@@ -39,27 +43,49 @@ class PlanAsJson:
         self._say(json.dumps(run.secrets.facts(graph(self._config, run)), indent=1))
 
 
-def graph(config: JobConfig, run: Run) -> dict[str, Any]:
+def graph(config: JobConfig, run: Run | None = None) -> dict[str, Any]:
     """Return the nodes of a file, in the order of its flow, with what a run or a plan found of each.
 
+    Args:
+        config: The file.
+        run: A run or plan of it. Without one, which needs no Spark, nodes have no ``state`` and ``reason``.
+
     Returns:
-        ``format, pipeline, key, generation, attempt, state, nodes``. Each node has ``name``, ``pattern`` (the entry's),
-        ``entry`` (its place in the file), ``within`` (the transaction and routes around it), ``inputs`` (nodes),
-        ``reads`` and ``writes`` (paths), and its ``timeout`` and ``retries``; if the plan came to it ``kind``,
-        ``state`` and ``reason``; and what its pattern says: ``branches`` and ``rule``, ``routes`` and ``default``,
+        ``format, pipeline, key, nodes``, and of a run ``generation, attempt, state``. Each node has ``name``, ``kind``,
+        ``pattern`` (the entry's), ``entry`` (its place in the file), ``within`` (the transaction and routes around it),
+        ``inputs`` (nodes), ``reads`` and ``writes`` (paths), and its ``timeout`` and ``retries``; if the plan came to
+        it ``state`` and ``reason``; and what its pattern says: ``branches`` and ``rule``, ``routes`` and ``default``,
         ``dataset``, ``job``.
     """
-    nodes = [node for one in located(config.flow) for node in _of_entry(one, config, run)]
+    wiring = Wiring(config.sources)
+    wiring.along(config.flow)
+    nodes = [node for one in located(config.flow) for node in _of_entry(one, config, wiring, run)]
     known = {node["name"] for node in nodes}
-    branches = [name for names in run.graph.fan_ins.values() for name in names]
-    sources = [name for name in run.graph.sources if name not in {*known, *branches}]
-    first, last = ([_found(name, run) for name in names] for names in (sources, branches))
-    names = ("pipeline", "key", "generation", "attempt", "state")
-    summary = run.summary()
-    return {"format": FORMAT, **{name: summary[name] for name in names}, "nodes": [*first, *nodes, *last]}
+    named = [*wiring.inputs, *(name for inputs in wiring.inputs.values() for name in inputs)]
+    used = list(dict.fromkeys([*named, *(run.graph.sources if run else ())]))
+    branches = [name for names in run.graph.fan_ins.values() for name in names] if run else []
+    sources = [name for name in used if name not in {*known, *branches}]
+    first = [_found(name, "source", wiring, run) for name in sources]
+    last = [_found(name, "branch", wiring, run) for name in branches]
+    facts: Mapping[str, Any] = {"pipeline": config.pipeline, "key": config.key}
+    if run is not None:
+        summary = run.summary()
+        facts = {name: summary[name] for name in ("pipeline", "key", "generation", "attempt", "state")}
+    return {"format": FORMAT, **facts, "nodes": [*first, *nodes, *last]}
 
 
-def _of_entry(one: Located, config: JobConfig, run: Run) -> list[dict[str, Any]]:
+def draw(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the nodes of a file that is not run: modules of the user's are not imported, and the key may be missing.
+
+    Raises:
+        ConfigError: The file is wrong.
+    """
+    key = [] if any(each.startswith("key=") for each in overrides) else [f"key={_ANY}"]
+    config = load(path, [*overrides, *key], any_key=True, imports=False)
+    return graph(config) | ({"key": None} if key else {})
+
+
+def _of_entry(one: Located, config: JobConfig, wiring: Wiring, run: Run | None) -> list[dict[str, Any]]:
     above = "".join(f"{name}/" for name in one.around if "/" not in name)
     touched = list(one.entry.footprint(config, above))
     limits = one.entry.limits()
@@ -67,7 +93,7 @@ def _of_entry(one: Located, config: JobConfig, run: Run) -> list[dict[str, Any]]
     for name in one.names:
         mine = [other for other in touched if other.node == name]
         node = {
-            **_found(name, run),
+            **_found(name, "sink" if name in one.sinks else one.entry.kind, wiring, run),
             "pattern": one.entry.pattern,
             "entry": place(one.loc),
             "within": list(one.around),
@@ -82,10 +108,12 @@ def _of_entry(one: Located, config: JobConfig, run: Run) -> list[dict[str, Any]]
     return each
 
 
-def _found(name: str, run: Run) -> dict[str, Any]:
-    """What the run knows of a node."""
-    outcome, declared = run.outcome(name), run.graph.declared.get(name)
-    facts: dict[str, Any] = {"name": name, "inputs": list(run.graph.inputs_of(name))}
+def _found(name: str, kind: str, wiring: Wiring, run: Run | None) -> dict[str, Any]:
+    """What the run knows of a node, and else the file."""
+    inputs = (run.graph.inputs_of(name) if run else ()) or wiring.inputs.get(name, ())
+    facts: dict[str, Any] = {"name": name, "inputs": list(inputs)}
+    outcome = run.outcome(name) if run else None
     if outcome is not None:
         return {**facts, "kind": outcome.kind, "state": outcome.state, "reason": outcome.error or outcome.reason}
-    return {**facts, "kind": declared.kind} if declared is not None else facts
+    declared = run.graph.declared.get(name) if run else None
+    return {**facts, "kind": declared.kind if declared is not None else kind}

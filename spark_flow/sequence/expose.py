@@ -67,6 +67,7 @@ def expose(run: Run, view: str, table: str = "", *, name: str = "") -> Outcome:
     if other != node:
         raise DuplicateNode(node, f"{other} also exposes {view}")
     written = _written(run, node, table)
+    run.graph.uses(node, [written.node])
     if run.shortfall is not None:
         return run.skip(node, "marker", f"not exposed: {describe(run.shortfall)}")
     if written.detail.get("staged"):

@@ -63,6 +63,7 @@ class Transaction:
             return Written(reason=f"{len(tables)} table(s) visible together", detail={"tables": tables})
 
         digest = fingerprint.combine([[o.node, o.fingerprint, o.revision] for o in self.writes])
+        self.run.graph.uses(self.name, [o.node for o in self.writes])
         self.run.once(Node(name=self.name, kind="marker", fingerprint=digest, writes=False), record)
 
 

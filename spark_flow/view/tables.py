@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from spark_flow.errors import some
 from spark_flow.storage.delta_tables import read_rows
 from spark_flow.view.text import cell
 
@@ -34,13 +35,15 @@ class RunView:
         key: The key.
         generation: The last generation.
         attempt: The last attempt of that generation.
-        state: ``succeeded``, ``failed``, ``waiting``, ``fallback``, or ``incomplete`` if no end is recorded: the run is
-            still running, or was killed.
+        state: ``succeeded``, ``failed``, ``waiting``, ``fallback``, or ``incomplete`` if no end is recorded: the run
+            was killed, or is still running; ``running`` if it is known that a process holds its lease.
         began: When the attempt started.
         ended: When the attempt ended, if recorded.
         error: The error that ended the attempt; empty if there was none.
         completeness: The completeness of each fan-in, as in ``--summary-json``.
         nodes: Each node's last event, of the attempt if it has ended, else of the generation.
+        positions: Of each node ``upstream``, its inputs, and ``within``, its route, as far as any event has them.
+        holder: The process that runs it, as ``host:pid``, if known.
     """
 
     pipeline: str
@@ -53,6 +56,8 @@ class RunView:
     error: str
     completeness: Sequence[Mapping[str, Any]]
     nodes: Sequence[Event]
+    positions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    holder: str = ""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -72,7 +77,8 @@ class RunView:
         }
         times = {"began": self.began.isoformat(), "ended": self.ended.isoformat() if self.ended else None}
         result = {"error": self.error, "completeness": list(self.completeness)}
-        return {**identity, "state": self.state, **times, **result, "nodes": nodes}
+        running = {"holder": self.holder} if self.holder else {}
+        return {**identity, "state": self.state, **running, **times, **result, "nodes": nodes}
 
     @property
     def when(self) -> str:
@@ -132,6 +138,7 @@ def _view(events: Sequence[Event]) -> RunView:
         error=ends[-1].error if ends else "",
         completeness=ends[-1].detail.get("completeness", []) if ends else [],
         nodes=list(last.values()),
+        positions={e.node: e.detail for e in events if "upstream" in e.detail or "within" in e.detail},
     )
 
 
@@ -150,12 +157,14 @@ def status_table(views: Iterable[RunView]) -> Table:
     return table
 
 
-def run_table(view: RunView) -> Table:
-    """Return a table with one line per node."""
-    table = Table("node", "kind", "state", "revision", "rows", "ms", "reason", box=None)
-    for n in view.nodes:
-        numbers = [str(x) if x is not None else "" for x in (n.revision or None, n.rows, n.duration_ms)]
-        table.add_row(*map(cell, (n.node, n.kind, n.state, *numbers, n.error or n.reason)))
+def completeness_table(views: Iterable[RunView]) -> Table:
+    """Return a table with one line per fan-in of each run."""
+    table = Table("pipeline", "key", "generation", "fan-in", "arrived", "ratio", "missing", box=None)
+    for v in views:
+        for part in v.completeness:
+            arrived = f"{part['arrived']} of {part['expected']}"
+            row = (v.pipeline, v.key, v.generation, part["node"], arrived, f"{part['ratio']:.0%}")
+            table.add_row(*map(cell, row), cell(some(part["missing"], 20)))
     return table
 
 
@@ -168,9 +177,9 @@ def print_rows(outcomes: Iterable[Outcome | Event], *, limit: int, console: Cons
         rows = read_rows(outcome.detail, limit=limit)
         title = f"{outcome.detail['path']} at version {outcome.detail['version']}: {outcome.rows} rows"
         table = Table(box=None, title=cell(title), title_justify="left")
-        for field in rows.schema:
-            number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-            table.add_column(cell(field.name), justify="right" if number else "left", no_wrap=True)
+        for column in rows.schema:
+            number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+            table.add_column(cell(column.name), justify="right" if number else "left", no_wrap=True)
         for row in rows.to_pylist():
             table.add_row(*map(cell, row.values()))
         console.print(table)

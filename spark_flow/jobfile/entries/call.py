@@ -26,6 +26,7 @@ class CallModel(LimitedModel):
 
     short = ("run", str)
     before_chain = True
+    kind = "call"
     pattern: Literal["call"] = Field("call", alias=PATTERN)
     name: Name
     run: Annotated[str, AfterValidator(references_function)]
@@ -37,6 +38,7 @@ class CallModel(LimitedModel):
 
     def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame | None":
         """Call the function, once."""
+        scope.run.graph.uses(self.name, [frame.node] if frame is not None else [])
         call(scope.run, flow.resolve(self.run), name=self.name, **self.with_)
         return frame
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from spark_flow.jobfile.model.base import Touched
     from spark_flow.jobfile.model.flow import FlowEntry
     from spark_flow.jobfile.model.job import JobConfig
+    from spark_flow.jobfile.model.wiring import Wiring
 
 
 class ByParameter(Model):
@@ -196,6 +197,7 @@ class ExclusiveChoiceModel(FlowModel):
         "by_data": ByData,
         "when": WhenModel,
     }
+    kind = "choice"
     pattern: Literal["exclusive_choice"] = Field("exclusive_choice", alias=PATTERN)
     name: Name
     routes: dict[Name, RouteModel]
@@ -220,6 +222,13 @@ class ExclusiveChoiceModel(FlowModel):
         yield Located(loc, self, (self.name, *routes), around)
         for node, name in routes.items():
             yield from located(self.routes[name].flow, (*loc, "routes", name, "flow"), prefix, (*around, node))
+
+    def wire(self, wiring: "Wiring", before: tuple[str, ...], prefix: str) -> tuple[str, ...]:
+        """The frame goes on as one of the routes leaves it."""
+        wiring.inputs[self.name] = before
+        wiring.inputs |= {f"{self.name}/{name}": (self.name,) for name in self.routes}
+        ends = [node for route in self.routes.values() for node in wiring.along(route.flow, before, prefix)]
+        return tuple(dict.fromkeys(ends))
 
     def described(self, config: "JobConfig") -> Mapping[str, object]:  # noqa: ARG002
         """Its routes, with the condition of each."""
@@ -254,6 +263,7 @@ class ExclusiveChoiceModel(FlowModel):
     def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame | None":
         """Decide, and walk the route that is taken."""
         before = frame_of(frame)
+        scope.run.graph.uses(self.name, [before.node])
         routes = {
             name: (
                 route.when.condition(flow, before) if route.when else None,

@@ -42,6 +42,8 @@ class ExpectModel(LimitedModel):
 
     bare = "rules"
     named = {"rules": RuleModel}  # noqa: RUF012 - declared as a class variable
+    makes_frame = True
+    kind = "expect"
     pattern: Literal["expect"] = Field("expect", alias=PATTERN)
     name: Name = "expect"
     quarantine: TablePath | None = None

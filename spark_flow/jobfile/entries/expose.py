@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from spark_flow.engine.writing import Scope
     from spark_flow.jobfile.interpreter import Flow
     from spark_flow.jobfile.model.job import JobConfig
+    from spark_flow.jobfile.model.wiring import Wiring
 
 
 class ExposeModel(FlowModel):
@@ -24,6 +25,7 @@ class ExposeModel(FlowModel):
 
     short = ("view", str)
     announces = True
+    kind = "marker"
     pattern: Literal["expose"] = Field("expose", alias=PATTERN)
     view: Annotated[Text, AfterValidator(table_name)]
     table: Text | None = None
@@ -62,6 +64,11 @@ class ExposeModel(FlowModel):
         """Switch the view."""
         expose(scope.run, self.view, self.table or "", name=self.name or "")
         return frame
+
+    def wire(self, wiring: "Wiring", before: tuple[str, ...], prefix: str) -> tuple[str, ...]:  # noqa: ARG002
+        """It is about a table that is written."""
+        wiring.inputs[self.nodes()[0]] = (self.table,) if self.table else tuple(wiring.written)
+        return before
 
     def described(self, config: "JobConfig") -> Mapping[str, object]:  # noqa: ARG002
         """The view, and the table that it shows."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from spark_flow.jobfile.interpreter import Flow
     from spark_flow.jobfile.model.base import Touched
     from spark_flow.jobfile.model.job import JobConfig
+    from spark_flow.jobfile.model.wiring import Wiring
 
 
 def _unfold_step(value: Any) -> Any:
@@ -86,6 +87,19 @@ class ParallelSplitModel(LimitedModel):
     def written(self) -> Mapping[tuple[str, ...], SinkModel]:
         """The sinks of all branches."""
         return {("sinks", name): sink for name, sink in self.sinks.items()}
+
+    def wire(self, wiring: "Wiring", before: tuple[str, ...], prefix: str) -> tuple[str, ...]:
+        """The sinks write the shared frame, or what their step makes of it."""
+        shared = f"{prefix}{self.name}"
+        wiring.inputs[shared] = before
+        for name, sink in self.sinks.items():
+            above = shared
+            if sink.step is not None:
+                above = f"{prefix}{name}/{sink.step.name}"
+                wiring.inputs[above] = (shared, *sink.step.read_nodes(wiring.sources))
+            wiring.inputs[f"{prefix}{name}"] = (above,)
+            wiring.written.append(f"{prefix}{name}")
+        return before
 
     def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame":
         """Write the branches."""

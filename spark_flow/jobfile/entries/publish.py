@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from spark_flow.jobfile.interpreter import Flow
     from spark_flow.jobfile.model.base import Touched
     from spark_flow.jobfile.model.job import JobConfig
+    from spark_flow.jobfile.model.wiring import Wiring
 
 
 class PublishModel(FlowModel):
@@ -27,6 +28,7 @@ class PublishModel(FlowModel):
 
     short = ("dataset", str)
     announces = True
+    kind = "marker"
     pattern: Literal["publish"] = Field("publish", alias=PATTERN)
     name: Name | None = None
     dataset: Name
@@ -82,6 +84,11 @@ class PublishModel(FlowModel):
             name=self.name or "",
         )
         return frame
+
+    def wire(self, wiring: "Wiring", before: tuple[str, ...], prefix: str) -> tuple[str, ...]:  # noqa: ARG002
+        """It is about the tables that are written."""
+        wiring.inputs[self.nodes()[0]] = self.tables or tuple(wiring.written)
+        return before
 
     def described(self, config: "JobConfig") -> Mapping[str, object]:  # noqa: ARG002
         """The dataset, and the tables that its marker pins; none for all."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from spark_flow.jobfile.interpreter import Flow
     from spark_flow.jobfile.model.base import Touched
     from spark_flow.jobfile.model.job import JobConfig
+    from spark_flow.jobfile.model.wiring import Wiring
 
 
 class ReadModel(FlowModel):
@@ -34,6 +35,11 @@ class ReadModel(FlowModel):
 
     def read_nodes(self, sources: Collection[str]) -> tuple[str, ...]:  # noqa: ARG002 - it names one
         """The source is the node."""
+        return (self.source,)
+
+    def wire(self, wiring: "Wiring", before: tuple[str, ...], prefix: str) -> tuple[str, ...]:  # noqa: ARG002
+        """The source is the node."""
+        wiring.inputs[self.source] = ()
         return (self.source,)
 
     def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame":  # noqa: ARG002

@@ -23,6 +23,7 @@ class ReportCompletenessModel(FlowModel):
 
     needs_completeness = True
     announces = True
+    kind = "sink"
     pattern: Literal["report_completeness"] = Field("report_completeness", alias=PATTERN)
     name: Name = "completeness"
     dataset: Name

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from spark_flow.jobfile.model.base import Touched
     from spark_flow.jobfile.model.flow import FlowEntry
     from spark_flow.jobfile.model.job import JobConfig
+    from spark_flow.jobfile.model.wiring import Wiring
 
 
 class TransactionModel(FlowModel):
     """Writes that become visible together; a bare list is short for ``{flow: [...]}``."""
 
     short = ("flow", list)
+    kind = "marker"
     pattern: Literal["transaction"] = Field("transaction", alias=PATTERN)
     name: Name = "publish"
     flow: tuple["FlowEntry", ...]
@@ -60,6 +62,13 @@ class TransactionModel(FlowModel):
         if wrong:
             raise findings(*wrong)
         return flow
+
+    def wire(self, wiring: "Wiring", before: tuple[str, ...], prefix: str) -> tuple[str, ...]:  # noqa: ARG002
+        """Its record comes after the writes in it."""
+        known = len(wiring.written)
+        after = wiring.along(self.flow, before, f"{self.name}/")
+        wiring.inputs[self.name] = tuple(wiring.written[known:])
+        return after
 
     def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame | None":
         """Walk its entries within one transaction."""

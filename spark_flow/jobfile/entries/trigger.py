@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, StrictBool, ValidationInfo, field_v
 
 from spark_flow.errors import InvalidArgument, UnknownJob
 from spark_flow.jobfile.model.base import PATTERN, FlowModel, Located, Name, Text, Texts
-from spark_flow.jobfile.model.fields import one_or_many
+from spark_flow.jobfile.model.fields import imports, one_or_many
 from spark_flow.jobfile.model.problems import refuse
 from spark_flow.sequence import Consumer, consumer, trigger
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from spark_flow.engine.writing import Scope
     from spark_flow.jobfile.interpreter import Flow
     from spark_flow.jobfile.model.job import JobConfig
+    from spark_flow.jobfile.model.wiring import Wiring
 
 State = Literal["succeeded", "reused", "skipped", "failed", "waiting", "fallback"]
 
@@ -24,6 +25,7 @@ class TriggerModel(FlowModel):
     """Another job, started for the same key; a bare path is that of its file."""
 
     short = ("job", str)
+    kind = "trigger"
     pattern: Literal["trigger"] = Field("trigger", alias=PATTERN)
     name: Name | None = None
     config: Text | None = None
@@ -55,6 +57,11 @@ class TriggerModel(FlowModel):
         """The job that it starts reads what was written, and what is recorded for it."""
         return bool(other.entry.written()) or other.entry.announces
 
+    def wire(self, wiring: "Wiring", before: tuple[str, ...], prefix: str) -> tuple[str, ...]:  # noqa: ARG002
+        """It is for what is written."""
+        wiring.inputs[self.nodes()[0]] = tuple(wiring.written)
+        return before
+
     def described(self, config: "JobConfig") -> Mapping[str, object]:  # noqa: ARG002
         """The job that it starts."""
         return {"job": self.job, "config": self.config, "wait": self.wait}
@@ -63,10 +70,10 @@ class TriggerModel(FlowModel):
     @classmethod
     def _is_there(cls, value: str, info: ValidationInfo) -> str:
         """Looked up only while a file is loaded: before any work is done."""
-        if info.context is None:
+        if not imports(info):
             return value
         config, pipeline = info.data.get("config"), info.data.get("pipeline") or ""
-        how = {"overrides": info.data.get("overrides", ()), "beside": info.context.get("beside")}
+        how = {"overrides": info.data.get("overrides", ()), "beside": (info.context or {}).get("beside")}
         try:
             consumer(value, config=config, pipeline=pipeline, **how)
         except UnknownJob as error:

@@ -39,6 +39,8 @@ class WaitForModel(FlowModel):
 
     short = ("dataset", str)
     knows_completeness = True
+    makes_frame = True
+    kind = "source"
     pattern: Literal["wait_for"] = Field("wait_for", alias=PATTERN)
     name: Name | None = None
     dataset: Annotated[Names, Field(min_length=1)]

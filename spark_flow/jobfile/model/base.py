@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from spark_flow.jobfile.interpreter import Flow
     from spark_flow.jobfile.model.job import JobConfig
     from spark_flow.jobfile.model.sink import SinkModel
+    from spark_flow.jobfile.model.wiring import Wiring
+    from spark_flow.ledger import Kind
     from spark_flow.orchestration.shared_state import Read, Write
     from spark_flow.sequence import Consumer
 
@@ -76,6 +78,8 @@ class FlowModel(Model):
     needs_completeness: ClassVar[bool] = False  # whether it needs such a frame
     before_chain: ClassVar[bool] = False  # whether it may stand before the first frame, which it does not need
     announces: ClassVar[bool] = False  # whether it records something for other jobs
+    makes_frame: ClassVar[bool] = False  # whether the next entry gets its frame, and not the one before it
+    kind: ClassVar["Kind"] = "step"  # of its nodes that are no sinks
     nested: ClassVar[Mapping[str, type[Model]]] = {}  # models within it, by their key
     named: ClassVar[Mapping[str, type[Model]]] = {}  # models with names that the author chooses, by the key above them
     pattern: str = Field(alias=PATTERN)
@@ -155,6 +159,14 @@ class FlowModel(Model):
     def located(self, loc: Location, prefix: str, around: tuple[str, ...]) -> Iterator["Located"]:
         """Itself and the entries within it, in the order in which they are done."""
         yield Located(loc, self, tuple(f"{prefix}{node}" for node in self.nodes()), around)
+
+    def wire(self, wiring: "Wiring", before: tuple[str, ...], prefix: str) -> tuple[str, ...]:
+        """Note the inputs of its nodes; returns the nodes that the next entry's frame is of."""
+        first, *others = (f"{prefix}{node}" for node in self.nodes())
+        wiring.inputs[first] = (*(() if self.starts_chain else before), *self.read_nodes(wiring.sources))
+        wiring.inputs |= dict.fromkeys(others, (first,))
+        wiring.written += [first] if self.written() else []
+        return (first,) if self.makes_frame else before
 
     def call(self, flow: "Flow", scope: "Scope", frame: "LazyFrame | None") -> "LazyFrame | None":
         """Call the pattern; returns the frame for the next entry."""

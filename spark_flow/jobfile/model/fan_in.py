@@ -25,6 +25,8 @@ class FanInModel(LimitedModel):
     """What both fan-ins take: the branches of one source, or sources as branches."""
 
     knows_completeness = True
+    makes_frame = True
+    kind = "merge"
     name: Name
     source: SourceName | None = None
     sources: Annotated[tuple[SourceName, ...], BeforeValidator(one_or_many)] = Field((), validate_default=True)

@@ -206,12 +206,17 @@ def argument_names(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+def imports(info: ValidationInfo) -> bool:
+    """Whether what a file refers to is looked up: only while it is loaded to be run, which gives the context."""
+    return info.context is not None and bool(info.context.get("imports", True))
+
+
 def references_function(reference: str | None, info: ValidationInfo) -> str | None:
     """``module:function``; looked up only while a file is loaded, which gives the context."""
     if reference is None:
         return None
     found = _look_up(reference, info)
-    if info.context is not None and not callable(found):
+    if imports(info) and not callable(found):
         raise refuse(f"{reference!r}, which is of type {type(found).__name__}", "a function")
     return reference
 
@@ -222,7 +227,7 @@ def references_schema(schema: str | None, info: ValidationInfo) -> str | None:
         return _ddl(schema)
     found = _look_up(schema, info)
     # Not by isinstance: pyspark is not imported to read a file.
-    if info.context is not None and not isinstance(found, str) and type(found).__name__ != "StructType":
+    if imports(info) and not isinstance(found, str) and type(found).__name__ != "StructType":
         raise refuse(f"{schema!r}, which is of type {type(found).__name__}", "a StructType or DDL text")
     return schema
 
@@ -234,12 +239,12 @@ def _ddl(schema: str | None) -> str | None:
 
 
 def _look_up(reference: str, info: ValidationInfo) -> object:
-    if info.context is None:
+    if not imports(info):
         if not is_reference(reference):
             raise refuse(show(reference), "module:function")
         return None
     try:
-        return resolve(reference, beside=info.context.get("beside"))
+        return resolve(reference, beside=(info.context or {}).get("beside"))
     except ConfigError as error:
         (problem,) = error.problems
         raise refuse(problem.found, problem.expected, problem.fix) from error

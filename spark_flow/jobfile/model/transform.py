@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class TransformModel(FlowModel):
     """A pure transform as an entry: one node, computed within what needs it. A model defines ``step``."""
 
+    makes_frame = True
     name: Name
 
     @property

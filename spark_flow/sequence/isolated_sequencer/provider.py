@@ -82,6 +82,7 @@ def publish(
         _announce(run, dataset, markers, run.shortfall, node)
         return run.outcome(node) or run.skip(node, "marker", f"not published: {describe(run.shortfall)}")
     written = _written(run, node, tables) if state == "ready" else []
+    run.graph.uses(node, [outcome.node for outcome in written])
     staged = [outcome.node for outcome in written if outcome.detail.get("staged")]
     if staged:
         return run.skip(node, "marker", f"not published: {', '.join(staged)} is kept in staging")

@@ -140,6 +140,7 @@ def trigger(
     unknown = [state for state in allow if state not in STATES]
     if unknown or isinstance(allow, str):
         raise InvalidArgument(f"{node}: allow", repr(unknown or allow), f"some of: {', '.join(STATES)}")
+    run.graph.uses(node, [outcome.node for outcome in run.outcomes if outcome.kind == "sink"])
     staged = [outcome.node for outcome in run.outcomes if outcome.detail.get("staged")]
     if staged:
         return run.skip(node, "trigger", f"not started: {', '.join(staged)} is kept in staging")
