@@ -67,6 +67,7 @@ from .storage.sinks import sink
 from .storage.sources import Source, source
 from .storage.staged import staged
 from .transforms import join_all, pipe, sql, union_by_name, with_completeness
+from .view.progress import progress
 
 __all__ = [
     "Calendar",
@@ -125,6 +126,7 @@ __all__ = [
     "parquet",
     "pipe",
     "pipeline",
+    "progress",
     "publish",
     "read",
     "read_transaction",

@@ -33,7 +33,7 @@ flow:
       - parallel_split:
           lake: {{format: delta, path: OUT/lake, partition_by: day}}
           legacy:
-            {{format: csv, path: OUT/legacy, partition_by: day, step: {{name: ids, sql: "SELECT day, id FROM {{frame}}"}}}}
+            {{format: csv, path: OUT/legacy, partition_by: day, step: {{name: ids, sql: "SELECT * FROM {{frame}}"}}}}
   - publish: shop
 """
 

@@ -71,6 +71,7 @@ def test_the_public_names():
         "parquet",
         "pipe",
         "pipeline",
+        "progress",
         "publish",
         "read",
         "read_transaction",

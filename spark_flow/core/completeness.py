@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from spark_flow.core import html
 from spark_flow.errors import some
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ class Completeness:
     def from_record(cls, record: Mapping[str, Any]) -> Completeness:
         """Rebuild from ``as_recorded``; why a branch is missing is not restored."""
         return cls(node=record["node"], expected=tuple(record["expected"]), arrived=tuple(record["arrived"]))
+
+    def _repr_html_(self) -> str:
+        """Return a bar for notebooks."""
+        return html.bar(len(self.arrived), len(self.expected), str(self))
 
     def __str__(self) -> str:
         """Return for example ``hours: 12 of 24 = 50%, approximate; missing 00, 01``."""

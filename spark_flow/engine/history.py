@@ -139,6 +139,11 @@ class History:
                 raise Adopted(self.pipeline, self.key, f"{event.at:%Y-%m-%d %H:%M}")
 
     @property
+    def ledger(self) -> Ledger:
+        """Where events are recorded."""
+        return self._ledger
+
+    @property
     def reuses(self) -> bool:
         """Whether recorded results may be reused: in a retry or a partial backfill."""
         return self.attempt > 1 or bool(self.kept)

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from spark_flow.core import fingerprint
+from spark_flow.core import fingerprint, html
 from spark_flow.engine.node import Node, Target
 from spark_flow.errors import InvalidArgument
 from spark_flow.storage import arrivals, checkpoints, sources
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from spark_flow.storage.sink_protocol import Intent, Written
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class LazyFrame:
     """A node's frame, computed when ``frame`` is first used; a reused node is never computed.
 
@@ -68,6 +68,34 @@ class LazyFrame:
             if self._frame is None:
                 self._frame = self._make()
             return self._frame
+
+    def show(self, n: int = 20, truncate: bool | int = True) -> None:  # noqa: FBT001 - as in Spark
+        """Compute the frame if needed, and print its first rows, as ``DataFrame.show`` does."""
+        self.frame.show(n, truncate)
+
+    def __getattr__(self, name: str) -> Any:
+        """Name ``.frame`` in the error for what only a DataFrame has.
+
+        Raises:
+            AttributeError: Always.
+        """
+        hint = "" if name.startswith("_") else f". Its DataFrame is .frame: .frame.{name}"
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
+
+    def __repr__(self) -> str:
+        """Return the node, and whether its frame is there; computes nothing."""
+        return f"<LazyFrame {self.node} ({self.kind}), {self._words}>"
+
+    def _repr_html_(self) -> str:
+        """Return the node for notebooks; computes nothing."""
+        rows = [(self.node, self.kind, ", ".join(each.node for each in self.inputs), self._words)]
+        return html.table("lazy frame", ("node", "kind", "inputs", "frame"), rows)
+
+    @property
+    def _words(self) -> str:
+        if self._frame is None:
+            return "not computed: .show() and .frame compute it"
+        return ", ".join(f"{name} {kind}" for name, kind in self._frame.dtypes)
 
     def _make(self) -> DataFrame:
         for needed in () if self._gathers else self.inputs:

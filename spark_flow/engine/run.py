@@ -8,6 +8,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
+from spark_flow.core import html
 from spark_flow.core.completeness import together
 from spark_flow.core.names import check_name, check_node
 from spark_flow.core.secrets import Redactor, scrub
@@ -513,9 +514,14 @@ class Run:
             duration_ms=execute.ms_since(self.began),
             reason=self._ended or "",
             error=describe(error) if error else "",
-            detail={"completeness": [part.facts for part in self.completeness]},
+            detail={"completeness": [part.facts for part in self.completeness], "ran": self._ran},
         )
         self.history.record([*noted, ended])
+
+    @property
+    def _ran(self) -> int:
+        """How many nodes did something in this attempt: the durations of those that only reused are not compared."""
+        return sum(outcome.state in ("succeeded", "failed") for outcome in self.outcomes)
 
     def summary(self) -> dict[str, Any]:
         """The run as ``--summary-json`` has it, nodes in the order in which they were named in the flow.
@@ -541,6 +547,18 @@ class Run:
         completeness = {"completeness": parts} if parts else {}
         unusual = {"warnings": self.secrets.facts(list(self.warnings))} if self.warnings else {}
         return {**place, "state": state, **completeness, **unusual, "nodes": [o.summary for o in outcomes]}
+
+    def _repr_html_(self) -> str:
+        """Return the nodes that have ended for notebooks, and the completeness of fan-ins."""
+        title = f"{self.pipeline} {self.key}, generation {self.generation}, attempt {self.attempt}"
+        rows = [
+            (o.state, o.node, "" if o.rows is None else f"{o.rows:,}", html.seconds(o.duration_ms), o.error or o.reason)
+            for o in self.outcomes
+        ]
+        shown = html.table(
+            f"{title}: {self.summary()['state']}", ("", "node", "rows", "time", "reason"), rows, states=0
+        )
+        return shown + "".join(part._repr_html_() for part in self.completeness)
 
     def event_of(self, outcome: Outcome) -> Event:
         """The event that records an outcome."""

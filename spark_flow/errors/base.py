@@ -34,6 +34,13 @@ class SparkFlowError(Exception):
     def _text(self) -> str:
         raise NotImplementedError
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows of a failed cell: the message, which has the cause and the user's line.
+
+        IPython calls this. The stack that is left out is that of ``error.__cause__``; most of it is Spark's and ours.
+        """
+        return [f"{type(self).__name__}: {self}"]
+
 
 class UsageError(SparkFlowError):
     """The request is invalid."""

@@ -65,6 +65,10 @@ class FanIn:
     frame: LazyFrame
     completeness: Completeness
 
+    def _repr_html_(self) -> str:
+        """Return its completeness and its frame for notebooks."""
+        return self.completeness._repr_html_() + self.frame._repr_html_()
+
 
 @dataclass(frozen=True)
 class Branch:

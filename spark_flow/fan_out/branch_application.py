@@ -11,6 +11,7 @@ import os
 import pickle
 import sys
 import zlib
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from spark_flow.errors import ApplicationFailed, DamagedFile, describe
 from spark_flow.spark import submit
 from spark_flow.spark.session import end_with, session
 from spark_flow.storage import checkpoints, files
+from spark_flow.storage.delta import DeltaSink
 from spark_flow.storage.sink_protocol import Intent, Written
 from spark_flow.storage.stores import scheme_of, spark_settings
 
@@ -89,7 +91,7 @@ def run_apart(
         arguments={name: value for name, value in arguments.items() if name not in frames},
         frames=frames,
         sink=sink,
-        intent=dataclasses.replace(intent, mark=_unobserved),
+        intent=dataclasses.replace(intent, mark=_unobserved, only_writer=nullcontext),
         settings=tuple(settings),
         conf={key: value for key, value in run.spark.conf.getAll.items() if key.startswith("spark.sql.")},
     )
@@ -99,7 +101,9 @@ def run_apart(
         files.write_bytes(files.join(folder, WORK), zlib.crc32(content).to_bytes(4, "big") + content)
         intent.mark("before_commit")
         schemes = {scheme_of(path) for path in (folder, *sink.paths)}
-        ending = _submit(run.spark, folder, f"{run.pipeline} {run.key} {intent.node}", settings, schemes)
+        is_table = isinstance(sink, DeltaSink) and sink.path
+        with intent.only_writer(sink.paths[0]) if is_table else nullcontext():  # held here while it writes there
+            ending = _submit(run.spark, folder, f"{run.pipeline} {run.key} {intent.node}", settings, schemes)
         report = _report(folder)
         intent.mark("after_commit")
     finally:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import functools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from spark_flow.core import fingerprint
+from spark_flow.core import fingerprint, html
 from spark_flow.core.names import check_name
 from spark_flow.engine.lazy_frame import LazyFrame, held
 from spark_flow.engine.node import Node
@@ -38,11 +38,19 @@ class Choice(Generic[T]):
         route: The route's name; empty in plan mode if the decision needs data.
         reason: Why it was taken.
         result: The route's return value.
+        not_taken: Why each other route was not taken.
     """
 
     route: str
     reason: str
     result: T | None
+    not_taken: Mapping[str, str] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """Return the routes for notebooks."""
+        taken = [("taken", self.route, self.reason)] if self.route else [("undecided", "", self.reason)]
+        rows = [*taken, *(("not taken", route, why) for route, why in self.not_taken.items())]
+        return html.table("exclusive choice", ("", "route", "reason"), rows, states=0)
 
     @property
     def frame(self) -> DataFrame | LazyFrame:
@@ -112,7 +120,7 @@ def exclusive_choice(
         run.skip(f"{node}/{route}", "choice", f"not taken: {why}")
     taken = str(detail["route"])
     with run.graph.route(f"{node}/{taken}"):
-        return Choice(taken, reason, routes[taken][1]())
+        return Choice(taken, reason, routes[taken][1](), dict(detail["not_taken"]))
 
 
 def _check(node: str, routes: Mapping[str, tuple[Condition | None, Any]], default: str | None) -> None:

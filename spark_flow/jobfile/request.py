@@ -88,7 +88,7 @@ class JobRequest:
 def other_file(request: JobRequest, config: files.JobConfig) -> str:
     """A warning if the pipeline was last run from another file: both files share the recorded results."""
     try:
-        begun = DeltaLedger(config.state, create=False).begun(config.pipeline, last=_LOOKED_AT)
+        begun = DeltaLedger(config.state, create=False).runs(config.pipeline, "started", last=_LOOKED_AT)
     except Exception:
         return ""  # the run says what is wrong with its ledger
     known = [(event.key, event.detail.get("command", {}).get("config")) for event in begun]

@@ -27,7 +27,7 @@ from spark_flow.storage.delta_tables import query
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from spark_flow.ledger.event import Kind
+    from spark_flow.ledger.event import Kind, State
 
 SCHEMA = pa.schema(
     [
@@ -183,9 +183,13 @@ class DeltaLedger:
         wanted = [f"pipeline = {_quoted(name)} AND key IN ({_listed(keys)})" for name, keys in by_pipeline.items()]
         return sorted(self._events(" OR ".join(wanted)), key=_in_order) if wanted else []
 
-    def begun(self, pipeline: str, *, last: int) -> list[Event]:
-        """Return the start events of a pipeline's last ``last`` runs over all keys, newest first."""
-        wanted = f"pipeline = {_quoted(pipeline)} AND kind = 'run' AND state = 'started'"
+    def runs(self, pipeline: str, state: State, *, last: int) -> list[Event]:
+        """See ``Ledger.runs``.
+
+        Raises:
+            StateDamaged: The events cannot be read.
+        """
+        wanted = f"pipeline = {_quoted(pipeline)} AND kind = 'run' AND state = {_quoted(state)}"
         return self._events(wanted, f"ORDER BY at DESC LIMIT {last}")
 
     def _events(self, wanted: str, tail: str = "") -> list[Event]:

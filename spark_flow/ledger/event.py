@@ -113,6 +113,9 @@ class Ledger(Protocol):
     def latest(self, pipeline: str | None = None, *, last: int) -> list[Event]:
         """Return all events of the keys that ``recorded_keys`` returns, sorted as ``read`` sorts them."""
 
+    def runs(self, pipeline: str, state: State, *, last: int) -> list[Event]:
+        """Return the ``run`` events of a pipeline that have a state, of all keys: the last ones, newest first."""
+
     def token(self, name: str) -> int:
         """Return the highest token recorded by a fence of this name, or 0."""
 

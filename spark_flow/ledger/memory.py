@@ -10,7 +10,7 @@ from spark_flow.errors import Fenced
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from spark_flow.ledger.event import Event, Fence, Kind
+    from spark_flow.ledger.event import Event, Fence, Kind, State
 
 
 class MemoryLedger:
@@ -51,6 +51,11 @@ class MemoryLedger:
         """See ``Ledger.latest``."""
         wanted = set(self.recorded_keys(pipeline, last=last))
         return [e for e in self.read(pipeline) if (e.pipeline, e.key) in wanted]
+
+    def runs(self, pipeline: str, state: State, *, last: int) -> list[Event]:
+        """See ``Ledger.runs``."""
+        found = [event for event in self.read(pipeline) if event.kind == "run" and event.state == state]
+        return sorted(found, key=lambda event: event.at, reverse=True)[:last]
 
     def token(self, name: str) -> int:
         """Return the highest token recorded for a fence, or 0."""

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from spark_flow.core import html
 from spark_flow.core.names import check_name
 from spark_flow.engine.mode import RETENTION, Mode, Permission
 from spark_flow.engine.parallel import interrupt_jobs, tag_jobs
@@ -315,6 +316,11 @@ class Summary:
 
     pipeline: str
     results: tuple[KeyResult, ...]
+
+    def _repr_html_(self) -> str:
+        """Return the keys for notebooks."""
+        rows = [(each.state, each.key, html.seconds(1000 * each.seconds), each.reason) for each in self.results]
+        return html.table(self.pipeline, ("", "key", "time", "reason"), rows, states=0)
 
     @property
     def exit_code(self) -> int:

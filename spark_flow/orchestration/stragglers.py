@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import defaultdict
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from spark_flow.ledger import Ledger
 
 FEWEST = 3  # the smallest number of earlier runs for a usual duration
-LOOKED_AT = 3  # keys for each run of the median: some have failed or did no work
+LOOKED_AT = 3  # runs for each one of the median: some did no work
 LEAST = 0.1  # seconds; shorter durations vary too much to compare
 
 
@@ -53,17 +52,12 @@ class Straggler:
 def usual(ledger: Ledger, pipeline: str, last: int) -> float | None:
     """Return the median seconds of the last successful runs that did work; ``None`` if there are fewer than three.
 
-    Only the keys that were run last are looked at.
+    Only the last runs are looked at.
     """
-    worked: dict[tuple[str, int, int], bool] = defaultdict(bool)
-    ended = []
-    for event in ledger.latest(pipeline, last=LOOKED_AT * last):
-        attempt = (event.key, event.generation, event.attempt)
-        if event.kind != "run":
-            worked[attempt] |= event.state in ("started", "succeeded", "failed")
-        elif event.state == "succeeded" and event.duration_ms is not None:
-            ended.append((event.at, attempt, event.duration_ms / 1000))
-    took = [seconds for _, attempt, seconds in sorted(ended) if worked[attempt]][-last:]
+    ended = ledger.runs(pipeline, "succeeded", last=LOOKED_AT * last)
+    # Earlier versions did not record how many nodes ran; at least their first attempts of a key ran some.
+    worked = [event for event in ended if event.detail.get("ran", event.attempt == 1)]
+    took = [event.duration_ms / 1000 for event in worked[:last] if event.duration_ms is not None]
     return max(median(took), LEAST) if len(took) >= FEWEST else None
 
 

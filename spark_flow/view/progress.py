@@ -1,17 +1,21 @@
-"""Progress of a run's nodes: live on a terminal, plain lines in a log."""
+"""Progress of a run's nodes: live on a terminal, lines with times in a log, a bar in a notebook."""
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from spark_flow.core import html
+from spark_flow.orchestration.stragglers import usual
 from spark_flow.view.text import markup
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.status import Status
 
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 
 COLOURS = {"succeeded": "green", "reused": "cyan", "failed": "red", "skipped": "yellow", "waiting": "yellow"}
 EVERY = 60.0  # seconds between two lines of a node that still waits for the same reason
+LAST = 10  # runs that the usual duration is the median of
 
 
 class _Console(Console):
@@ -29,10 +34,15 @@ class _Console(Console):
 
 
 class Progress:
-    """An observer that prints a line for each node that has ended, and on a terminal shows which are running."""
+    """An observer that prints a line for each node that has ended, and on a terminal shows which are running.
+
+    Lines that do not go to a terminal begin with the time, local and with seconds.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or _Console(soft_wrap=True, highlight=False)
+        self._times = console is None and not self._console.is_terminal
+        self._usually: float | None = None
         self._running: dict[str, None] = {}
         self._ended: dict[str, str] = {}
         self._waiting: dict[str, tuple[str, float]] = {}
@@ -45,7 +55,9 @@ class Progress:
         self._run = run
         what = "plan of " if run.plan else ""
         name = markup(f"{run.pipeline} {run.key}")
-        self._console.print(f"[bold]{what}{name}[/] generation {run.generation}, attempt {run.attempt}")
+        self._usually = None if run.plan else usual(run.history.ledger, run.pipeline, LAST)
+        usually = f"; a run usually takes {_span(self._usually)}" if self._usually else ""
+        self._print(f"[bold]{what}{name}[/] generation {run.generation}, attempt {run.attempt}{usually}")
         for warning in run.warnings:
             self._warn(warning)
 
@@ -61,20 +73,24 @@ class Progress:
             elif point == "ended" and outcome is not None:
                 self._running.pop(node, None)
                 self._ended[node] = outcome.state
-                self._console.print(line(outcome) + self._count(outcome))
+                self._print(line(outcome) + self._count(outcome))
             else:
                 return
             self._show()
 
     def _warn(self, warning: str) -> None:
-        self._console.print(f"[yellow]warning[/]: {markup(warning)}")
+        self._print(f"[yellow]warning[/]: {markup(warning)}")
+
+    def _print(self, words: str) -> None:
+        now = f"{dt.datetime.now():%H:%M:%S} " if self._times else ""  # noqa: DTZ005 - as the log's other lines
+        self._console.print(now + words)
 
     def _print_waiting(self, outcome: Outcome) -> None:
         """Print why a node waits when the reason changes, and else once a minute, to keep logs short."""
         reason, printed = self._waiting.get(outcome.node, ("", 0.0))
         if reason != outcome.reason or time.monotonic() - printed >= EVERY:
             self._waiting[outcome.node] = (outcome.reason, time.monotonic())
-            self._console.print(line(outcome))
+            self._print(line(outcome))
 
     def finish(self, run: Run) -> None:
         """Print how the run ended."""
@@ -82,10 +98,10 @@ class Progress:
             self._status.stop()
         states = [o.state for o in run.outcomes]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-        self._console.print(f"[bold]{run.summary()['state']}[/]: {counts or 'no nodes'}")
+        self._print(f"[bold]{run.summary()['state']}[/]: {counts or 'no nodes'}")
         for part in run.completeness:
             if part.is_approximate:
-                self._console.print(f"[yellow]incomplete[/]: {markup(part)}")
+                self._print(f"[yellow]incomplete[/]: {markup(part)}")
 
     def _count(self, outcome: Outcome) -> str:
         """Return how many branches of the node's fan-in have ended, including failed ones."""
@@ -102,9 +118,15 @@ class Progress:
         if self._status is None:
             self._status = self._console.status("")
             self._status.start()
-        self._status.update(
-            "; ".join([*self._fan_ins(), f"running {markup(', '.join(self._running))}"] if self._running else [])
-        )
+        running = [*self._fan_ins(), f"running {markup(', '.join(self._running))}"] if self._running else []
+        self._status.update("; ".join([*running, *self._left()]))
+
+    def _left(self) -> list[str]:
+        """Return about how long the run still takes, by earlier runs of the pipeline."""
+        if self._run is None or self._usually is None:
+            return []
+        left = self._usually - (time.monotonic() - self._run.began)
+        return [f"about {_span(left)} left" if left > 0 else f"longer than the usual {_span(self._usually)}"]
 
     def _fan_ins(self) -> list[str]:
         """Return each running fan-in, such as ``hours: 7 of 19, 1 failed, 4 running``."""
@@ -120,6 +142,92 @@ class Progress:
         states = [self._ended[node] for node in nodes if node in self._ended]
         failed = states.count("failed")
         return f"{len(states)} of {len(nodes)}" + (f", {failed} failed" if failed else "")
+
+
+class NotebookProgress:
+    """An observer that updates one bar below a notebook's cell."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+        self._run: Run | None = None
+        self._running: dict[str, None] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, run: Run) -> None:
+        """Show the bar."""
+        self._run = run
+        self._update()
+
+    def __call__(self, point: str, node: str, outcome: Outcome | None) -> None:  # noqa: ARG002 - an observer
+        """Handle a node's event; see ``spark_flow.engine.run.Observer``."""
+        with self._lock:
+            if point == "before_action":
+                self._running[node] = None
+            elif point == "ended":
+                self._running.pop(node, None)
+            else:
+                return
+        self._update()
+
+    def finish(self, run: Run) -> None:  # noqa: ARG002 - as the other display
+        """Show the bar without running nodes."""
+        self._running.clear()
+        self._update()
+
+    def _update(self) -> None:
+        from IPython.display import HTML
+
+        if self._run is None:
+            return
+        states = [outcome.state for outcome in self._run.outcomes]
+        with self._lock:
+            running = list(self._running)
+        expected = {node for nodes in self._run.graph.fan_ins.values() for node in nodes} | {*running}
+        known = len({outcome.node for outcome in self._run.outcomes} | expected | {*self._run.graph.declared})
+        counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
+        now = [f"running {', '.join(running[:5])}{' ...' if running[5:] else ''}"] if running else []
+        words = f"{self._run.pipeline} {self._run.key}: {'; '.join([', '.join(counts), *now]).strip('; ')}"
+        self._handle.update(HTML(html.bar(len(states), known, words)))
+
+
+@contextlib.contextmanager
+def progress(run: Run) -> Iterator[None]:
+    """Show the progress of a run while the block runs: lines in a terminal or log, a bar in a notebook.
+
+    >>> with Run.open("carriers", key="2013-01-02") as run, progress(run):  # doctest: +SKIP
+    ...     write(run, "lake", frame, delta("out/carriers"))
+    """
+    display = _in_notebook() or Progress()
+    run.observe(display)
+    display.begin(run)
+    try:
+        yield
+    finally:
+        display.finish(run)
+
+
+def _in_notebook() -> NotebookProgress | None:
+    """Return a display of a notebook's cell, or ``None`` elsewhere; IPython in a terminal is no notebook."""
+    import sys
+
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is None or not hasattr(shell, "kernel"):
+        return None
+    from IPython.display import DisplayHandle
+
+    handle = DisplayHandle()
+    handle.display("")
+    return NotebookProgress(handle)
+
+
+def _span(seconds: float) -> str:
+    """Return a duration in words.
+
+    >>> _span(42.3), _span(200)
+    ('42 s', '3 min 20 s')
+    """
+    whole = round(seconds)
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"  # noqa: PLR2004
 
 
 def line(outcome: Outcome) -> str:
