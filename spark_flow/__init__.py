@@ -8,3 +8,4 @@ import lazy_loader
 
 # A name's module is imported when the name is used: with pyarrow and the rest, all of them take half a second.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__.remove("errors")  # a module, as in ``sf.errors.NodeFailed``, which ``import *`` does not bring along

@@ -1,3 +1,4 @@
+from . import errors as errors
 from .core.completeness import Completeness
 from .engine.lazy_frame import LazyFrame
 from .engine.limits import Limits

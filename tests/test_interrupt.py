@@ -20,6 +20,7 @@ from spark_flow.orchestration.calendar import daily
 from spark_flow.orchestration.concurrent_runner import ConcurrentRunner
 from spark_flow.orchestration.pipeline import Pipeline, RunnerInterrupted, RunRequest
 from spark_flow.orchestration.single_runner import SingleRunner
+from spark_flow.spark import session as sessions
 from spark_flow.spark import submit
 from spark_flow.storage.sink_protocol import Written
 from spark_flow.view import logs
@@ -123,7 +124,7 @@ def test_a_sibling_that_failed_is_no_interrupt():
 def test_pyspark_logs_no_error_as_json(spark, capsys, monkeypatch):
     monkeypatch.delenv(logs.LEVEL, raising=False)
     names = ("SQLQueryContextLogger", "DataFrameQueryContextLogger")
-    logs.quiet()
+    sessions._raise_errors_once()
     try:
         with pytest.raises(Exception, match="nope"):
             spark.sql("SELECT nope FROM range(1)")

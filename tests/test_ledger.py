@@ -72,6 +72,14 @@ def test_the_keys_that_ran_last_come_first_and_their_events_in_the_usual_order(l
     assert [e.key for e in ledger.latest("q", last=3)] == ["z"]
 
 
+def test_the_last_runs_of_a_pipeline_with_a_state_newest_first(ledger):
+    ledger.append([event(key=key, kind="run", state="succeeded", at=at(n)) for n, key in enumerate("abc")])
+    ledger.append([event(key="d", kind="run", state="failed", at=at(4)), event(key="d", state="succeeded", at=at(5))])
+    ledger.append([event(pipeline="q", kind="run", state="succeeded", at=at(6))])
+    assert [e.key for e in ledger.runs("p", "succeeded", last=2)] == ["c", "b"]
+    assert [e.key for e in ledger.runs("p", "failed", last=9)] == ["d"]
+
+
 def test_an_empty_ledger_reads_as_empty(ledger):
     assert ledger.read("p", "k") == ledger.latest(last=1) == ledger.recorded_keys() == []
 

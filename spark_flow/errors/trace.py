@@ -20,6 +20,7 @@ _LIBRARY = re.compile(
     rf"/(site|dist)-packages/({_PACKAGES})/"
     r"|/pyspark\.zip/|/py4j-[^/]*\.zip/|/lib/python3[^/]*/(?!site-packages/|dist-packages/)|^<|\.pxi$|\.pyx$"
 )
+_CELL = re.compile(r"/ipykernel_\d+/|^<ipython-input-")
 _INSTALLED = re.compile(r"/(site|dist)-packages/")
 _FRAME = re.compile(r'^\s*File "(?P<file>[^"]*)", line (?P<line>\d+), in (?P<function>.*)$')
 _CLASS = re.compile(r"^\(?(?P<type>(?:[A-Za-z_][\w$]*\.)+[A-Z][\w$]*)\)?(?:: ?| (?=\[)|$)(?P<rest>.*)$")
@@ -51,8 +52,9 @@ class Line:
     function: str = ""
 
     def __str__(self) -> str:
-        """As Python writes it, with the file's name alone."""
-        return f"{Path(self.file).name}, line {self.number}" + (f", in {self.function}" if self.function else "")
+        """As Python writes it, with the file's name alone; a notebook's cell has none that a user knows."""
+        name = "cell" if _CELL.search(self.file) else Path(self.file).name
+        return f"{name}, line {self.number}" + (f", in {self.function}" if self.function else "")
 
 
 def thrown(text: str) -> tuple[Thrown, ...]:

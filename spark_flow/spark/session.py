@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import re
 import signal
@@ -61,6 +62,7 @@ LOCAL_DEFAULTS = {
     "spark.scheduler.allocation.file": (RESOURCES / "fairscheduler.xml").as_uri(),
     "spark.driver.extraJavaOptions": f'"{LOGGING}"',
 }
+_QUERY_CONTEXT = ("SQLQueryContextLogger", "DataFrameQueryContextLogger")
 
 
 def session(
@@ -115,7 +117,19 @@ def session(
     if local and context is not None and sys.executable:
         # UDFs run in this Python, with this process's packages; PYSPARK_PYTHON would apply to other sessions too.
         context.pythonExec = sys.executable
+    _raise_errors_once()
     return made
+
+
+def _raise_errors_once() -> None:
+    """Stop PySpark from logging each error of an analysis as JSON with its stack, as it is raised as well.
+
+    ``SPARK_FLOW_LOGS``, which ``--debug`` sets, keeps these logs.
+    """
+    from pyspark.logger import PySparkLogger
+
+    for name in _QUERY_CONTEXT if not os.environ.get("SPARK_FLOW_LOGS") else ():
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def _connected(remote: str, config: Mapping[str, str]) -> SparkSession:
@@ -136,7 +150,9 @@ def _connected(remote: str, config: Mapping[str, str]) -> SparkSession:
             fix = "Start it (sbin/start-connect-server.sh of a Spark), or name another one (SPARK_REMOTE, --remote)."
             raise EnvironmentTooOld("Spark Connect", f"{remote}: {describe(error)}", "a server", fix) from error
     settings = {name: value for name, value in config.items() if name.startswith("spark.sql.")}
-    return _set(SparkSession.builder.remote(remote), settings).getOrCreate()
+    made = _set(SparkSession.builder.remote(remote), settings).getOrCreate()
+    _raise_errors_once()
+    return made
 
 
 def check_machine(*, delta: bool = True) -> None:

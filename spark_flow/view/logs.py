@@ -9,7 +9,6 @@ import threading
 
 LEVEL, ABORTS = "SPARK_FLOW_LOGS", "SPARK_FLOW_ABORTS"  # read by resources/log4j2.properties
 SIGINT = "SPARK_FLOW_SIGINT"  # set by spark-submit.sh
-_QUERY_CONTEXT = ("SQLQueryContextLogger", "DataFrameQueryContextLogger")
 
 
 def begin(*, debug: bool) -> None:
@@ -31,13 +30,7 @@ def begin(*, debug: bool) -> None:
 
 
 def quiet() -> None:
-    """Restore our Ctrl-C handler and stop PySpark from logging errors as JSON; call it once the session exists."""
+    """Restore our Ctrl-C handler; call it once the session exists."""
     if threading.current_thread() is threading.main_thread():
         # PySpark's handler calls the JVM in the middle of another call, which fails and breaks the connection.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if os.environ.get(LEVEL):
-        return
-    from pyspark.logger import PySparkLogger
-
-    for name in _QUERY_CONTEXT:
-        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL + 1)

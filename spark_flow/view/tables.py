@@ -11,19 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from rich.console import Console
+from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from spark_flow.errors import some
 from spark_flow.storage.delta_tables import read_rows
-from spark_flow.view.text import cell
+from spark_flow.view.text import cell, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from rich.console import ConsoleOptions, RenderResult
+
     from spark_flow.engine.outcome import Outcome
     from spark_flow.ledger import Event
     from spark_flow.orchestration.claims import Pool
+
+_WIDE = 240  # columns of an output that is no terminal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,14 +114,13 @@ def attempts(events: Iterable[Event]) -> list[RunView]:
     return sorted((_view(list(group)) for _, group in by_attempt), key=lambda view: view.began)
 
 
-def attempts_table(views: Iterable[RunView]) -> Table:
-    """Return a table with one line per attempt."""
-    table = Table("key", "generation", "attempt", "began", "took", "state", "nodes", "error", box=None)
-    for v in views:
-        counts = ", ".join(f"{count} {state}" for state, count in v.counts.items())
-        error = v.error.partition("\n")[0]
-        table.add_row(*map(cell, (v.key, v.generation, v.attempt, v.when, v.took, v.state, counts, error)))
-    return table
+def attempts_table(views: Iterable[RunView]) -> Rows:
+    """Return one row per attempt."""
+    columns = ("key", "state", "generation", "attempt", "began", "took", "nodes", "error")
+    rows = [
+        (v.key, v.state, v.generation, v.attempt, v.when, v.took, _counts(v), v.error.partition("\n")[0]) for v in views
+    ]
+    return Rows(columns, rows)
 
 
 def _view(events: Sequence[Event]) -> RunView:
@@ -142,30 +147,51 @@ def _view(events: Sequence[Event]) -> RunView:
     )
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Rows for the terminal: a table where it fits, and else some lines for each row."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Return the table or the lines (https://rich.readthedocs.io/en/stable/protocol.html)."""
+        table = Table(*self.columns, box=None)
+        for row in self.rows:
+            table.add_row(*(value if isinstance(value, Text) else cell(value) for value in row))
+        if Measurement.get(console, options.update(width=_WIDE), table).maximum <= options.max_width:
+            yield table
+            return
+        for row in self.rows:
+            named = zip(self.columns[2:], map(plain, row[2:]), strict=True)
+            yield Text(" ".join(map(plain, row[:2])), "bold")
+            yield Padding(Text(", ".join(f"{name} {value}" for name, value in named if value)), (0, 0, 0, 2))
+
+
 def wide_console() -> Console:
     """Return a console that is wide enough for whole tables if the output is not a terminal."""
-    return Console(width=None if sys.stdout.isatty() else 240)
+    return Console(width=None if sys.stdout.isatty() else _WIDE)
 
 
-def status_table(views: Iterable[RunView]) -> Table:
-    """Return a table with one line per run."""
-    table = Table("pipeline", "key", "generation", "attempt", "state", "complete", "began", "took", "nodes", box=None)
-    for v in views:
-        nodes = ", ".join(f"{count} {state}" for state, count in v.counts.items())
-        row = (v.pipeline, v.key, v.generation, v.attempt, v.state, v.complete, v.when, v.took, nodes)
-        table.add_row(*map(cell, row))
-    return table
+def status_table(views: Iterable[RunView]) -> Rows:
+    """Return one row per run."""
+    columns = ("pipeline", "key", "state", "holder", "generation", "attempt", "complete", "began", "took", "nodes")
+    rows = [
+        (v.pipeline, v.key, v.state, v.holder, v.generation, v.attempt, v.complete, v.when, v.took, _counts(v))
+        for v in views
+    ]
+    return Rows(columns, rows)
 
 
-def completeness_table(views: Iterable[RunView]) -> Table:
-    """Return a table with one line per fan-in of each run."""
-    table = Table("pipeline", "key", "generation", "fan-in", "arrived", "ratio", "missing", box=None)
-    for v in views:
-        for part in v.completeness:
-            arrived = f"{part['arrived']} of {part['expected']}"
-            row = (v.pipeline, v.key, v.generation, part["node"], arrived, f"{part['ratio']:.0%}")
-            table.add_row(*map(cell, row), cell(some(part["missing"], 20)))
-    return table
+def _counts(view: RunView) -> str:
+    return ", ".join(f"{count} {state}" for state, count in view.counts.items())
+
+
+def completeness_table(views: Iterable[RunView]) -> Rows:
+    """Return one row per fan-in of each run."""
+    columns = ("pipeline", "key", "generation", "fan-in", "arrived", "ratio", "missing")
+    rows = [(v.pipeline, v.key, v.generation, *_arrived(part)) for v in views for part in v.completeness]
+    return Rows(columns, rows)
 
 
 def print_rows(outcomes: Iterable[Outcome | Event], *, limit: int, console: Console | None = None) -> None:
@@ -185,23 +211,27 @@ def print_rows(outcomes: Iterable[Outcome | Event], *, limit: int, console: Cons
         console.print(table)
 
 
-def leases_table(pools: Mapping[str, Pool]) -> Table:
-    """Return a table of the claims of all pools in queue order, each followed by the pool's last takeovers."""
-    table = Table(
-        "pool", "slots", "pipeline", "key", "state", "takes", "holder", "token", "since", "expires", "id", box=None
-    )
+def _arrived(part: Mapping[str, Any]) -> tuple[str, ...]:
+    arrived = f"{part['arrived']} of {part['expected']}"
+    return str(part["node"]), arrived, f"{part['ratio']:.0%}", some(part["missing"], 20)
+
+
+def leases_table(pools: Mapping[str, Pool]) -> Rows:
+    """Return the claims of all pools in queue order, each pool followed by its last takeovers."""
+    columns = ("pipeline", "key", "pool", "slots", "state", "takes", "holder", "token", "since", "expires", "id")
+    rows: list[tuple[object, ...]] = []
     for name, pool in pools.items():
         for claim in pool.claims:
             state = Text("held", "green") if claim.token else Text("waits", "yellow")
             used = f"{pool.used} of {'any' if pool.limit is None else pool.limit}"
             times = (_moment(claim.held or claim.asked), _moment(claim.expires), claim.id)
-            who = map(cell, (claim.slots, claim.holder, claim.token or "", *times))
-            table.add_row(*map(cell, (name, used, claim.pipeline, claim.key)), state, *who)
+            who = (claim.slots, claim.holder, claim.token or "", *times)
+            rows.append((claim.pipeline, claim.key, name, used, state, *who))
         for taken in pool.taken:
             one = taken.claim
-            who = map(cell, (one.slots, one.holder, one.token or "", _moment(taken.at), taken.why, one.id))
-            table.add_row(*map(cell, (name, "", one.pipeline, one.key)), Text("taken", "red"), *who)
-    return table
+            who = (one.slots, one.holder, one.token or "", _moment(taken.at), taken.why, one.id)
+            rows.append((one.pipeline, one.key, name, "", Text("taken", "red"), *who))
+    return Rows(columns, rows)
 
 
 def _moment(seconds: float) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.table import Table
 
 from spark_flow.cli.commands.shared import (
     Folder,
@@ -35,6 +34,7 @@ from spark_flow.spark.submit import is_yaml
 from spark_flow.storage import files
 from spark_flow.view.graph import dot, mermaid, nodes_of, of_file, of_run
 from spark_flow.view.tables import (
+    Rows,
     RunView,
     attempts,
     attempts_table,
@@ -44,7 +44,7 @@ from spark_flow.view.tables import (
     status_table,
     wide_console,
 )
-from spark_flow.view.text import cell, say
+from spark_flow.view.text import say
 from spark_flow.view.tree import run_tree
 
 if TYPE_CHECKING:
@@ -210,10 +210,9 @@ def verify(
     if as_json:
         print_json([dataclasses.asdict(f) for f in findings])
     else:
-        table = Table("node", "state", "recorded", "found", "path", "reason", box=None)
-        for f in findings:
-            table.add_row(*map(cell, (f.node, f.state, f.recorded, f.found, f.path, f.reason)))
-        wide_console().print(table)
+        columns = ("node", "state", "recorded", "found", "path", "reason")
+        rows = [(f.node, f.state, f.recorded, f.found, f.path, f.reason) for f in findings]
+        wide_console().print(Rows(columns, rows))
     if any(f.state not in ("ok", "changed") for f in findings):
         raise typer.Exit(1)
 
@@ -266,7 +265,7 @@ def _with_holders(views: Sequence[RunView], state: str, folder: str) -> list[Run
 
 
 def _print_stale(found: Sequence[StaleKey]) -> None:
-    table = Table("pipeline", "key", "generation", "hops", "reason", box=None)
-    for one in found:
-        table.add_row(*map(cell, (one.pipeline, one.key, one.generation, one.hops, one.reason)))
-    wide_console().print(table)
+    columns = ("pipeline", "key", "generation", "hops", "reason")
+    wide_console().print(
+        Rows(columns, [(one.pipeline, one.key, one.generation, one.hops, one.reason) for one in found])
+    )
