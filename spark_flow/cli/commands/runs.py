@@ -24,7 +24,6 @@ from spark_flow.cli.commands.shared import (
     unknown,
 )
 from spark_flow.errors import describe
-from spark_flow.jobfile.plan import draw
 from spark_flow.ledger import DeltaLedger
 from spark_flow.ledger.event import now
 from spark_flow.operations.stale import stale as find_stale
@@ -112,6 +111,8 @@ def graph(
 ) -> None:
     """Draw a job's file, or a run: nodes, rules, conditions, untaken routes, states. Starts no Spark."""
     if is_yaml(what):
+        from spark_flow.jobfile.plan import draw  # pydantic and all entries: as long as the rest of a command
+
         with reported():
             found = draw(Path(what), words or [])
         drawn = of_file(found)
