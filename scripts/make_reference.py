@@ -10,6 +10,7 @@ import itertools
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 from unittest import mock
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 MADE = "<!-- Made by scripts/make_reference.py; `make docs` makes it again. -->"
+WIDTH = 120
 HEADS = {"Args": "Arguments", "Attributes": "Attributes", "Returns": "Returns", "Yields": "Yields", "Raises": "Raises"}
 _HEAD = re.compile(rf"({'|'.join(HEADS)})(?: (\(.*\)))?:")
 _ENTRY = re.compile(r" {4}([*\w]+(?:, [*\w]+)*): (.*)")
@@ -65,7 +67,7 @@ def paragraphs(doc: str) -> list[str]:
 
 
 def entries(doc: str, head: str) -> dict[str, str]:
-    """What a section says of each name."""
+    """The texts of a section, by name."""
     lines = iter(doc.splitlines())
     for line in lines:
         if line == f"{head}:":
@@ -92,10 +94,10 @@ def markdown(doc: str) -> list[str]:
             entry = _ENTRY.fullmatch(line)
             lines.append(f"- `{entry[1]}`: {plain(entry[2])}" if entry else f"  {plain(line.strip())}")
         elif line.startswith(">>>") and not example:
-            lines, example = [*lines, "```pycon", line], True
+            lines, example = [*lines, "```pycon", line.replace("  # doctest: +SKIP", "")], True
         else:
             within = within and not line.strip()
-            lines.append(line if example else plain(line))
+            lines.append(line.replace("  # doctest: +SKIP", "") if example else plain(line))
     return [*lines, "```"] if example else lines
 
 
@@ -281,7 +283,7 @@ def slug(heading: str) -> str:
 def commands_page() -> str:
     """The commands and their options."""
     program: Any = typer.main.get_command(app)
-    lines = [MADE, "# Commands", "", *program.help.splitlines(), *_options(program, "`spark-flow`")]
+    lines = [MADE, "# Commands", "", *textwrap.wrap(program.help, WIDTH), *_options(program, "`spark-flow`")]
     context = program.make_context("spark-flow", [], resilient_parsing=True)
     for name in program.list_commands(context):
         command = program.get_command(context, name)

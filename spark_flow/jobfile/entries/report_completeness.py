@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ReportCompletenessModel(FlowModel):
-    """A row of the completeness table, and a notification.
+    """A row of the completeness table, and a notification; it comes after the writes.
 
     Attributes:
         name: The node's name.

@@ -97,7 +97,7 @@ class OnFailureModel(Model):
 
 
 class JobConfig(Model):
-    """A whole file.
+    """A whole file: one pipeline, with its sources and its flow.
 
     Attributes:
         pipeline: The pipeline's name. It becomes a folder name: letters, digits, ``.``, ``_``, ``-``.

@@ -29,8 +29,8 @@ class LimitedModel(FlowModel):
     """An entry whose nodes have actions of their own: ``timeout`` in seconds, ``retry: {times, backoff}``.
 
     Attributes:
-        timeout: Seconds that one try of each node may take; then its Spark jobs are cancelled. Nodes without an action of
-            their own (a ``step`` without ``restart: true``) have none.
+        timeout: Seconds that one try of each node may take; then its Spark jobs are cancelled. Nodes without an action
+            of their own (a ``step`` without ``restart: true``) have none.
         retry: Try each node again after it failed or timed out, within the same attempt of the run.
     """
 

@@ -34,7 +34,7 @@ Positive = Annotated[StrictInt, Field(ge=1)]
 
 
 class StragglerModel(Model):
-    """When a run takes so long that it is told; its keys are those of ``Straggler``.
+    """When a run takes so long that it is reported; its keys are those of ``Straggler``.
 
     Attributes:
         factor: Report a run that takes longer than this many times the median.
