@@ -70,7 +70,7 @@ format: $(STAMP) ## fix what ruff can fix
 
 docs: $(STAMP) ## make the reference pages from the code, and the site in build/site
 	@$(BIN)/python scripts/make_reference.py
-	@$(BIN)/python -m mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 bench: $(STAMP) java ## what durability, an event, a fan-in, a split and the runners cost (benchmarks/README.md)
 	@$(BIN)/python benchmarks/speed.py
