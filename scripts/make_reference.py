@@ -224,7 +224,7 @@ def nested(name: str, model: type[Model]) -> Iterator[tuple[str, type[Model]]]:
 
 def places() -> dict[str, list[tuple[str, type[Model]]]]:
     """All models by their place, in the order of the page, below their chapter."""
-    chapters = {
+    chapters: dict[str, list[tuple[str, type[Model]]]] = {
         "A job's file": [*nested("A job's file", JobConfig)],
         "The entries of a flow": [
             found for one in ENTRIES for found in nested(one.model_fields["pattern"].default, one)
@@ -415,7 +415,7 @@ def _made_by_users(one: type) -> bool:
 
 
 def _parameter(parameter: inspect.Parameter) -> str:
-    stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    stars = "*" * (parameter.kind is parameter.VAR_POSITIONAL) + "**" * (parameter.kind is parameter.VAR_KEYWORD)
     text = f"{stars}{parameter.name}"
     if parameter.annotation is not parameter.empty:
         text += f": {_annotation(parameter.annotation)}"

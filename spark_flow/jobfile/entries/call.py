@@ -21,8 +21,8 @@ _GIVEN = "idempotency_key"
 class CallModel(LimitedModel):
     """A function with an effect outside of Spark; ``call: billing:order`` is short for ``call: {run: billing:order}``.
 
-    It is called when the entries before it are done, and may come before the first ``read``; the frame so far is passed on
-    unchanged.
+    It is called when the entries before it are done, and may come before the first ``read``; the frame so far is passed
+    on unchanged.
 
     Attributes:
         name: The node's name; by default the function's.
