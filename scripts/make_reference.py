@@ -260,8 +260,8 @@ def _section(model: type[Model], links: dict[type, str]) -> list[str]:
         (
             f"`{info.alias or name}`",
             kind(info.annotation, info.metadata, links),
-            default(info, words[name]),
-            cell(words[name]),
+            default(info, words.get(name, "")),
+            cell(words.get(name, "")),
         )
         for name, info in fields(model).items()
     ]
@@ -346,6 +346,7 @@ CHAPTERS = {
     "orchestration": "Orchestration",
     "core": "Completeness and arrival rules",
     "lineage": "Lineage",
+    "view": "Views",
 }
 """The packages that public names come from, in the order of the page."""
 
