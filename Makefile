@@ -11,7 +11,7 @@ KEY ?= 2013-01-02
 
 OLDEST := .venv-oldest
 
-.PHONY: help run test fast nightly cluster connect object-storage scale versions lint format bench wheel venv java clean
+.PHONY: help run test fast nightly cluster connect object-storage scale versions lint format docs bench wheel venv java clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,10 @@ lint: $(STAMP) ## ruff, mypy, import-linter, replaced words
 format: $(STAMP) ## fix what ruff can fix
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: $(STAMP) ## make the reference pages from the code, and the site in build/site
+	@$(BIN)/python scripts/make_reference.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 bench: $(STAMP) java ## what durability, an event, a fan-in, a split and the runners cost (benchmarks/README.md)
 	@$(BIN)/python benchmarks/speed.py

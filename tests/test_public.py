@@ -1,14 +1,11 @@
-"""What users may rely on: the public names, and that the README's Python runs."""
+"""What users may rely on: the public names, and the tree of errors."""
 
 import inspect
 import re
 from pathlib import Path
 
-import pytest
-
 import spark_flow as sf
 from spark_flow import errors
-from spark_flow.jobfile import load
 
 ROOT = Path(__file__).parent.parent
 
@@ -114,35 +111,6 @@ def test_no_read_that_aborts_a_process_at_its_exit():
     """See ``storage.delta_tables.query``: ``spark-flow status`` ended with 134, two times of 25."""
     text = "\n".join(p.read_text() for p in (ROOT / "spark_flow").rglob("*.py"))
     assert re.findall(r"\.to_pyarrow_(?:table|dataset)\(", text) == []
-
-
-@pytest.mark.spark
-def test_the_readmes_python_runs(request, spark, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "data").symlink_to(ROOT / "data")
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    names = {}
-    for block in blocks:
-        path = tmp_path / f"block{len(names)}.py"  # a file: a step's fingerprint is made of its source
-        path.write_text(block)
-        exec(compile(block, str(path), "exec"), names)
-    assert "written at version 0" in capsys.readouterr().out
-    for name, test in names.items():
-        if name.startswith("test_"):
-            test(**{each: request.getfixturevalue(each) for each in inspect.signature(test).parameters})
-
-
-def test_the_readmes_jobs_load(tmp_path, monkeypatch):
-    monkeypatch.setenv("PRICES_URL", "jdbc:postgresql://db/shop")
-    monkeypatch.syspath_prepend(ROOT / "jobs")
-    (tmp_path / "steps.py").write_text("def with_price(frame, prices, rates): ...\n")
-    (tmp_path / "billing.py").write_text("def order_report(*, idempotency_key, day): ...\n")
-    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    jobs = [block for block in blocks if block.startswith("pipeline:")]
-    for at, block in enumerate(jobs):
-        (tmp_path / f"{at}.yaml").write_text(block)
-        assert load(tmp_path / f"{at}.yaml", ["key=2013-01-02"], beside=tmp_path).key == "2013-01-02"
-    assert len(jobs) == 2
 
 
 def test_an_error_copies_collections_and_keeps_objects_as_they_are():

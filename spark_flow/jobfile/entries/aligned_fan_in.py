@@ -24,7 +24,14 @@ Columns = Annotated[tuple[Text, ...], BeforeValidator(one_or_many)]
 
 
 class JoinModel(Model):
-    """How branches are joined, beside one another: the arguments of ``join_all``."""
+    """How branches are joined, beside one another: the arguments of ``join_all``.
+
+    Attributes:
+        using: The key columns, or those of each source by its name.
+        how: The kind of join.
+        clash: What to do if two frames have a column of one name: ``refuse``, or ``prefix`` it with the frame's name.
+        allow_duplicates: Allow a key of a joined source to occur twice, which multiplies rows.
+    """
 
     # ``on`` in Python; YAML 1.1 reads a bare ``on`` as true.
     using: Annotated[Columns | dict[str, Columns], Field(union_mode="left_to_right")]
@@ -46,7 +53,13 @@ class JoinModel(Model):
 
 
 class AlignedFanInModel(FanInModel):
-    """All branches, stacked, or joined to the frame so far."""
+    """All branches, stacked, or joined to the frame so far.
+
+    Attributes:
+        restart: Write a checkpoint for each branch; ``false`` for cheap branches, which are then one plan.
+        on_failure: When a branch fails: ``finish`` the others, or ``stop`` them.
+        join: Join the sources to the frame so far, instead of stacking them.
+    """
 
     nested = {"join": JoinModel}  # noqa: RUF012 - declared as a class variable
     pattern: Literal["aligned_fan_in"] = Field("aligned_fan_in", alias=PATTERN)

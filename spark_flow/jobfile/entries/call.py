@@ -21,7 +21,14 @@ _GIVEN = "idempotency_key"
 class CallModel(LimitedModel):
     """A function with an effect outside of Spark; ``call: billing:order`` is short for ``call: {run: billing:order}``.
 
-    It is called when the entries before it are done; the frame so far is passed on unchanged.
+    It is called when the entries before it are done, and may come before the first ``read``; the frame so far is passed
+    on unchanged.
+
+    Attributes:
+        name: The node's name; by default the function's.
+        run: The function, which gets ``idempotency_key`` and the arguments.
+        with_: The arguments, by the names of parameters.
+        timeout: Refused: only Spark's jobs can be cancelled. Give it to the service's client.
     """
 
     short = ("run", str)

@@ -38,7 +38,12 @@ if TYPE_CHECKING:
 
 
 class ByParameter(Model):
-    """The file's ``parameters.<name>``, by ``--<name>`` on the command line."""
+    """The file's ``parameters.<name>``, by ``--<name>`` on the command line.
+
+    Attributes:
+        name: The parameter's name.
+        equals: The value for which the route is taken.
+    """
 
     name: Text
     equals: Text
@@ -70,7 +75,12 @@ def _asked(model: Asks) -> Asks:
 
 
 class ByDate(Model):
-    """The run's key: ``since`` a day, ``before`` a day, or both."""
+    """The run's key: ``since`` a day, ``before`` a day, or both.
+
+    Attributes:
+        since: The first day.
+        before: The day after the last one.
+    """
 
     since: Annotated[str, BeforeValidator(date_text)] = ""
     before: Annotated[str, BeforeValidator(date_text)] = ""
@@ -86,14 +96,27 @@ class ByDate(Model):
 
 
 class ByShare(Model):
-    """A share of all keys, by a stable hash."""
+    """A share of all keys, by a stable hash.
+
+    Attributes:
+        share: From 0 to 1.
+        salt: Another salt chooses other keys.
+    """
 
     share: Annotated[float, Field(ge=0, le=1)]
     salt: str = ""
 
 
 class BySchema(Model):
-    """Columns of a source, or of the frame so far."""
+    """Columns of a source, or of the frame so far.
+
+    Attributes:
+        source: The source whose columns are tested; by default the frame so far.
+        has: Columns that are there.
+        types: Columns with their types.
+        fields: The number of columns.
+        min_fields: The smallest number of columns.
+    """
 
     source: SourceName | None = None
     has: Annotated[tuple[Text, ...], BeforeValidator(one_or_many)] = ()
@@ -112,7 +135,13 @@ class BySchema(Model):
 
 
 class ByData(Model):
-    """Rows of the frame so far, bounded."""
+    """Rows of the frame so far, bounded.
+
+    Attributes:
+        where: SQL that is true for the rows that are counted; by default all rows.
+        at_least: The smallest number of such rows.
+        within: With ``where``, the most rows of each partition that are looked at.
+    """
 
     where: str = ""
     at_least: Annotated[StrictInt, Field(ge=1)] = 1
@@ -128,7 +157,15 @@ class ByData(Model):
 
 
 class WhenModel(Model):
-    """The condition of a route: one of these."""
+    """The condition of a route: one of these.
+
+    Attributes:
+        by_parameter: By an argument of the job.
+        by_date: By the key.
+        by_share: By a share of all keys.
+        by_schema: By columns and types.
+        by_data: By rows.
+    """
 
     by_parameter: ByParameter | None = None
     by_date: ByDate | None = None
@@ -168,7 +205,12 @@ class WhenModel(Model):
 
 
 class RouteModel(Model):
-    """What is done if its condition holds."""
+    """What is done if its condition holds.
+
+    Attributes:
+        when: Its condition; the default route needs none.
+        flow: Its entries, in order.
+    """
 
     when: WhenModel | None = None
     flow: tuple["FlowEntry", ...]
@@ -186,7 +228,13 @@ def _asks_date(route: RouteModel) -> bool:
 
 
 class ExclusiveChoiceModel(FlowModel):
-    """Of several routes exactly one is taken; the frame goes on as the route leaves it."""
+    """Of several routes exactly one is taken; the frame goes on as the route leaves it.
+
+    Attributes:
+        name: The node's name; a route is ``<name>/<route>``.
+        routes: The routes by name.
+        default: The route that is taken if no condition holds.
+    """
 
     named = {"routes": RouteModel}  # noqa: RUF012 - declared as a class variable
     nested = {  # noqa: RUF012

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
 
 class RuleModel(Model):
-    """A rule of one of three kinds: ``that`` on each row, ``unique``, or ``at_least`` and ``at_most`` rows."""
+    """A rule of one of three kinds: ``that`` on each row, ``unique``, or ``at_least`` and ``at_most`` rows.
+
+    Attributes:
+        that: SQL that is true for each row; NULL is not true.
+        unique: Columns that identify a row.
+        at_least: The smallest number of rows.
+        at_most: The largest number of rows.
+        otherwise: If it does not hold: ``fail``, ``warn`` (the rows are counted), or ``quarantine`` the rows of
+            ``that``.
+    """
 
     that: Text | None = None
     unique: Annotated[tuple[Text, ...], BeforeValidator(one_or_many)] = ()
@@ -38,7 +47,13 @@ class RuleModel(Model):
 
 
 class ExpectModel(LimitedModel):
-    """Rules on the frame; a mapping without ``rules`` is that of the rules."""
+    """Rules on the frame; a mapping without ``rules`` is that of the rules.
+
+    Attributes:
+        name: The node's name.
+        quarantine: The Delta table that rows are set aside in.
+        rules: The rules by name.
+    """
 
     bare = "rules"
     named = {"rules": RuleModel}  # noqa: RUF012 - declared as a class variable

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 
 class ExposeModel(FlowModel):
-    """A view for readers; a bare name is that of the view."""
+    """A view for readers; a bare name is that of the view.
+
+    Attributes:
+        view: The view's name in Spark's catalog, which must outlive the session.
+        table: The node that wrote the Delta table; by default the only one.
+        name: The node's name; by default ``expose/<view>``.
+    """
 
     short = ("view", str)
     announces = True

@@ -28,7 +28,12 @@ def _unfold_step(value: Any) -> Any:
 
 
 class SplitSinkModel(SinkModel):
-    """A branch of a split: a sink, and what is done with the shared frame before."""
+    """A branch of a split: a sink, and what is done with the shared frame before.
+
+    Attributes:
+        step: A function or a ``step`` that runs on the shared frame first.
+        spark: Settings of the branch's own application, with ``mode: intermediary``.
+    """
 
     step: Annotated[StepModel | None, BeforeValidator(_unfold_step)] = None
     spark: Options = Field(default_factory=dict)
@@ -42,7 +47,16 @@ class SplitSinkModel(SinkModel):
 
 
 class ParallelSplitModel(LimitedModel):
-    """One frame to several sinks; a mapping without ``sinks`` is that of the sinks."""
+    """One frame to several sinks; a mapping without ``sinks`` is that of the sinks.
+
+    Attributes:
+        name: The node of the shared frame.
+        sinks: The branches by name, each a sink.
+        share: How the shared frame is held: cached by a storage level of Spark, or ``boundary`` for a checkpoint.
+        loading_time: Add a column of this name with the time at which the generation started.
+        max_in_flight: How many branches run at once; by default what the session can run at once.
+        mode: ``threads`` of one application, or ``intermediary``: a checkpoint, and one application per branch.
+    """
 
     bare = "sinks"
     named = {"sinks": SplitSinkModel}  # noqa: RUF012 - declared as a class variable

@@ -24,7 +24,17 @@ if TYPE_CHECKING:
 
 
 class PublishModel(FlowModel):
-    """A readiness marker after the data; a bare name is that of the dataset."""
+    """A readiness marker after the data; a bare name is that of the dataset.
+
+    Attributes:
+        name: The node's name; by default ``marker/<dataset>``.
+        dataset: The dataset's name.
+        tables: The nodes of the writes that the marker pins; by default all so far.
+        state: ``ready``, or ``skipped`` (in a route of a choice).
+        reason: Why the key is skipped.
+        success_file: Write Hadoop's ``_SUCCESS`` next to the key's data as well.
+        on_failure: If the run fails, ``mark`` the dataset as failed, or be ``silent``.
+    """
 
     short = ("dataset", str)
     announces = True

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 class ReadModel(FlowModel):
-    """Start a chain from a source; ``read: flights`` is short for ``read: {source: flights}``."""
+    """Start a chain from a source; ``read: flights`` is short for ``read: {source: flights}``.
+
+    Attributes:
+        source: The source's name, which is the node's name too.
+    """
 
     short = ("source", str)
     pattern: Literal["read"] = Field("read", alias=PATTERN)

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 
 class ReportCompletenessModel(FlowModel):
-    """A row of the completeness table, and a notification."""
+    """A row of the completeness table, and a notification; it comes after the writes.
+
+    Attributes:
+        name: The node's name.
+        dataset: The dataset's name in the table.
+        table: The path of a Delta table, which is created if it is missing.
+        notify: The name of an environment variable with Apprise addresses, notified once of a partial key.
+    """
 
     needs_completeness = True
     announces = True

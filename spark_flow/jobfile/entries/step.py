@@ -40,6 +40,14 @@ class StepModel(TransformModel, LimitedModel):
     """A function of one's own, or SQL over ``{frame}``.
 
     ``step: flights:clean`` is short for ``step: {run: flights:clean}``.
+
+    Attributes:
+        name: The node's name; by default the function's.
+        run: The function: it takes the frame so far, and returns a frame.
+        with_: The arguments, by the names of parameters; the name of a source passes its frame.
+        sql: SQL over ``{frame}``, and over the names in ``with``; instead of ``run``.
+        restart: Write a checkpoint, from which a retry resumes.
+        version: Change it when the result changes in a way that the source text does not show.
     """
 
     short = ("run", str)

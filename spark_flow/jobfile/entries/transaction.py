@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 
 class TransactionModel(FlowModel):
-    """Writes that become visible together; a bare list is short for ``{flow: [...]}``."""
+    """Writes that become visible together; a bare list is short for ``{flow: [...]}``.
+
+    Attributes:
+        name: The node's name; its entries' nodes are below it: ``publish/lake``.
+        flow: Writes and splits.
+    """
 
     short = ("flow", list)
     kind = "marker"

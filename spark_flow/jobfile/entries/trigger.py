@@ -22,7 +22,18 @@ State = Literal["succeeded", "reused", "skipped", "failed", "waiting", "fallback
 
 
 class TriggerModel(FlowModel):
-    """Another job, started for the same key; a bare path is that of its file."""
+    """Another job, started for the same key; a bare path is that of its file.
+
+    Attributes:
+        name: The node's name; by default ``trigger/`` and the pipeline's or the file's name.
+        config: The YAML file of a job that is a script.
+        pipeline: The pipeline that the job's file must have.
+        overrides: Values of the file, as ``name=value``, besides the key.
+        job: The job's script or YAML file.
+        wait: Wait until it ends and report its outcome; else only start it.
+        allow: The states of the job that count as success.
+        launcher: The command that starts the job; by default ``spark-flow submit``.
+    """
 
     short = ("job", str)
     kind = "trigger"

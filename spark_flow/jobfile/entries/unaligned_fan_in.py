@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 
 class FallbackModel(Model):
-    """What to do when no branch arrived: one of a function, a source or an error table."""
+    """What to do when no branch arrived: one of a function, a source or an error table.
+
+    Attributes:
+        run: A function that takes the completeness and returns a frame, or ``None``.
+        source: A source, for example the last good copy.
+        error_table: The path of a Delta table of errors: one row for each branch of the key.
+    """
 
     run: Annotated[str | None, AfterValidator(references_function)] = None
     source: SourceName | None = None
@@ -52,7 +58,13 @@ def _unfold_fallback(value: Any) -> Any:
 
 
 class UnalignedFanInModel(FanInModel):
-    """Enough branches, stacked."""
+    """Enough branches, stacked.
+
+    Attributes:
+        require: How many must arrive: ``all_succeeded``, ``at_least(12)``, ``at_least(0.5)``, ``any_succeeded``,
+            ``all_done``.
+        on_all_failed: The fallback when no branch arrived. The run ends as ``fallback``, exit code 1.
+    """
 
     nested = {"on_all_failed": FallbackModel}  # noqa: RUF012 - declared as a class variable
     pattern: Literal["unaligned_fan_in"] = Field("unaligned_fan_in", alias=PATTERN)

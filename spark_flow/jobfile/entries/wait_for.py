@@ -35,7 +35,27 @@ def _keys(value: str) -> str:
 
 
 class WaitForModel(FlowModel):
-    """What another pipeline hands over; a bare name is that of the dataset."""
+    """What another pipeline hands over; a bare name is that of the dataset.
+
+    Attributes:
+        name: The node's name; by default ``wait/<dataset>``.
+        dataset: The dataset, or several with the same columns, which are stacked.
+        keys: The provider's keys for the run's key: ``same``, ``hours_of_day(05..23)``, ``last_days(7)``.
+        table: The table that becomes the current frame; by default the only one.
+        also: More tables, which steps name in ``with``.
+        markers: The folder of markers; by default the file's ``markers``.
+        roots: Folders that may contain the tables; by default the parent of the folder of markers.
+        require: How many of the datasets and keys must be ready.
+        on_failed: If the provider failed: ``fail`` at once, ``wait`` until it is fixed, or ``ignore`` it.
+        on_skipped: If the provider skipped the key: ``skip`` it too, ``fail``, ``wait`` or ``ignore``.
+        on_partial: If the data is approximate: ``pass_on`` as approximate, ``take`` it as complete, ``refuse`` it
+            (exit code 1), or ``wait`` until it is complete.
+        timeout: Seconds until giving up (exit code 75); 0 looks once.
+        interval: Seconds between the first two looks.
+        backoff: The factor by which each pause grows.
+        max_interval: The longest pause in seconds, before jitter.
+        jitter: Each pause grows by up to this share of itself, at random.
+    """
 
     short = ("dataset", str)
     knows_completeness = True

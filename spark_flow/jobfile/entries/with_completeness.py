@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 class WithCompletenessModel(TransformModel):
-    """The frame with a column that says whether it is approximate; a bare name is that of the column."""
+    """The frame with a column that says whether it is approximate; a bare name is that of the column.
+
+    Attributes:
+        column: The new boolean column's name.
+    """
 
     short = ("column", str)
     needs_completeness = True

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 class WriteModel(SinkModel, LimitedModel):
-    """Write the frame."""
+    """Write the frame.
+
+    Attributes:
+        name: The node's name.
+    """
 
     in_transaction = True
     pattern: Literal["write"] = Field("write", alias=PATTERN)

@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 
 
 class FanInModel(LimitedModel):
-    """What both fan-ins take: the branches of one source, or sources as branches."""
+    """What both fan-ins take: the branches of one source, or sources as branches.
+
+    Attributes:
+        name: The node's name; a branch's node is ``<name>/<branch>``.
+        source: A source with ``{branch}`` in its path; each branch is one of its folders.
+        sources: Sources, each as one branch; instead of ``source``.
+        branches: The branches of ``source``, if it does not declare them: a range, ``"05..23"``, or a list.
+        each: A function that is applied to each branch's frame.
+        max_in_flight: How many branches run at once; by default what the session can run at once.
+        allow_missing_columns: Fill columns that a branch does not have with nulls.
+    """
 
     knows_completeness = True
     makes_frame = True

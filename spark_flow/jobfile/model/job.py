@@ -65,7 +65,12 @@ OPTIONS = frozenset(
 
 
 class ParameterModel(Model):
-    """An argument of the job, given by ``--<name>``: one of a few values."""
+    """An argument of the job, given by ``--<name>``: one of a few values.
+
+    Attributes:
+        values: The values that are allowed.
+        value: The default; without one it must be given.
+    """
 
     values: Annotated[tuple[Text, ...], Field(min_length=1)]
     value: Text | None = Field(None, validate_default=True)
@@ -82,13 +87,38 @@ class ParameterModel(Model):
 
 
 class OnFailureModel(Model):
-    """Whom to notify when a run fails."""
+    """Whom to notify when a run fails.
+
+    Attributes:
+        notify: The name of an environment variable with Apprise addresses, notified of each failed attempt.
+    """
 
     notify: Annotated[Text, AfterValidator(variable_name)]
 
 
 class JobConfig(Model):
-    """A whole file."""
+    """A whole file: one pipeline, with its sources and its flow.
+
+    Attributes:
+        pipeline: The pipeline's name. It becomes a folder name: letters, digits, ``.``, ``_``, ``-``.
+        key: The unit of work, a folder name too; usually ``???``, given on the command line as ``key=2013-01-02``.
+        root: The folder at which relative paths start, relative to the file; by default the working folder.
+        state: The state folder.
+        output: The root of the outputs, used as ``${output}``.
+        markers: The folder of readiness markers.
+        retention_days: How many days the checkpoints of a succeeded run are kept.
+        vars: Your own values, used as ``${vars.name}``.
+        parameters: Arguments of the job by name, given as ``--name value``.
+        lineage: Send events of OpenLineage.
+        runner: How its keys are run: calendar, limits, pools.
+        on_failure: Whom to notify of a failed attempt.
+        spark: Settings of the Spark session that ``spark-flow run`` or a script makes, for example
+            ``{spark.sql.catalogImplementation: hive}``, or ``spark.jars`` for a JDBC driver. A session that exists is
+            not changed. ``spark-flow submit`` gives them to spark-submit, below your own options and without those
+            that hold a secret.
+        sources: Where frames are read from, by name.
+        flow: The entries, in order.
+    """
 
     pipeline: Name
     key: Annotated[str, AfterValidator(partial(check_name, "key"))]

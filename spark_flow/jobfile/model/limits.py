@@ -14,14 +14,25 @@ if TYPE_CHECKING:
 
 
 class RetryModel(Model):
-    """How often a node is tried again."""
+    """How often a node is tried again.
+
+    Attributes:
+        times: How often a node is tried again.
+        backoff: Seconds before the second try; doubled before each further one.
+    """
 
     times: Annotated[StrictInt, Field(ge=1, le=100)]
     backoff: Annotated[Seconds, Field(ge=0)] = Limits.backoff
 
 
 class LimitedModel(FlowModel):
-    """An entry whose nodes have actions of their own: ``timeout`` in seconds, ``retry: {times, backoff}``."""
+    """An entry whose nodes have actions of their own: ``timeout`` in seconds, ``retry: {times, backoff}``.
+
+    Attributes:
+        timeout: Seconds that one try of each node may take; then its Spark jobs are cancelled. Nodes without an action
+            of their own (a ``step`` without ``restart: true``) have none.
+        retry: Try each node again after it failed or timed out, within the same attempt of the run.
+    """
 
     nested = {"retry": RetryModel}  # noqa: RUF012 - declared as a class variable
     timeout: Annotated[Seconds, Field(gt=0)] | None = None

@@ -14,7 +14,17 @@ _OF = {"path": "file", "url": "http", "api_key": "http"}
 
 
 class LineageModel(Model):
-    """Events by OpenLineage; its keys are those of ``spark_flow.lineage.Target``."""
+    """Events by OpenLineage; its keys are those of ``spark_flow.lineage.Target``.
+
+    Attributes:
+        transport: Where events go: to a ``file``, by ``http``, or to the ``console``.
+        path: The file of events; by default ``<state>/lineage.jsonl``.
+        url: The address of the service.
+        api_key: The name of an environment variable that holds the service's key.
+        namespace: The namespace of the jobs.
+        spark_events: Also send the events of OpenLineage's Spark listener; under spark-submit start with
+            ``LINEAGE=yes``.
+    """
 
     transport: Transport = "file"
     path: FilePath | None = None

@@ -34,7 +34,13 @@ Positive = Annotated[StrictInt, Field(ge=1)]
 
 
 class StragglerModel(Model):
-    """When a run takes so long that it is told; its keys are those of ``Straggler``."""
+    """When a run takes so long that it is reported; its keys are those of ``Straggler``.
+
+    Attributes:
+        factor: Report a run that takes longer than this many times the median.
+        last: The number of runs that the median is taken of.
+        notify: The name of an environment variable with Apprise addresses that are notified.
+    """
 
     factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 2.0
     last: Annotated[StrictInt, Field(ge=FEWEST)] = 10
@@ -52,7 +58,33 @@ class StragglerModel(Model):
 
 
 class RunnerModel(Model):
-    """How runners, and each job by itself, treat the runs of a pipeline."""
+    """How runners, and each job by itself, treat the runs of a pipeline.
+
+    Attributes:
+        calendar: The keys: ``daily`` (2013-01-02), ``hourly`` (2013-01-02T05), or a list. Jobs check their key by it
+            too: ``key=2013-1-2`` is refused.
+        start_date: The first key.
+        end_date: The last key; by default the last period that is over.
+        max_active_runs: Concurrent runs of the pipeline, over all processes: by default 5 in the concurrent runner;
+            the single runner has 1.
+        depends_on_past: ``true``: a key starts after the previous key has succeeded. Or a list of nodes, which run for
+            a key only after the previous key has finished all of them. A skipped previous key counts as done.
+        after_marker: A dataset: instead of taking a lease, wait until the previous key is marked ready.
+        on_busy: When other runs hold the lease: ``wait``; ``queue``: wait if fewer than ``queue`` are waiting;
+            ``exit``: report the key as waiting (exit code 75) and try the next ones.
+        queue: The largest number of waiting runs, for ``on_busy: queue``.
+        pools: The file of pools that teams share, such as ``conf/pools.yaml``.
+        pool: The pool that each run takes slots of.
+        slots: The number of slots that a run takes.
+        leases: The folder of claims; by default ``<state>/leases``.
+        lease_seconds: Seconds after which a stopped process may be taken over.
+        reprocess: Which keys that were run before are run again: ``none``, those that ``failed`` or were incomplete,
+            or ``all``.
+        first: Start with the ``oldest`` or the ``newest`` key.
+        launch: ``threads`` of one application, or ``submit`` for one application per key.
+        shared_state: More tables that no two runs may write at the same time, in addition to those that are detected.
+        straggler: Report a run that takes much longer than the last ones.
+    """
 
     calendar: Literal["daily", "hourly"] | tuple[KeyText, ...] = "daily"
     start_date: KeyText | None = None
@@ -160,7 +192,11 @@ class RunnerModel(Model):
 
 
 class PoolModel(Model):
-    """A workload pool; ``etl: 3`` is short for ``etl: {slots: 3}``."""
+    """A workload pool; ``etl: 3`` is short for ``etl: {slots: 3}``.
+
+    Attributes:
+        slots: The number of slots.
+    """
 
     slots: Positive
 
@@ -170,7 +206,12 @@ def _pool(value: object) -> object:
 
 
 class PoolsModel(Model):
-    """The file of pools that teams share: it says where slots are claimed, so that all claim them there."""
+    """The file of pools that teams share: it says where slots are claimed, so that all claim them there.
+
+    Attributes:
+        leases: The folder in which slots are claimed, the same for all pipelines.
+        pools: The pools by name, each with its number of slots.
+    """
 
     leases: TablePath
     pools: dict[Name, Annotated[PoolModel, BeforeValidator(_pool)]] = Field(min_length=1)

@@ -27,7 +27,28 @@ _OF_A_MERGE = ("on", "sequence_by", "delete_when")
 
 
 class SinkModel(Model):
-    """Where a frame goes; by default the rows of the run's key are replaced."""
+    """Where a frame goes; by default the rows of the run's key are replaced.
+
+    Attributes:
+        table: A Delta table of Spark's catalog, ``shop.orders``, instead of ``format`` and ``path``; created if it is
+            missing.
+        format: ``delta``, ``csv``, ``json``, ``parquet``, or a format of an installed package.
+        path: A path or URI.
+        staging: A folder that holds a partial key until all branches have arrived; ``path`` has complete keys only.
+        partition_by: Columns to partition by. The first one holds the key, and a write replaces the key's rows.
+        cluster_by: Columns to cluster by, instead of partitions (Delta).
+        mode: ``replace`` the key's rows. Delta also: ``overwrite`` the table, ``append`` (once for a key), or
+            ``merge`` by the columns ``on``.
+        replace_where: The predicate of the key's rows, if no column holds the key (Delta).
+        on: The columns that identify a row, for ``mode: merge``.
+        sequence_by: For a merge: a row is updated only by one with a greater or equal value in this column.
+        delete_when: For a merge: rows for which this SQL is true are deleted, or not inserted.
+        schema_: ``strict``: the frame has all columns of the table; ``evolve``: new columns are added to it (Delta).
+        options: Options of Spark's writer.
+        properties: Properties of a Delta table that is created.
+        comment: A comment on a Delta table that is created.
+        file_name: Write one file with this name, for example ``shop_{key}.csv`` (CSV, JSON and Parquet).
+    """
 
     table: Annotated[Text, AfterValidator(table_name)] | None = None
     format: Annotated[str, AfterValidator(sink_format)] = Field("", validate_default=True)

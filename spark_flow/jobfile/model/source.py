@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 
 class WaitModel(Model):
-    """How long to wait for a source's data, in seconds."""
+    """How long to wait for a source's data, in seconds.
+
+    Attributes:
+        timeout: Seconds after the start of the run; then the run ends with exit code 75.
+        stable_for: Seconds for which names, sizes and times of the files must not change.
+        interval: Seconds between two looks.
+    """
 
     timeout: Annotated[Seconds, Field(ge=0)]
     stable_for: Annotated[Seconds, Field(ge=0)] = Wait.stable_for
@@ -33,7 +39,27 @@ class WaitModel(Model):
 
 
 class SourceModel(Model):
-    """Where a frame comes from: a path with its format, a table by name, or a format that needs neither."""
+    """Where a frame comes from: a path with its format, a table by name, or a format that needs neither.
+
+    Attributes:
+        table: A table of Spark's catalog: ``shop.orders``. It goes without ``format`` and ``path``.
+        format: ``delta``, ``json``, ``csv``, ``parquet``, or any other format of Spark and its installed data sources:
+            ``orc``, ``avro``, ``text``, ``xml``, ``jdbc``.
+        path: A path or URI, or a pattern of files; with ``{branch}`` in it, one folder for each of ``branches``.
+        branches: The values of ``{branch}``: a range, ``"05..23"``, or a list.
+        schema_: The columns: DDL, ``id INT NOT NULL, name STRING``, or ``module:NAME`` of a StructType or DDL text.
+        bad_records: What to do with a record that does not match the schema (JSON and CSV): ``fail`` the node that
+            reads it, or ``quarantine`` it: set it aside in ``<state>/quarantine/<pipeline>`` and continue. By default
+            ``fail``. Without a schema records are not checked.
+        options: Options of Spark's reader. In CSV a quote within quotes is doubled (RFC 4180), unless ``escape`` is
+            set.
+        version: A version of a Delta table; by default the newest one at the generation's first read.
+        per_key: Whether the path depends on the key: missing data has then not arrived yet (exit code 75). By default,
+            whether ``path`` depends on ``${key}``.
+        parent: A folder that exists before any key arrives; if it is missing, the path is wrong (exit code 1). By
+            default the folder that all keys and branches have in common.
+        wait: Wait for the files, and until they do not change any more; then exit code 75.
+    """
 
     table: Annotated[Text, AfterValidator(table_name)] | None = None
     format: Annotated[str, AfterValidator(source_format)] = Field("", validate_default=True)

@@ -18,7 +18,19 @@ _NOT_OF_BATCHES = {
 
 
 class StreamConfig(Model):
-    """A whole file of a stream."""
+    """A whole file of a stream.
+
+    Attributes:
+        app_id: The stream's permanent name, tied to its checkpoint: change both or neither.
+        root: The folder at which relative paths start, relative to the file; by default the working folder.
+        state: The state folder.
+        output: The root of the outputs, used as ``${output}``.
+        source: What is read as a stream.
+        each: A function that is applied to each batch.
+        sinks: Delta tables by name; each batch is appended to each of them.
+        checkpoint: The folder of Spark's streaming checkpoint.
+        trigger: ``available_now``, or an interval between batches: ``10 seconds``.
+    """
 
     app_id: Name
     root: Text | None = None

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 class TransformModel(FlowModel):
-    """A pure transform as an entry: one node, computed within what needs it. A model defines ``step``."""
+    """A pure transform as an entry: one node, computed within what needs it. A model defines ``step``.
+
+    Attributes:
+        name: The node's name.
+    """
 
     makes_frame = True
     name: Name
