@@ -3,12 +3,14 @@
 import json
 import re
 import shutil
+import tarfile
 import time
+from pathlib import Path
 
 import pytest
 from ledger_events import START, Attempt, chosen, day, keys, killed, many_days, reads, resumed, story
 
-from spark_flow.ledger import MemoryLedger
+from spark_flow.ledger import DeltaLedger, MemoryLedger
 from spark_flow.view.report import FIELDS, document, embedded, report
 
 
@@ -111,6 +113,15 @@ def test_columns_are_in_the_order_in_which_nodes_ended():
 def test_events_of_an_old_ledger_have_no_detail():
     run = Attempt("p", "k").node("a", "succeeded", 1, took=0.5).node("m", "succeeded", 2, kind="marker")
     assert nodes_of(data_of([*run.events]))["a"]["facts"] == {}
+
+
+def test_the_ledger_of_version_0_1_is_shown(tmp_path):
+    with tarfile.open(Path(__file__).parent / "golden" / "state-0.1.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    data = data_of(DeltaLedger(str(tmp_path / "spark_flow-golden-0.1" / "state"), create=False).read())
+    assert [pipeline["name"] for pipeline in data["pipelines"]] == ["golden_consumer", "golden_provider"]
+    assert nodes_of(data, pipeline=1)["version"]["facts"]["route"] == "new"
+    assert ["=hours", "golden_consumer", "is read by", 1, 0] in data["handovers"]
 
 
 def test_a_ledger_without_events_is_a_page():
@@ -256,6 +267,15 @@ def test_search_in_keys_nodes_and_errors(chromium, pages, text, found):
 
 
 @pytest.mark.browser
+def test_keys_with_the_same_reason_are_one_entry(chromium, pages):
+    page = Page(chromium, pages / "many.html")
+    entries = "[...document.querySelectorAll('#attention li')].map((one) => one.querySelector('.badge').textContent)"
+    assert page.js(entries) == ["✗ 20 failed", "◐ 25 partial"]
+    page.search("2021-01-18")
+    page.until("document.getElementById('attention').hidden", True)
+
+
+@pytest.mark.browser
 def test_a_key_is_opened_by_the_keyboard(chromium, pages):
     from selenium.webdriver.common.keys import Keys
 
@@ -347,7 +367,7 @@ def test_a_phone_never_scrolls_sideways(chromium, pages, name, scheme):
 @pytest.mark.browser
 def test_stragglers_are_marked(chromium, pages):
     page = Page(chromium, pages / "many.html")
-    page.js("document.querySelector('details').scrollIntoView()")
+    page.js("document.querySelector('#runs details').scrollIntoView()")
     page.until("document.querySelectorAll('.charts svg').length", 2)
     assert "2021-12-18 ▲ 37.2 s, 3.0 times the median" in page.js("document.querySelector('.charts').textContent")
 

@@ -62,7 +62,7 @@ const kindOf = (node) => DATA.kinds[node[NAME]];
 const started = (node) => valueOf(node, START) >= 0;
 const taken = (node) => textOf(node).startsWith("kept from ");
 const hostOf = (node) => (textOf(node).match(/^(?:[^;]*, )?within (\S+)$/) || [])[1];
-const KEYS = [], PUBLISHED = new Map(), READERS = new Map();
+const KEYS = [], BY_ID = new Map(), PUBLISHED = new Map(), READERS = new Map();
 const add = (map, name, value) => map.has(name) ? map.get(name).push(value) : map.set(name, [value]);
 
 for (const pipeline of DATA.pipelines) {
@@ -77,6 +77,7 @@ for (const pipeline of DATA.pipelines) {
     key.error = DATA.texts[key.last.error];
     key.took = key.state === "forgotten" ? -1 : totalTook(key);
     KEYS.push(key);
+    BY_ID.set(key.id, key);
     for (const node of key.nodes.values()) {
       const facts = factsOf(node);
       if (facts.publishes) PUBLISHED.set(`${facts.publishes[0]}/${facts.publishes[1]}`, key);
@@ -94,6 +95,20 @@ function latestNodes(key) {
 
 function ofGeneration(key) {
   return key.attempts.filter((attempt) => attempt.generation === key.last.generation);
+}
+
+const PUBLISHERS = DATA.handovers.filter((edge) => edge[2] === "publishes").map(([pipeline, dataset]) => [pipeline, dataset.slice(1)]);
+
+/** The key that publishes a marker, even if it has not yet: of a pipeline that publishes the dataset for other keys. */
+function publisherOf(name) {
+  const [dataset, key] = name.split("/");
+  return PUBLISHED.get(name) ?? PUBLISHERS.filter((one) => one[1] === dataset).map(([pipeline]) => BY_ID.get(`${pipeline}/${key}`)).find(Boolean);
+}
+
+/** The keys that wait for a key's markers. */
+function waitersOf(key) {
+  const names = PUBLISHERS.filter((one) => one[0] === key.pipeline.name).map(([, dataset]) => `${dataset}/${key.key}`);
+  return names.flatMap((name) => READERS.get(name) || []).filter((one) => !one.generation).map((one) => one.key);
 }
 
 /** How long the attempts of the last generation ran, in which a repeat adds only what it ran. */
@@ -229,6 +244,7 @@ function apply() {
   drawStates(matching);
   const shown = filter.states.size ? matching.filter((key) => filter.states.has(key.state)) : matching;
   $("found").textContent = shown.length === KEYS.length ? "" : `${number(shown.length)} of ${many(KEYS.length, "key")}${shown.length ? "" : ": nothing matches"}`;
+  $("attention").hidden = $("handovers").hidden = shown.length < KEYS.length;  // what was looked for comes first
   for (const view of VIEWS) {
     view.keys = shown.filter((key) => key.pipeline === view.pipeline).sort(ORDERS[filter.order]);
     view.section.hidden = !view.keys.length;
@@ -277,11 +293,24 @@ function drawAttention() {
     $("attention").replaceChildren(h("p", {}, KEYS.length ? `Nothing needs attention: ${KEYS.length === 1 ? "the key is" : `all ${number(KEYS.length)} keys are`} complete.` : "The ledger holds no runs."));
     return;
   }
-  const item = (key) => h("li", { class: `s-${key.state}` }, badge(key.state), keyLink(key, DATA.pipelines.length > 1 ? key.id : key.key),
-    h("p", {}, h("span", { class: "why" }, whyOf(key)), h("small", {}, repeatWords(key))));
-  const list = h("ul", {}, found.slice(0, 8).map(item));
-  const more = found.length > 8 ? h("button", { type: "button", onclick: (event) => { list.append(...found.slice(8, 200).map(item)); event.target.remove(); } }, `Show ${number(Math.min(found.length, 200) - 8)} more`) : null;
+  const groups = new Map();
+  for (const key of found) add(groups, [key.state, key.pipeline.name, whyOf(key).replaceAll(key.key, "").replace(/\d+/g, "0")].join("\n"), key);
+  const all = [...groups.values()], list = h("ul", {}, all.slice(0, 8).map(attentionItem));
+  const more = all.length > 8 ? h("button", { type: "button", onclick: (event) => { list.append(...all.slice(8, 200).map(attentionItem)); event.target.remove(); } }, `Show ${number(Math.min(all.length, 200) - 8)} more reasons`) : null;
   $("attention").replaceChildren(h("h2", {}, `Needs attention: ${many(found.length, "key")}`), list, more ? h("p", {}, more) : "");
+}
+
+/** Keys with the same reason but for numbers: the newest one, and links to the others. */
+function attentionItem([key, ...others]) {
+  const name = (one) => DATA.pipelines.length > 1 ? one.id : one.key;
+  return h("li", { class: `s-${key.state}` }, badge(key.state, others.length ? `${number(others.length + 1)} ${key.state}` : ""), keyLink(key, name(key)),
+    h("div", {}, h("span", { class: "why" }, whyOf(key)), h("small", {}, repeatWords(key), waitersPart(key)),
+      others.length ? h("details", {}, h("summary", {}, `${many(others.length, "more key")} with this reason`), others.slice(0, 300).map((one, at) => [at ? ", " : "", keyLink(one, name(one))])) : ""));
+}
+
+function waitersPart(key) {
+  const waiters = waitersOf(key);
+  return waiters.length ? [" ", waiters.slice(0, 5).map((one, at) => [at ? ", " : "", keyLink(one, one.id)]), waiters.length > 5 ? ` and ${waiters.length - 5} more` : "", ` wait${waiters.length === 1 ? "s" : ""} for it.`] : "";
 }
 
 function whyOf(key) {
@@ -290,7 +319,7 @@ function whyOf(key) {
     return key.completeness.filter((part) => part.is_approximate).map((part) => `${part.node}: ${part.arrived} of ${part.expected}; missing ${cut(part.missing.join(", "), 120)}`).join("; ");
   }
   const open = [...key.nodes.values()].filter((node) => stateOf(node) === "started").map(nameOf);
-  return key.last.took < 0 ? `No end is recorded since ${time(key.last.began)}: it still runs, or was killed${open.length ? `, in ${cut(open.join(", "), 120)}` : ""}` : "";
+  return key.last.took < 0 ? `No end is recorded since ${time(key.last.began)}${DATA.made > key.last.began ? `, ${duration(DATA.made - key.last.began)} before this page was made` : ""}: it still runs, or was killed${open.length ? `, in ${cut(open.join(", "), 120)}` : ""}` : "";
 }
 
 function repeatWords(key) {
@@ -317,7 +346,8 @@ function drawSections() {
       const at = event.target.closest("[data-at]")?.dataset.at ?? event.target.closest("[data-row]")?.dataset.row;
       if (at !== undefined) openPanel(view.keys[Number(at)]);
     });
-    whenSeen(trends, () => drawTrends(view.pipeline, trends));
+    if (view.pipeline.keys.length < 2) trends.remove();
+    else whenSeen(trends, () => drawTrends(view.pipeline, trends));
     $("runs").append(view.section);
   }
 }
@@ -583,6 +613,7 @@ function whyPart(key) {
   const failed = [...key.nodes.values()].filter((node) => stateOf(node) === "failed" && textOf(node));
   const found = [h("h3", {}, key.state === "succeeded" ? "Result" : "Why")];
   found.push(h("p", {}, `${MEANING[key.state][0].toUpperCase()}${MEANING[key.state].slice(1)}.`));
+  if (waitersOf(key).length) found.push(h("p", {}, waitersPart(key)));
   if (key.error) found.push(errorText(key.error, key.state !== "failed"));
   else if (!["succeeded", "partial"].includes(key.state)) found.push(h("p", {}, whyOf(key)));
   const more = failed.filter((node) => textOf(node) !== key.error);
@@ -696,7 +727,7 @@ function timelinePart(key, attempt) {
   const { bars, last } = barsOf(attempt);
   if (!bars.length) return [h("h3", {}, "Timeline"), h("p", {}, attempt.nodes.some((node) => stateOf(node) === "reused") ? "Nothing ran in this attempt: what it needed was reused." : `Nothing ran in this attempt${attempt.state === "waiting" ? `, which waited for ${duration(attempt.took)}` : ""}.`)];
   const path = criticalPath(bars, attempt), critical = new Map(path.map((one) => [one.bar, one]));
-  const busy = path.reduce((sum, one) => sum + one.bar.end - one.bar.start, 0), byInput = path.some((one) => one.how === "input");
+  const busy = path.reduce((sum, one) => sum + one.bar.end - one.bar.start, 0), byInput = bars.some((bar) => bar.upstream);
   const box = h("div");
   const draw = (limit) => {
     let list = bars;
@@ -712,7 +743,7 @@ function timelinePart(key, attempt) {
   const reused = attempt.nodes.filter((node) => stateOf(node) === "reused" || taken(node)).length;
   return [h("h3", {}, `Timeline of generation ${attempt.generation}, attempt ${attempt.attempt}`),
     h("p", { class: "soft" }, `From ${time(attempt.began)} UTC. Thick frame and ◆: the critical path, ${byInput ? "by recorded inputs" : "by time, as this attempt's inputs are not recorded"}. Dashed: computed within another node, or without a recorded end.${reused ? ` ${many(reused, "reused node")} took no time.` : ""}`),
-    box, h("p", {}, h("strong", {}, "Critical path: "), path.map((one, at) => [at ? " → " : "", one.bar.name, ` ${one.bar.open ? "(no end)" : duration(one.bar.end - one.bar.start)}`]), `; ${duration(busy)} of ${duration(last)}.`)];
+    box, h("p", {}, h("strong", {}, "Critical path: "), path.map((one, at) => [at ? " → " : "", one.bar.name, ` ${one.bar.open ? "(no end)" : duration(one.bar.end - one.bar.start)}`]), `; ${duration(busy)} of ${duration(last)}${path[0].bar.start > 999 ? `, ${duration(path[0].bar.start)} passed before its first node` : ""}.`)];
 }
 
 function ticks(last, width) {
@@ -721,7 +752,7 @@ function ticks(last, width) {
   return Array.from({ length: Math.floor(last / step) + 1 }, (_, at) => at * step);
 }
 
-const tickWords = (ms) => ms === 0 ? "0" : ms < 1000 ? `${ms} ms` : ms < 60000 ? `${ms / 1000} s` : ms < 36e5 ? `${+(ms / 6e4).toFixed(1)} min` : `${+(ms / 36e5).toFixed(1)} h`;
+const tickWords = (ms) => ms === 0 ? "0" : ms < 1000 ? `${ms} ms` : ms < 60000 ? `${ms / 1000} s` : duration(ms);
 
 function gantt(bars, critical, path, last, width) {
   const narrow = width < 620, row = narrow ? 36 : 22, left = narrow ? 2 : Math.min(Math.max(...bars.map((bar) => bar.name.length)) * 7.6 + 40, 280), right = narrow ? 4 : 84, top = 22;
@@ -771,8 +802,8 @@ function handoverPart(key) {
   for (const node of key.nodes.values()) {
     const { waits, publishes, waited } = factsOf(node);
     for (const [name, generation] of waits || []) {
-      const from = PUBLISHED.get(name) ?? PUBLISHED.get(`${name}/${key.key}`);
-      lines.push(h("li", {}, generation ? `read ${name}, generation ${generation}` : `waits for ${name}`, waited ? ` after waiting ${duration(waited)}` : "", from ? [", published by ", keyLink(from, from.id)] : ""));
+      const from = publisherOf(name.includes("/") ? name : `${name}/${key.key}`);
+      lines.push(h("li", {}, generation ? `read ${name}, generation ${generation}` : `waits for ${name}`, waited ? ` after waiting ${duration(waited)}` : "", from ? [", published by ", keyLink(from, from.id), generation ? "" : ` (${from.state})`] : ""));
     }
     if (publishes) {
       const readers = READERS.get(`${publishes[0]}/${publishes[1]}`) || [];
@@ -798,7 +829,7 @@ function nodesPart(key, attempt) {
     return h("tr", {}, h("td", {}, badge(stateOf(node))), h("td", {}, nameOf(node)), h("td", {}, kindOf(node)), h("td", { class: "num" }, valueOf(node, ROWS) >= 0 ? number(node[ROWS]) : ""),
       h("td", { class: "num" }, bar && !bar.lazy ? duration(bar.start) : ""), h("td", { class: "num" }, maker ? "" : duration(valueOf(node, TOOK))),
       h("td", {}, before ? `${before.bar.name}${before.how === "time" ? " (by time)" : ""}` : ""),
-      h("td", { class: "text" }, textOf(node), made, facts.within ? h("div", { class: "soft" }, `within ${facts.within}`) : "", facts.where ? h("div", { class: "soft" }, facts.where) : ""));
+      h("td", { class: "text" }, textOf(node), made, facts.within ? h("div", { class: "soft" }, `within ${[].concat(facts.within).join(", ")}`) : "", facts.where ? h("div", { class: "soft" }, facts.where) : ""));
   };
   const heads = [["state"], ["node"], ["kind"], ["rows", "num"], ["start", "num"], ["took", "num"], ["waited for"], ["reason or error"]];
   return [h("h3", {}, `${many(attempt.nodes.length, "node")} of generation ${attempt.generation}, attempt ${attempt.attempt}`),
