@@ -14,7 +14,7 @@ const MEANING = {
 };
 const STATES_ORDER = ["failed", "incomplete", "interrupted", "waiting", "fallback", "partial", "succeeded", "skipped", "adopted", "forgotten"];
 const ATTENTION = STATES_ORDER.slice(0, 6);
-const ROW = 28, CHUNK = 40, BEFORE = 30, LEAST = 5, BARS = 60;
+const ROW = 28, CHUNK = 20, BEFORE = 30, LEAST = 5, BARS = 60;
 
 // --- small helpers -----------------------------------------------------------------------------------------
 
@@ -375,17 +375,20 @@ function drawGrid(view) {
   view.chunks = [];
   for (let from = 0; from < view.keys.length; from += CHUNK) {
     const count = Math.min(CHUNK, view.keys.length - from);
-    const chunk = h("div", { class: "chunk", role: "rowgroup" });
+    const chunk = h("div", { class: "chunk", role: "rowgroup", "data-chunk": view.chunks.length });
     chunk.style.height = `${count * ROW}px`;
-    chunk.style.containIntrinsicSize = `auto ${count * ROW}px`;
     view.chunks.push({ chunk, from, count, drawn: false });
   }
   view.box.replaceChildren(head, ...view.chunks.map((one) => one.chunk));
   view.box.scrollTop = 0;
   view.observer?.disconnect();
   view.observer = new IntersectionObserver((entries) => {
-    for (const entry of entries) if (entry.isIntersecting) drawChunk(view, view.chunks.find((one) => one.chunk === entry.target));
-  }, { root: view.box, rootMargin: "800px 0px" });
+    for (const entry of entries) {
+      const one = view.chunks[Number(entry.target.dataset.chunk)];
+      if (entry.isIntersecting) drawChunk(view, one);
+      else clearChunk(view, one);
+    }
+  }, { root: view.box, rootMargin: "900px 0px" });
   view.chunks.forEach((one) => view.observer.observe(one.chunk));
   view.at = Math.max(view.keys.findIndex((key) => key.id === view.current), 0);
   drawChunk(view, view.chunks[Math.floor(view.at / CHUNK)]);
@@ -409,6 +412,13 @@ function drawChunk(view, one) {
   one.drawn = true;
   const rows = view.keys.slice(one.from, one.from + one.count).map((key, offset) => drawRow(view, key, one.from + offset));
   one.chunk.replaceChildren(...rows);
+}
+
+/** Rows far out of view are removed, but for the one that the Tab key goes to: scrolling costs the same however many there are. */
+function clearChunk(view, one) {
+  if (!one.drawn || view.at >= one.from && view.at < one.from + one.count || matchMedia("print").matches) return;
+  one.drawn = false;
+  one.chunk.replaceChildren();
 }
 
 function drawRow(view, key, at) {
