@@ -99,6 +99,15 @@ def test_handovers_count_keys_that_read_and_that_wait():
     ]
 
 
+def test_a_marker_that_announces_a_failure_publishes_nothing():
+    run = Attempt("p", "k")
+    marker = {"dataset": "d", "key": "k", "generation": 1, "revision": 2}
+    run.wrote("marker/d", 1, 0.1, kind="marker", reason="d k is failed, generation 1: Oh", detail={"marker": marker})
+    data = data_of(run.end(2, "failed", error="Oh"))
+    assert nodes_of(data)["marker/d"]["facts"]["publishes"] == ["d", "k", 1, 2, "failed"]
+    assert data["handovers"] == [["p", "=d", "publishes", 0, 0]]
+
+
 def test_a_trigger_is_a_handover():
     started = Attempt("report", "2024-03-01", cause="hourly/trigger/report@0123456789ab").end(1)
     assert data_of(started)["handovers"] == [["hourly", "report", "starts", 1, 0]]
@@ -337,6 +346,12 @@ def test_the_panel_explains_a_key(chromium, pages, key, words):
     page = Page(chromium, pages / "story.html", hash_=f"#key={key.replace('/', '%2F')}")
     text = page.js(PANEL)
     assert [one for one in words.split(" | ") if one not in text] == []
+
+
+@pytest.mark.browser
+def test_branches_are_counted_where_they_are_many(chromium, pages):
+    page = Page(chromium, pages / "story.html", hash_="#key=daily_flights%2F2024-03-02")
+    assert "hours/* (18 branches)" in page.js("document.querySelector('#panel dl').textContent")
 
 
 @pytest.mark.browser

@@ -80,7 +80,7 @@ for (const pipeline of DATA.pipelines) {
     BY_ID.set(key.id, key);
     for (const node of key.nodes.values()) {
       const facts = factsOf(node);
-      if (facts.publishes) PUBLISHED.set(`${facts.publishes[0]}/${facts.publishes[1]}`, key);
+      if (facts.publishes && !facts.publishes[4]) PUBLISHED.set(`${facts.publishes[0]}/${facts.publishes[1]}`, key);
       for (const [name, generation] of facts.waits || []) add(READERS, name.includes("/") ? name : `${name}/${key.key}`, { key, generation });
     }
   }
@@ -137,10 +137,12 @@ function repeated(key) {
       else if (started(node)) real.set(node[NAME], "started");
     }
   }
+  const ended = ["succeeded", "partial"].includes(key.state);
   for (const [name, node] of seen) {
     const text = textOf(node);
-    if (key.state !== "forgotten" && real.get(name) === "succeeded") found.reuse.push(name);
-    else if (!real.has(name) && (text.startsWith("not taken") || text === "nothing that ran needed it")) found.stays.push(name);
+    const announced = factsOf(node).publishes?.[4];  // that the key failed or was skipped
+    if (key.state !== "forgotten" && real.get(name) === "succeeded" && !announced) found.reuse.push(name);
+    else if (!real.has(name) && (text.startsWith("not taken") || text === "nothing that ran needed it" || ended && kindOf(node) !== "branch")) found.stays.push(name);
     else found.again.push(name);
   }
   return found;
@@ -294,7 +296,7 @@ function drawAttention() {
     return;
   }
   const groups = new Map();
-  for (const key of found) add(groups, [key.state, key.pipeline.name, whyOf(key).replaceAll(key.key, "").replace(/\d+/g, "0")].join("\n"), key);
+  for (const key of found) add(groups, [key.state, key.pipeline.name, key.error.replaceAll(key.key, "").replace(/\d+/g, "0") || whyOf(key)].join("\n"), key);
   const all = [...groups.values()], list = h("ul", {}, all.slice(0, 8).map(attentionItem));
   const more = all.length > 8 ? h("button", { type: "button", onclick: (event) => { list.append(...all.slice(8, 200).map(attentionItem)); event.target.remove(); } }, `Show ${number(Math.min(all.length, 200) - 8)} more reasons`) : null;
   $("attention").replaceChildren(h("h2", {}, `Needs attention: ${many(found.length, "key")}`), list, more ? h("p", {}, more) : "");
@@ -313,10 +315,15 @@ function waitersPart(key) {
   return waiters.length ? [" ", waiters.slice(0, 5).map((one, at) => [at ? ", " : "", keyLink(one, one.id)]), waiters.length > 5 ? ` and ${waiters.length - 5} more` : "", ` wait${waiters.length === 1 ? "s" : ""} for it.`] : "";
 }
 
+function failedOf(key, part) {
+  const failed = [...key.nodes.values()].filter((node) => stateOf(node) === "failed" && nameOf(node).startsWith(`${part.node}/`));
+  return failed.length ? `; ${many(failed.length, "branch").replace("branchs", "branches")} failed: ${textOf(failed[0])}` : "";
+}
+
 function whyOf(key) {
   if (key.error) return key.error;
   if (key.state === "partial") {
-    return key.completeness.filter((part) => part.is_approximate).map((part) => `${part.node}: ${part.arrived} of ${part.expected}; missing ${cut(part.missing.join(", "), 120)}`).join("; ");
+    return key.completeness.filter((part) => part.is_approximate).map((part) => `${part.node}: ${part.arrived} of ${part.expected}; missing ${cut(part.missing.join(", "), 120)}${failedOf(key, part)}`).join("; ");
   }
   const open = [...key.nodes.values()].filter((node) => stateOf(node) === "started").map(nameOf);
   return key.last.took < 0 ? `No end is recorded since ${time(key.last.began)}${DATA.made > key.last.began ? `, ${duration(DATA.made - key.last.began)} before this page was made` : ""}: it still runs, or was killed${open.length ? `, in ${cut(open.join(", "), 120)}` : ""}` : "";
@@ -326,9 +333,17 @@ function repeatWords(key) {
   const { reuse, again } = repeated(key), all = reuse.length + again.length;
   if (key.state === "adopted") return "The same command does nothing: the rows were adopted. --rerun computes them.";
   if (!again.length) return `The same command again reuses ${all === 1 ? "the node" : `all ${all} nodes`}.`;
-  if (!reuse.length && all) return `The same command again runs ${cut(again.map((at) => DATA.names[at]).join(", "), 100)}.`;
+  const open = !["succeeded", "partial"].includes(key.state), runs = `runs ${cut(listed(again), 140)}${open ? ", then what follows" : ""}.`;
+  if (!reuse.length && all) return `The same command again ${runs}`;
   if (!all) return "The same command again runs everything.";
-  return `The same command again reuses ${reuse.length} of ${many(all, "node")} and runs ${cut(again.map((at) => DATA.names[at]).join(", "), 100)}.`;
+  return `The same command again reuses ${reuse.length} of ${many(all, "node")} and ${runs}`;
+}
+
+/** Names in order; many branches of one fan-in are counted. */
+function listed(positions) {
+  const groups = new Map();
+  for (const at of positions) add(groups, DATA.kinds[at] === "branch" ? DATA.names[at].replace(/[^/]*$/, "*") : DATA.names[at], DATA.names[at]);
+  return [...groups].sort().flatMap(([group, names]) => names.length > 4 ? [`${group} (${names.length} branches)`] : names.sort()).join(", ");
 }
 
 const keyLink = (key, words) => h("button", { type: "button", class: "link", onclick: () => openPanel(key) }, words ?? key.key);
@@ -626,20 +641,22 @@ function whyPart(key) {
   if (waitersOf(key).length) found.push(h("p", {}, waitersPart(key)));
   if (key.error) found.push(errorText(key.error, key.state !== "failed"));
   else if (!["succeeded", "partial"].includes(key.state)) found.push(h("p", {}, whyOf(key)));
-  const more = failed.filter((node) => textOf(node) !== key.error);
+  const more = failed.filter((node) => !key.error.includes(textOf(node)));
   const line = (node) => h("li", {}, h("strong", {}, nameOf(node)), errorText(textOf(node)));
   if (more.length) found.push(h("p", {}, `${many(more.length, "failed node")}:`), h("ul", { class: "plain" }, more.slice(0, 30).map(line), more.length > 30 ? h("li", {}, `and ${more.length - 30} more, in the table of nodes`) : ""));
   return found;
 }
 
 function repeatPart(key) {
-  const { reuse, again, stays } = repeated(key), names = (list) => list.map((at) => DATA.names[at]).sort().join(", ");
+  const { reuse, again, stays } = repeated(key);
+  const looked = again.filter((at) => DATA.kinds[at] === "branch" && stateOf(key.nodes.get(at) ?? []) === "skipped"), runs = again.filter((at) => !looked.includes(at));
   const command = key.attempts.map((attempt) => DATA.facts[attempt.facts].command).filter(Boolean).pop();
-  const late = again.some((at) => DATA.kinds[at] === "branch") && key.state === "partial";
+  const late = looked.length > 0 && key.state === "partial";
   return [h("h3", {}, "If it is repeated"), h("p", {}, repeatWords(key)), h("dl", {},
-    reuse.length && again.length ? [h("dt", {}, "reused"), h("dd", {}, names(reuse))] : "",
-    again.length ? [h("dt", {}, late ? "looked for again" : "run again"), h("dd", {}, names(again))] : "",
-    stays.length ? [h("dt", {}, "not needed"), h("dd", {}, names(stays))] : "",
+    reuse.length && again.length ? [h("dt", {}, "reused"), h("dd", {}, listed(reuse))] : "",
+    looked.length ? [h("dt", {}, "looked for again"), h("dd", {}, listed(looked))] : "",
+    runs.length ? [h("dt", {}, "run again"), h("dd", {}, listed(runs))] : "",
+    stays.length ? [h("dt", {}, "skipped again"), h("dd", {}, listed(stays))] : "",
     command ? [h("dt", {}, "command"), h("dd", {}, h("code", {}, command))] : ""),
   h("p", { class: "soft" }, `If neither code nor inputs have changed since; --plan shows it for sure.${late ? " If a missing branch has arrived, what is computed from it runs again as well." : ""}`)];
 }
@@ -813,14 +830,19 @@ function handoverPart(key) {
     const { waits, publishes, waited } = factsOf(node);
     for (const [name, generation] of waits || []) {
       const from = publisherOf(name.includes("/") ? name : `${name}/${key.key}`);
-      lines.push(h("li", {}, generation ? `read ${name}, generation ${generation}` : `waits for ${name}`, waited ? ` after waiting ${duration(waited)}` : "", from ? [", published by ", keyLink(from, from.id), generation ? "" : ` (${from.state})`] : ""));
+      lines.push(h("li", {}, generation ? `read ${name}, generation ${generation}` : `waits for ${name}`, waited ? ` after waiting ${duration(waited)}` : "", from ? [", published by ", keyLink(from, from.id), generation ? "" : ` (${from.state})`] : generation ? "" : noRunOf(name, key)));
     }
     if (publishes) {
       const readers = READERS.get(`${publishes[0]}/${publishes[1]}`) || [];
-      lines.push(h("li", {}, `publishes ${publishes[0]}/${publishes[1]}, generation ${publishes[2]}, revision ${publishes[3]}`, readers.length ? [", read by ", readers.map((one, at) => [at ? ", " : "", keyLink(one.key, one.key.id), one.generation ? one.generation < publishes[2] ? ` (generation ${one.generation}, out of date)` : "" : " (waits)"])] : ""));
+      lines.push(h("li", {}, `${publishes[4] ? `announces as ${publishes[4]}:` : "publishes"} ${publishes[0]}/${publishes[1]}, generation ${publishes[2]}, revision ${publishes[3]}`, readers.length ? [", read by ", readers.map((one, at) => [at ? ", " : "", keyLink(one.key, one.key.id), one.generation ? one.generation < publishes[2] ? ` (generation ${one.generation}, out of date)` : "" : " (waits)"])] : ""));
     }
   }
   return lines.length ? [h("h3", {}, "Hand-overs"), h("ul", { class: "plain" }, lines)] : [];
+}
+
+function noRunOf(name, key) {
+  const [dataset, wanted] = name.split("/"), publishers = PUBLISHERS.filter((one) => one[1] === dataset).map(([pipeline]) => pipeline);
+  return publishers.length ? `; ${publishers.join(" or ")} has no run of ${wanted ?? key.key} here` : "";
 }
 
 /** The attempt that made a reused node: the last one before in which it succeeded. */
@@ -830,18 +852,18 @@ function makerOf(key, attempt, node) {
 }
 
 function nodesPart(key, attempt) {
-  const { bars } = barsOf(attempt);
+  const { bars } = barsOf(attempt), known = bars.some((bar) => bar.upstream);
   const byName = new Map(bars.map((bar) => [bar.name, bar]));
   const row = (node) => {
     const bar = byName.get(nameOf(node)), before = bar && !bar.lazy ? waitedFor(bar, bars, attempt) : null, facts = factsOf(node);
     const maker = stateOf(node) === "reused" || taken(node) ? makerOf(key, attempt, node) : null;
-    const made = maker ? h("div", {}, "made by ", h("button", { type: "button", class: "link", onclick: () => openPanel(key, maker) }, `generation ${maker.generation}, attempt ${maker.attempt}`)) : "";
+    const made = maker ? h("div", {}, "reused: made by ", h("button", { type: "button", class: "link", onclick: () => openPanel(key, maker) }, `generation ${maker.generation}, attempt ${maker.attempt}`)) : "";
     return h("tr", {}, h("td", {}, badge(stateOf(node))), h("td", {}, nameOf(node)), h("td", {}, kindOf(node)), h("td", { class: "num" }, valueOf(node, ROWS) >= 0 ? number(node[ROWS]) : ""),
       h("td", { class: "num" }, bar && !bar.lazy ? duration(bar.start) : ""), h("td", { class: "num" }, maker ? "" : duration(valueOf(node, TOOK))),
-      h("td", {}, before ? `${before.bar.name}${before.how === "time" ? " (by time)" : ""}` : ""),
-      h("td", { class: "text" }, textOf(node), made, facts.within ? h("div", { class: "soft" }, `within ${[].concat(facts.within).join(", ")}`) : "", facts.where ? h("div", { class: "soft" }, facts.where) : ""));
+      h("td", {}, before ? `${before.bar.name}${before.how === "time" && known ? " (by time)" : ""}` : ""),
+      h("td", { class: "text" }, maker && /^(succeeded in|kept from) [^;]*$/.test(textOf(node)) ? "" : textOf(node), made, facts.within ? h("div", { class: "soft" }, `within ${[].concat(facts.within).join(", ")}`) : "", facts.where ? h("div", { class: "soft" }, facts.where) : ""));
   };
-  const heads = [["state"], ["node"], ["kind"], ["rows", "num"], ["start", "num"], ["took", "num"], ["waited for"], ["reason or error"]];
+  const heads = [["state"], ["node"], ["kind"], ["rows", "num"], ["start", "num"], ["took", "num"], [known ? "waited for" : "waited for, by time"], ["reason or error"]];
   return [h("h3", {}, `${many(attempt.nodes.length, "node")} of generation ${attempt.generation}, attempt ${attempt.attempt}`),
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Nodes" }, h("table", {}, h("thead", {}, h("tr", {}, heads.map(([one, kind]) => h("th", { class: kind || "" }, one)))), h("tbody", {}, attempt.nodes.map(row))))];
 }

@@ -217,9 +217,16 @@ def _facts(event: Event, tables: _Tables) -> dict[str, Any]:
 
 
 def _published(event: Event) -> list[Any]:
-    """The dataset, key, generation and revision of the marker that a node published, if it did."""
-    marker = event.detail.get("marker") or {}
-    return [marker["dataset"], marker["key"], marker["generation"], marker["revision"]] if marker else []
+    """The dataset, key, generation and revision of the marker that a node published, if it did.
+
+    A marker that announces a failed or skipped key is followed by that word, which only the event's reason has.
+    """
+    marker = event.detail.get("marker")
+    if not marker:
+        return []
+    words = event.reason.removeprefix(f"{marker['dataset']} {marker['key']} is ")
+    state = [word for word in ("failed", "skipped") if words.startswith(word)]
+    return [marker["dataset"], marker["key"], marker["generation"], marker["revision"], *state]
 
 
 def _waits(event: Event) -> list[list[Any]]:
@@ -241,7 +248,7 @@ def _columns(views: Sequence[RunView]) -> list[str]:
     ran = [sum(node.state == "succeeded" for node in view.nodes) for view in views]
     first = ran.index(max(ran, default=0)) if ran else 0
     ordered = [*views[first : first + 1], *reversed(views)]
-    return list(dict.fromkeys(node.node for view in ordered for node in view.nodes))
+    return list(dict.fromkeys(node.node for view in ordered for node in sorted(view.nodes, key=lambda one: one.order)))
 
 
 def _handovers(last: Sequence[RunView], noted: _Noted) -> list[list[Any]]:
@@ -251,7 +258,8 @@ def _handovers(last: Sequence[RunView], noted: _Noted) -> list[list[Any]]:
     for view in last:
         for node in view.nodes:
             if published := _published(node):
-                done[view.pipeline, f"={published[0]}", "publishes"] += 1
+                ready = len(published) == 4  # noqa: PLR2004 - see there
+                done[view.pipeline, f"={published[0]}", "publishes"] += ready
             waits = _waits(node)
             for dataset in dict.fromkeys(name.partition("/")[0] for name, _ in waits):
                 read = any(generation for name, generation in waits if name.partition("/")[0] == dataset)
