@@ -329,7 +329,7 @@ def test_the_branches_of_a_fan_in_expand(chromium, pages):
         ),
         (
             "daily_flights/2024-03-03",
-            "it runs, or was killed | reuses 18 of 19 nodes and runs hours/23 | hours/23 (no end)",
+            "it still runs, or was killed | reuses 18 of 19 nodes and runs hours/23 | hours/23 (no end)",
         ),
         ("daily_flights/2024-03-04", "2 attempts in 1 generation | made by generation 1, attempt 1 | required all"),
         (

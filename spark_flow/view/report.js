@@ -45,10 +45,11 @@ const duration = (ms) => {
   return hours < 48 ? `${hours} h ${two(minutes % 60)} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 };
 const cut = (text, length) => text.length > length ? text.slice(0, length - 1) + "…" : text;
+const middle = (text, length) => text.length > length ? `${text.slice(0, length >> 1)}…${text.slice(1 - (length >> 1))}` : text;
 const badge = (state, words) => h("span", { class: `badge s s-${state}`, title: MEANING[state] || state }, `${GLYPH[state] || "?"} ${words || state}`);
 const median = (values) => {
-  const sorted = [...values].sort((one, other) => one - other), middle = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+  const sorted = [...values].sort((one, other) => one - other), half = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 };
 
 // --- what the document holds -------------------------------------------------------------------------------
@@ -349,12 +350,13 @@ function listed(positions) {
 const keyLink = (key, words) => h("button", { type: "button", class: "link", onclick: () => openPanel(key) }, words ?? key.key);
 
 function drawSections() {
+  $("runs").append(legend());
   for (const view of VIEWS) {
     const box = h("div", { class: "grid", role: "table", "aria-label": `Runs of ${view.pipeline.name}` });
     const trends = h("details", { open: DATA.pipelines.length <= 4 }, h("summary", {}, `Trends of ${view.pipeline.name}: rows and duration`));
     view.box = box;
     view.section = h("section", { id: `p-${view.pipeline.name}` },
-      h("h2", {}, view.pipeline.name, " ", h("small", {}, many(view.pipeline.keys.length, "key"))), legend(), box, trends);
+      h("h2", {}, view.pipeline.name, " ", h("small", {}, many(view.pipeline.keys.length, "key"))), box, trends);
     box.addEventListener("keydown", (event) => moveBy(view, event));
     box.addEventListener("focusin", (event) => { if (event.target.dataset.at) setCurrent(view, Number(event.target.dataset.at)); });
     box.addEventListener("click", (event) => {
@@ -385,7 +387,7 @@ function drawGrid(view) {
   const narrow = innerWidth <= 640;
   view.box.style.setProperty("--columns", `${narrow ? Math.min(longest * .56 + 1.4, 8) : longest * .56 + 1.4}rem 7.4rem ${cells} 8.8rem 6rem minmax(14rem, 1fr)`);
   const head = h("div", { class: "row head", role: "row" }, h("span", { class: "key", role: "columnheader" }, "key"), h("span", { role: "columnheader" }, "state"),
-    view.shown.map((column) => h("span", { class: "cell", role: "columnheader", title: column.label }, column.fanIn && column.branches.length ? expander(view, column) : column.part ? cut(column.label.replace(/^.*\//, "…/"), 24) : cut(column.label, 26))),
+    view.shown.map((column) => h("span", { class: "cell", role: "columnheader", title: column.label }, column.fanIn && column.branches.length ? expander(view, column) : column.part ? cut(column.label.replace(/^.*\//, "…/"), 24) : middle(column.label, 22))),
     h("span", { role: "columnheader" }, "began"), h("span", { class: "num", role: "columnheader" }, "took"), h("span", { role: "columnheader" }, "why"));
   view.chunks = [];
   for (let from = 0; from < view.keys.length; from += CHUNK) {
@@ -637,7 +639,7 @@ function errorText(text, soft) {
 function whyPart(key) {
   const failed = [...key.nodes.values()].filter((node) => stateOf(node) === "failed" && textOf(node));
   const found = [h("h3", {}, key.state === "succeeded" ? "Result" : "Why")];
-  found.push(h("p", {}, `${MEANING[key.state][0].toUpperCase()}${MEANING[key.state].slice(1)}.`));
+  if (key.state !== "incomplete") found.push(h("p", {}, `${MEANING[key.state][0].toUpperCase()}${MEANING[key.state].slice(1)}.`));
   if (waitersOf(key).length) found.push(h("p", {}, waitersPart(key)));
   if (key.error) found.push(errorText(key.error, key.state !== "failed"));
   else if (!["succeeded", "partial"].includes(key.state)) found.push(h("p", {}, whyOf(key)));
@@ -702,7 +704,7 @@ function barsOf(attempt) {
     if (state === "reused" || taken(node) || (state === "skipped" && !started(node))) continue;
     const open = !["succeeded", "failed"].includes(state);
     if (open && !started(node)) continue;
-    const end = open ? last : valueOf(node, END), start = open ? node[START] : took >= 0 ? Math.max(end - took, 0) : end;
+    const end = open ? last * 1.04 : valueOf(node, END), start = open ? node[START] : took >= 0 ? Math.max(end - took, 0) : end;
     bars.push({ node, name: nameOf(node), state, start, end, took: open ? -1 : took, open, host, upstream: factsOf(node).upstream });
   }
   for (const bar of bars) {
@@ -710,7 +712,7 @@ function barsOf(attempt) {
     if (host) Object.assign(bar, { start: host.start, end: host.end, lazy: true });
   }
   bars.sort((one, other) => one.start - other.start || Boolean(one.lazy) - Boolean(other.lazy) || one.end - other.end);
-  return { bars, last: Math.max(last, 1) };
+  return { bars, last: Math.max(last, 1), axis: Math.max(last * (bars.some((bar) => bar.open) ? 1.04 : 1), 1) };
 }
 
 /** The nodes that a bar waited for: its recorded inputs that ran, through those that did not run themselves. */
@@ -751,10 +753,10 @@ function criticalPath(bars, attempt) {
 }
 
 function timelinePart(key, attempt) {
-  const { bars, last } = barsOf(attempt);
+  const { bars, last, axis } = barsOf(attempt);
   if (!bars.length) return [h("h3", {}, "Timeline"), h("p", {}, attempt.nodes.some((node) => stateOf(node) === "reused") ? "Nothing ran in this attempt: what it needed was reused." : `Nothing ran in this attempt${attempt.state === "waiting" ? `, which waited for ${duration(attempt.took)}` : ""}.`)];
   const path = criticalPath(bars, attempt), critical = new Map(path.map((one) => [one.bar, one]));
-  const busy = path.reduce((sum, one) => sum + one.bar.end - one.bar.start, 0), byInput = bars.some((bar) => bar.upstream);
+  const busy = path.reduce((sum, one) => sum + (one.bar.open ? 0 : one.bar.end - one.bar.start), 0), byInput = bars.some((bar) => bar.upstream);
   const box = h("div");
   const draw = (limit) => {
     let list = bars;
@@ -763,7 +765,7 @@ function timelinePart(key, attempt) {
       list = bars.filter((bar) => chosen.has(bar));
     }
     box.replaceChildren();
-    onWidth(box, (width) => gantt(list, critical, path, last, width));
+    onWidth(box, (width) => gantt(list, critical, path, axis, width));
     if (list.length < bars.length) box.append(h("button", { type: "button", onclick: () => draw(Infinity) }, `Show all ${bars.length} nodes; these are the critical, failed and longest ones`));
   };
   draw(BARS);
@@ -779,6 +781,8 @@ function ticks(last, width) {
   return Array.from({ length: Math.floor(last / step) + 1 }, (_, at) => at * step);
 }
 
+/** The place of a bar's words: to its right, or to its left where they would be cut off. */
+const beside = (from, to, words, width) => to + 6 + words.length * 6.8 > width ? { x: from - 6, "text-anchor": "end" } : { x: to + 6 };
 const tickWords = (ms) => ms === 0 ? "0" : ms < 1000 ? `${ms} ms` : ms < 60000 ? `${ms / 1000} s` : duration(ms);
 
 function gantt(bars, critical, path, last, width) {
@@ -789,19 +793,19 @@ function gantt(bars, critical, path, last, width) {
     svg.append(s("path", { class: "axis", d: `M${x(tick).toFixed(1)} ${top - 4}V${height}` }),
       s("text", { class: "quiet", x: Math.max(x(tick), 2), y: 12, "text-anchor": tick === 0 ? "start" : x(tick) > width - 30 ? "end" : "middle" }, tickWords(tick)));
   }
-  const middle = (at) => top + at * row + (narrow ? 25 : row / 2);
+  const middleOf = (at) => top + at * row + (narrow ? 25 : row / 2);
   if (!narrow) path.forEach((one, at) => {
     const before = path[at - 1]?.bar, from = bars.indexOf(before), to = bars.indexOf(one.bar);
-    if (from >= 0 && to >= 0) svg.append(s("path", { class: "link", d: `M${x(before.end).toFixed(1)} ${middle(from)}V${middle(to) - 7}` }));
+    if (from >= 0 && to >= 0) svg.append(s("path", { class: "link", d: `M${x(before.end).toFixed(1)} ${middleOf(from)}V${middleOf(to) - 7}` }));
   });
   bars.forEach((bar, at) => {
-    const y = middle(at), important = critical.has(bar), wide = Math.max(x(bar.end) - x(bar.start), 2), thick = bar.lazy ? 6 : 13;
+    const y = middleOf(at), important = critical.has(bar), wide = Math.max(x(bar.end) - x(bar.start), 2), thick = bar.lazy ? 6 : 13;
     const words = `${bar.name}: ${bar.state}, from ${duration(bar.start)} to ${bar.open ? "no recorded end" : duration(bar.end)}${bar.lazy ? `, within ${bar.host}` : bar.open ? "" : `, took ${duration(bar.end - bar.start)}`}`;
     svg.append(s("rect", { class: `bar s-${bar.open ? "started" : bar.state}${important ? " critical" : ""}${bar.lazy ? " lazy" : ""}${bar.open ? " open" : ""}`, x: x(bar.start).toFixed(1), y: y - thick / 2, width: wide.toFixed(1), height: thick, rx: 2 }, s("title", {}, words)));
     const label = `${important ? "◆ " : ""}${GLYPH[bar.open ? "started" : bar.state]} ${cut(bar.name, narrow ? 34 : 32)}`;
     const took = bar.lazy ? `in ${cut(bar.host, 20)}` : bar.open ? "no end" : duration(bar.end - bar.start);
     if (narrow) svg.append(s("text", { class: important ? "named" : "", x: 2, y: y - 11 }, `${label}  ${took}`));
-    else svg.append(s("text", { class: important ? "named" : "", x: left - 8, y: y + 4, "text-anchor": "end" }, label), s("text", { class: "quiet", x: Math.min(x(bar.start) + wide + 6, width - right + 6), y: y + 4 }, took));
+    else svg.append(s("text", { class: important ? "named" : "", x: left - 8, y: y + 4, "text-anchor": "end" }, label), s("text", { class: "quiet", y: y + 4, ...beside(x(bar.start), x(bar.start) + wide, took, width) }, took));
   });
   return svg;
 }
