@@ -771,7 +771,7 @@ function timelinePart(key, attempt) {
   draw(BARS);
   const reused = attempt.nodes.filter((node) => stateOf(node) === "reused" || taken(node)).length;
   return [h("h3", {}, `Timeline of generation ${attempt.generation}, attempt ${attempt.attempt}`),
-    h("p", { class: "soft" }, `From ${time(attempt.began)} UTC. Thick frame and ◆: the critical path, ${byInput ? "by recorded inputs" : "by time, as this attempt's inputs are not recorded"}. Dashed: computed within another node, or without a recorded end.${reused ? ` ${many(reused, "reused node")} took no time.` : ""}`),
+    h("p", { class: "soft" }, `From ${time(attempt.began)} UTC. Thick frame and ◆: the critical path, ${byInput ? "by recorded inputs, and by time where a node has none" : "by time, as this attempt's inputs are not recorded"}. Dashed: computed within another node, or without a recorded end.${reused ? ` ${many(reused, "reused node")} took no time.` : ""}`),
     box, h("p", {}, h("strong", {}, "Critical path: "), path.map((one, at) => [at ? " → " : "", one.bar.name, ` ${one.bar.open ? "(no end)" : duration(one.bar.end - one.bar.start)}`]), `; ${duration(busy)} of ${duration(last)}${path[0].bar.start > 999 ? `, ${duration(path[0].bar.start)} passed before its first node` : ""}.`)];
 }
 
