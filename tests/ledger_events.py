@@ -146,13 +146,27 @@ def reads(key, *, pipeline="by_carrier", began=START, generation=1):
     return run.wrote("marker/carriers", 6.3, 0.1, kind="marker", rows=16, detail={"marker": marker}).end(6.4)
 
 
+def backfilled(key, *, pipeline="backfill", began=START):
+    """A generation, and a partial backfill that took its first node over."""
+    first = Attempt(pipeline, key, began=began).wrote("read", 1, 0.9, rows=5, kind="step").wrote("lake", 3, 1, rows=5)
+    later = Attempt(pipeline, key, generation=2, began=began + dt.timedelta(hours=1), kept={"read": 1})
+    later.node("read", "succeeded", 0, rows=5, reason="kept from generation 1", revision=1)
+    later.wrote("lake", 2, 1, rows=5).node("read", "reused", 2.1, rows=5, reason="kept from generation 1")
+    return [*first.end(3.1), *later.end(2.1)]
+
+
 def story():
     """Three pipelines with what can happen to a key, sorted as a ledger returns them."""
     error = "NodeFailed: carriers: KeyError: 'EUR' (steps.py, line 12, in by_carrier)"
     failed = Attempt("by_carrier", "2024-03-03", began=START).node(
         "carriers", "failed", 2, kind="sink", took=1, error=error
     )
-    events = [*reads("2024-03-01"), *reads("2024-03-02", generation=0), *failed.end(2, "failed", error=error)]
+    events = [
+        *backfilled("2024-03-01"),
+        *reads("2024-03-01"),
+        *reads("2024-03-02", generation=0),
+        *failed.end(2, "failed", error=error),
+    ]
     events += day("2024-03-01")
     events += day("2024-03-02", missing=("07",))
     events += [*killed("2024-03-03"), *resumed("2024-03-04"), *chosen("2024-03-01")]

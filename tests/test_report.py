@@ -41,6 +41,7 @@ def test_pipelines_keys_and_attempts_are_those_of_the_ledger():
         for pipeline in data_of(story())["pipelines"]
     }
     assert found == {
+        "backfill": [("2024-03-01", ["succeeded", "succeeded"])],
         "by_carrier": [("2024-03-01", ["succeeded"]), ("2024-03-02", ["waiting"]), ("2024-03-03", ["failed"])],
         "daily_flights": [
             ("2024-03-01", ["succeeded"]),
@@ -241,16 +242,16 @@ PANEL = "document.getElementById('panel').textContent"
 @pytest.mark.browser
 def test_every_key_of_every_pipeline_is_listed_newest_first(chromium, pages):
     page = Page(chromium, pages / "story.html")
-    days = [f"2024-03-0{day}" for day in (3, 2, 1, 4, 3, 2, 1, 2, 1)]
+    days = [f"2024-03-0{day}" for day in (1, 3, 2, 1, 4, 3, 2, 1, 2, 1)]
     assert page.js(KEYS) == days
-    assert "9 keys of 3 pipelines in 10 attempts" in page.js("document.getElementById('about').textContent")
+    assert "10 keys of 4 pipelines in 12 attempts" in page.js("document.getElementById('about').textContent")
 
 
 @pytest.mark.browser
 def test_states_and_pipelines_are_filters(chromium, pages):
     page = Page(chromium, pages / "story.html")
     page.js("document.querySelector('#states [data-state=failed]').click()")
-    assert (page.js(KEYS), page.js(FOUND)) == (["2024-03-03"], "1 of 9 keys")
+    assert (page.js(KEYS), page.js(FOUND)) == (["2024-03-03"], "1 of 10 keys")
     assert page.js("document.querySelector('#states [data-state=failed]').getAttribute('aria-pressed')") == "true"
     page.js("document.querySelector('#filters [type=reset]').click()")
     page.js("(() => { document.getElementById('pipeline').value = 'routes'; })()")
@@ -320,6 +321,8 @@ def test_the_branches_of_a_fan_in_expand(chromium, pages):
 @pytest.mark.parametrize(
     ("key", "words"),
     [
+        ("backfill/2024-03-01", "reuses all 2 nodes | 2 attempts in 2 generations | made by generation 1, attempt 1"),
+        ("backfill/2024-03-01", "A partial backfill: 1 node taken over | 1 reused node took no time"),
         ("by_carrier/2024-03-03", "KeyError: 'EUR' | again runs carriers"),
         ("by_carrier/2024-03-02", "no marker | waits for daily_flights | waited for 10 min"),
         ("daily_flights/2024-03-02", "18 of 19 branches (94%) | 07: not arrived | reuses 32 of 33 nodes"),

@@ -133,8 +133,7 @@ function repeated(key) {
     for (const node of attempt.nodes) {
       const state = stateOf(node);
       seen.set(node[NAME], node);
-      if (state === "reused") continue;
-      if (state !== "skipped") real.set(node[NAME], state);
+      if (state !== "skipped") real.set(node[NAME], state === "reused" ? "succeeded" : state);
       else if (started(node)) real.set(node[NAME], "started");
     }
   }
