@@ -28,8 +28,8 @@ test: lint java ## everything but the nightly tests: lint, types, layers, tests;
 	$(BIN)/coverage report --skip-covered --sort=cover; \
 	exit $$failed
 
-fast: $(STAMP) ## the tests that need neither Spark nor processes
-	@$(BIN)/python $(TESTS) -m "not spark and not process"
+fast: $(STAMP) ## the tests that need neither Spark nor processes nor a browser
+	@$(BIN)/python $(TESTS) -m "not spark and not process and not browser"
 
 nightly: $(STAMP) java ## long tests: chains of kills, random kills, jobs as processes, laws with many examples
 	@LAWS=thorough $(BIN)/python $(TESTS) -m "nightly or law"
