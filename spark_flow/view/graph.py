@@ -1,6 +1,6 @@
 """A flow as a picture, in Mermaid (https://mermaid.js.org) or Graphviz's DOT: of a job's file, of a plan, or of a run.
 
-Both are made of the nodes that ``--plan --json`` prints (``spark_flow.jobfile.plan.graph``): ``name``, ``kind``,
+Both are made from the nodes that ``--plan --json`` prints (``spark_flow.jobfile.plan.graph``): ``name``, ``kind``,
 ``inputs``, ``within``, and where known ``state``, ``reason``, ``branches``, ``rule``, ``routes``.
 """
 
