@@ -8,8 +8,10 @@ from pathlib import Path
 
 import make_reference
 import pytest
+from typer.testing import CliRunner
 
 import spark_flow as sf
+from spark_flow.cli.app import app
 from spark_flow.jobfile import load
 
 ROOT = Path(__file__).parent.parent
@@ -145,3 +147,31 @@ def test_the_python_of_a_page_runs(page, request, spark, tmp_path, monkeypatch, 
     for name, test in names.items():
         if name.startswith("test_"):
             test(**{each: request.getfixturevalue(each) for each in inspect.signature(test).parameters})
+
+
+def told(text):
+    """The lines of an output without times, dates of today and the paths of the test; a cut line is left out."""
+    for line in text.splitlines():
+        passing = r"^\d\d:\d\d:\d\d |; slowest .*|; began .*| \d+\.\d+ s\b|\S*/(?=out/)"
+        words = re.sub(passing, " ", f"{line} ")
+        if words.strip() and "..." not in words:
+            yield " ".join(words.split())
+
+
+@pytest.mark.spark
+def test_what_the_commands_of_the_pages_print_is_what_they_show(submit, tmp_path):
+    """``make run`` twice in the README, and each block that begins with ``$ spark-flow``."""
+    first, second = (submit("daily_flights", "--show", "50")[1] for _ in range(2))
+    assert submit("exclusive_choice")[0] == 0
+    head = r"^```text\n(\$ [^\n]*|daily_flights [-\d]+ generation 1, attempt [12])\n(.*?)^```$"
+    pages = "\n".join(page.read_text() for page in PAGES)
+    shown = dict(re.findall(head, pages, re.DOTALL | re.MULTILINE))
+    printed = {"daily_flights 2013-01-02 generation 1, attempt 1": first}
+    printed["daily_flights 2013-01-02 generation 1, attempt 2"] = second
+    for command in (words for words in shown if words.startswith("$ spark-flow ")):
+        done = CliRunner().invoke(app, [*command.split()[2:], "--state", f"{tmp_path}/state"])
+        assert done.exit_code == 0, done.output
+        printed[command] = done.output
+    assert len(printed) >= 4
+    missing = {name: [line for line in told(shown[name]) if line not in {*told(printed[name])}] for name in printed}
+    assert {name: lines for name, lines in missing.items() if lines} == {}

@@ -45,7 +45,7 @@ ALLOWED = {
     ("view/logs.py", "signal.signal"): "once, in the process of a job, that Ctrl-C interrupts it",
     ("view/logs.py", "logging.root.addHandler"): "once, at the entry of a job's process, where nobody else has one",
     ("view/logs.py", "os.environ.setdefault"): "once, at the entry of a job's process, for the JVM that it starts",
-    ("view/logs.py", "PySparkLogger.getLogger(name).setLevel"): "once, in the job's own session",
+    ("spark/session.py", "PySparkLogger.getLogger(name).setLevel"): "once, in the job's own session",
     ("testing/crash.py", "sys.path.insert"): "the program of a process of its own, before anything else runs in it",
     (
         "fan_out/branch_application.py",

@@ -15,7 +15,7 @@ from spark_flow.cli.commands.shared import State, reported
 from spark_flow.spark.bundle import bundle
 from spark_flow.view.text import say
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from spark_flow.orchestration.leases import Lease
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 WORDS = "KEYS [NAME=VALUE]..."
 
 

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from spark_flow.operations.stale import StaleKey
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 Form = Literal["mermaid", "dot", "json"]
 Everything = Annotated[bool, typer.Option("--all", help="All keys.")]
 
