@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 
@@ -95,6 +96,15 @@ def test_the_list_of_commands_is_that_of_their_modules():
     for module, listed in COMMANDS.items():
         there = get_group(importlib.import_module(f"spark_flow.cli.commands.{module}").app).commands
         assert set(there) == set(listed)
+
+
+def test_the_report_is_one_page_of_the_runs(runs, tmp_path):
+    code, output = call("report", "--state", runs, "--out", tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert (code, output.startswith("wrote "), "ZeroDivisionError" in text) == (0, True, True)
+    assert not re.search(r"(src|href)=.?https?:", text)
+    assert call("report", "nosuch", "--state", runs)[0] == 2
+    assert call("report", "--state", runs, "--out", tmp_path / "none" / "r.html")[0] == 1
 
 
 def test_a_misspelt_command_is_an_error_with_the_right_one():

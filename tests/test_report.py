@@ -171,6 +171,15 @@ def test_times_are_whole_milliseconds_since_the_attempt_began():
     assert document(reads("2024-03-01"), made=START)["pipelines"][0]["keys"][0]["attempts"][0]["took"] == 6400
 
 
+def test_a_run_without_an_end_is_told_from_one_that_was_killed_if_leases_are_known():
+    events = reads("2024-03-01")
+    holders = {(events[0].pipeline, "2024-03-01"): "host:1"}
+    unknown, none, held = (document(events, made=START, holders=each) for each in (None, {}, holders))
+    assert [made["leases"] for made in (unknown, none, held)] == [False, True, True]
+    keys = [made["pipelines"][0]["keys"][0].get("holder") for made in (unknown, none, held)]
+    assert keys == [None, None, "host:1"]
+
+
 # --- what the page does --------------------------------------------------------------------------------------
 
 NO_BROWSER = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]

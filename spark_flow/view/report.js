@@ -326,7 +326,7 @@ function whyOf(key) {
     return key.completeness.filter((part) => part.is_approximate).map((part) => `${part.node}: ${part.arrived} of ${part.expected}; missing ${cut(part.missing.join(", "), 120)}${failedOf(key, part)}`).join("; ");
   }
   const open = [...key.nodes.values()].filter((node) => stateOf(node) === "started").map(nameOf);
-  return key.last.took < 0 ? `No end is recorded since ${time(key.last.began)}${DATA.made > key.last.began ? `, ${duration(DATA.made - key.last.began)} before this page was made` : ""}: it still runs, or was killed${open.length ? `, in ${cut(open.join(", "), 120)}` : ""}` : "";
+  return key.last.took < 0 ? `No end is recorded since ${time(key.last.began)}${DATA.made > key.last.began ? `, ${duration(DATA.made - key.last.began)} before this page was made` : ""}: ${key.holder ? `it runs, by ${key.holder}` : DATA.leases ? "it was killed, as no process holds its lease" : "it still runs, or was killed"}${open.length ? `, in ${cut(open.join(", "), 120)}` : ""}` : "";
 }
 
 function repeatWords(key) {

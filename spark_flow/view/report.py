@@ -37,13 +37,18 @@ _OF_RUN = ("cause", "adopted", "kept")  # what the start of an attempt records a
 Attempt: TypeAlias = "tuple[str, str, int, int]"
 
 
-def report(events: Iterable[Event], *, title: str, made: dt.datetime) -> str:
+Holders: TypeAlias = "Mapping[tuple[str, str], str]"
+
+
+def report(events: Iterable[Event], *, title: str, made: dt.datetime, holders: Holders | None = None) -> str:
     """One self-contained HTML page of the runs in a ledger's events.
 
     Args:
         events: Sorted by pipeline and key, as ``Ledger.read`` and ``Ledger.latest`` return them.
         title: The page's title, such as the state folder.
         made: When the page is made.
+        holders: The process that holds the lease of each pipeline and key. ``None`` if that is not known: then a run
+            without an end is not told from one that was killed.
     """
     script = _file("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -53,7 +58,7 @@ def report(events: Iterable[Event], *, title: str, made: dt.datetime) -> str:
         style=_file("report.css"),
         script=script,
         script_hash=f"sha256-{digest}",
-        document=embedded(document(events, made=made)),
+        document=embedded(document(events, made=made, holders=holders)),
     )
 
 
@@ -66,7 +71,7 @@ def embedded(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
 
 
-def document(events: Iterable[Event], *, made: dt.datetime) -> dict[str, Any]:
+def document(events: Iterable[Event], *, made: dt.datetime, holders: Holders | None = None) -> dict[str, Any]:
     """The page's data as JSON-compatible values; the arguments are those of ``report``."""
     events = list(events)
     tables = _Tables()
@@ -74,11 +79,12 @@ def document(events: Iterable[Event], *, made: dt.datetime) -> dict[str, Any]:
     views: dict[str, dict[str, list[RunView]]] = {}
     for view in sorted(attempts(events), key=_identity):
         views.setdefault(view.pipeline, {}).setdefault(view.key, []).append(view)
-    pipelines = [_pipeline(name, by_key, noted, tables) for name, by_key in views.items()]
+    pipelines = [_pipeline(name, by_key, noted, tables, holders or {}) for name, by_key in views.items()]
     return {
         "made": _ms(made),
         "fields": FIELDS,
         "states": STATES,
+        "leases": holders is not None,
         "handovers": _handovers([view[-1] for by_key in views.values() for view in by_key.values()], noted),
         "pipelines": pipelines,
         **tables.content,
@@ -146,9 +152,16 @@ def _ms(at: dt.datetime) -> int:
     return round(at.timestamp() * 1000)
 
 
-def _pipeline(name: str, by_key: Mapping[str, Sequence[RunView]], noted: _Noted, tables: _Tables) -> dict[str, Any]:
+def _pipeline(
+    name: str, by_key: Mapping[str, Sequence[RunView]], noted: _Noted, tables: _Tables, holders: Holders
+) -> dict[str, Any]:
     keys = [
-        {"key": key, "attempts": [_attempt(view, noted, tables) for view in views]} for key, views in by_key.items()
+        {
+            "key": key,
+            "attempts": [_attempt(view, noted, tables) for view in views],
+            **({"holder": holders[name, key]} if (name, key) in holders else {}),
+        }
+        for key, views in by_key.items()
     ]
     columns = _columns([view for views in by_key.values() for view in views])
     return {"name": name, "columns": [tables.name(node, "") for node in columns], "keys": keys}

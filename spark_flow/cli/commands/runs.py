@@ -154,6 +154,7 @@ def report(
     out: Annotated[Path, typer.Option(help="The page; one that is there is replaced.")] = Path("report.html"),
     last: Annotated[int, typer.Option(min=1, help="Only the keys that were run last.")] = 1000,
     everything: Everything = False,
+    folder: Folder = "",
 ) -> None:
     """Write the runs as one HTML page, which needs no network: keys by nodes, times, errors, completeness, trends."""
     from spark_flow.view.report import report as page
@@ -163,7 +164,8 @@ def report(
         events = ledger.read(pipeline) if everything else ledger.latest(pipeline, last=last)
     if pipeline and not events:
         unknown(ledger, state, pipeline)
-    text = page(events, title=f"Runs in {state}", made=now())
+    running = holders(state, folder, {event.pipeline for event in events})
+    text = page(events, title=f"Runs in {state}", made=now(), holders=running)
     try:
         out.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -60,7 +60,7 @@ class WaitForModel(FlowModel):
     short = ("dataset", str)
     knows_completeness = True
     makes_frame = True
-    kind = "source"
+    kind = "marker"
     pattern: Literal["wait_for"] = Field("wait_for", alias=PATTERN)
     name: Name | None = None
     dataset: Annotated[Names, Field(min_length=1)]
