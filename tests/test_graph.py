@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from test_cli import call
 
+from spark_flow import Run
+from spark_flow.engine.node import Node
 from spark_flow.jobfile.plan import draw
 from spark_flow.ledger import DeltaLedger
+from spark_flow.storage.sink_protocol import Written
 from spark_flow.view.graph import dot, mermaid, nodes_of, of_file, of_run
 from spark_flow.view.tables import runs
 
@@ -87,6 +90,18 @@ def test_the_tree_of_a_run_tells_what_is_missing_and_what_happens_again(run_file
 
 WITHOUT_FLOW = ("pools.yaml", "stream_split.yaml")
 FILES = sorted(path.name for path in (ROOT / "conf").glob("*.yaml") if path.name not in WITHOUT_FLOW)
+
+
+def test_a_later_attempt_reads_a_result_without_its_position(state, memory_ledger):
+    """Else what transactions and markers record of a reused table would depend on how the flow is drawn."""
+    details = []
+    for _ in range(2):
+        with Run.open("p", "k", state=state, ledger=memory_ledger) as run, run.graph.route("choice/route"):
+            run.graph.uses("n", ["before"])
+            details.append(run.once(Node(name="n"), lambda _: Written(detail={"path": "x"})).detail)
+    assert details == [{"path": "x"}, {"path": "x"}]
+    recorded = [event.detail for event in memory_ledger.read() if event.node == "n"]
+    assert recorded[-1] == {"path": "x", "upstream": ["before"], "within": "choice/route"}
 
 
 @pytest.mark.parametrize("name", FILES)
