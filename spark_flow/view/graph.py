@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from spark_flow.view.text import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from spark_flow.view.tables import RunView
 
@@ -120,12 +120,13 @@ def picture(title: str, nodes: Iterable[Node]) -> Picture:
     choices = {name for name, node in known.items() if node["kind"] == "choice" and "/" not in name}
     routes = {name: node for name, node in known.items() if name.rpartition("/")[0] in choices}
     drawn = {name: node for name, node in known.items() if name not in routes and node["kind"] != "branch"}
+    groups = {group for node in drawn.values() for group in node.get("within", ())}
     boxes, arrows = [], []
     for name, node in drawn.items():
         if node.get("branches"):
             boxes.append(_branches(name, node["branches"], known))
             arrows.append(Arrow(start=f"{name}/*", end=name))
-        boxes.append(_box(node))
+        boxes.append(_box(node, groups))
         arrows += _frames(node, drawn)
     for name in sorted(choices):
         for route in _routes(name, known):
@@ -134,7 +135,8 @@ def picture(title: str, nodes: Iterable[Node]) -> Picture:
     return Picture(title, boxes, arrows)
 
 
-def _box(node: Node) -> Box:
+def _box(node: Node, groups: Collection[str]) -> Box:
+    group = next((name for name in (node["name"], *node.get("within", ())) if name in groups and "/" not in name), "")
     lines = [node["name"]]
     lines += [str(node["rule"])] if "rule" in node else []
     lines += [f"{len(node['rules'])} rule(s)"] if node.get("rules") else []
@@ -144,19 +146,14 @@ def _box(node: Node) -> Box:
     reason = reason.partition("; ")[0] if node["kind"] == "merge" else reason  # how slow it was is not drawn
     lines += [state] if state else []
     lines += [reason] if reason and reason != "first time" else []
-    return Box(name=node["name"], lines=tuple(map(_cut, lines)), kind=node["kind"], state=state, group=_group(node))
-
-
-def _group(node: Node) -> str:
-    """The transaction around a node."""
-    return next((name for name in node.get("within", ()) if "/" not in name), "")
+    return Box(name=node["name"], lines=tuple(map(_cut, lines)), kind=node["kind"], state=state, group=group)
 
 
 def _branches(fan_in: str, branches: Sequence[str], known: Mapping[str, Node]) -> Box:
     """All branches of a fan-in, those that did not arrive by name."""
     states = {name: str(known.get(f"{fan_in}/{name}", {}).get("state", "")) for name in branches}
     span = branches[0] if len(branches) == 1 else f"{branches[0]} .. {branches[-1]}"
-    lines = [f"{fan_in}/{span}", f"{len(branches)} branch(es)"]
+    lines = [f"{fan_in}/{span}", f"{len(branches)} branch{'' if len(branches) == 1 else 'es'}"]
     by_state = defaultdict(list)
     for name, state in states.items():
         by_state[state].append(name)

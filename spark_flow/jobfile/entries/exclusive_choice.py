@@ -185,7 +185,7 @@ class WhenModel(Model):
     def text(self) -> str:
         """The condition in one line, as ``by_date(since=2013-01-03)``."""
         ((name, given),) = self.model_dump(exclude_none=True, exclude_defaults=True).items()
-        return f"{name}({', '.join(f'{key}={value}' for key, value in given.items())})"
+        return f"{name}({', '.join(f'{key}={_plain(value)}' for key, value in given.items())})"
 
     def condition(self, flow: "Flow", frame: "LazyFrame") -> Condition:
         """What it describes, of a source or of the frame so far."""
@@ -202,6 +202,13 @@ class WhenModel(Model):
             data = flow.source(one.source) if one.source else frame
             return by_schema(data, has=one.has, types=one.types, fields=one.fields, min_fields=one.min_fields)
         return by_data(frame, **self.by_data.model_dump() if self.by_data else {})
+
+
+def _plain(value: object) -> str:
+    """A value of a condition as it is written in YAML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {each}" for name, each in value.items()) + "}"
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, tuple | list) else str(value)
 
 
 class RouteModel(Model):
