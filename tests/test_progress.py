@@ -1,7 +1,9 @@
 """Progress: lines with times in a log, an estimate from earlier runs, a terminal that is left clean."""
 
+import dataclasses
 import datetime as dt
 import io
+import json
 import os
 import pty
 import re
@@ -20,7 +22,7 @@ from jobs import ENVIRONMENT
 from spark_flow import Run, progress
 from spark_flow.engine.node import Node
 from spark_flow.ledger import MemoryLedger
-from spark_flow.orchestration.leases import Leases, hold
+from spark_flow.orchestration.leases import Leases, hold, this_process
 from spark_flow.storage.sink_protocol import Written
 from spark_flow.view.progress import Progress
 from spark_flow.view.tables import Rows
@@ -80,6 +82,13 @@ def test_a_run_that_goes_on_is_told_from_one_that_was_killed(state):
         assert ("running" in shown, f":{os.getpid()}" in shown) == (True, True)
         assert "the same command waits for it" in call("show", "p", "k", "--state", state)[1]
     assert "again: the same command reuses 1 node(s)" in call("show", "p", "k", "--state", state)[1]
+
+
+def test_a_holder_that_was_killed_does_not_run(state):
+    Run.open("p", "k", state=state).once(Node(name="n"), lambda _: Written(rows=1))
+    gone = dataclasses.replace(this_process(), started="never")
+    with hold(Leases(f"{state}/leases").of_pipeline("p"), "p", "k", holder=gone):
+        assert json.loads(call("status", "--state", state, "--json")[1])[0]["state"] == "incomplete"
 
 
 def test_output_into_a_closed_pipe_is_no_error(state):

@@ -37,7 +37,7 @@ def run_tree(view: RunView, *, everything: bool = False) -> Tree:
     for event in _in_order(view):
         below.setdefault(above.get(event.node, ""), []).append(event)
     _add(tree, "", below, everything=everything)
-    if view.error:
+    if view.error and not any(view.error == event.error for event in view.nodes):
         tree.add(_wrong(view.error))
     for part in view.completeness:
         if part["is_approximate"]:
@@ -113,9 +113,12 @@ def again(view: RunView) -> str:
     """Return what happens if the same command is given again."""
     if view.holder:
         return f"now: runs, by {view.holder}; the same command waits for it"
-    if view.state == "succeeded":
-        return "again: the same command reuses all of it; --rerun computes it again"
     done = [event.node for event in view.nodes if event.state in DONE]
-    rest = [event.node for event in view.nodes if event.state not in DONE and not event.reason.startswith("not taken")]
+    open_ = [event for event in view.nodes if event.state not in DONE and not event.reason.startswith("not taken")]
+    if view.state == "succeeded":  # missing branches are tried again, what nothing needed is not
+        open_ = [event for event in open_ if event.kind == "branch"]
+        if not open_:
+            return "again: the same command reuses all of it; --rerun computes it again"
+    rest = [event.node for event in open_]
     words = f"again: the same command reuses {len(done)} node(s)"
     return f"{words} and runs {some(rest, 5)}" if rest else f"{words} and runs what was not reached"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -11,7 +12,7 @@ import typer
 from spark_flow.errors import SparkFlowError, describe, some
 from spark_flow.ledger import DeltaLedger, Event
 from spark_flow.operations.stale import KINDS
-from spark_flow.orchestration.leases import Leases, PoolDocument
+from spark_flow.orchestration.leases import Leases, PoolDocument, has_gone
 from spark_flow.storage import files
 from spark_flow.view.text import say
 
@@ -75,11 +76,16 @@ def unknown(ledger: DeltaLedger, state: str, pipeline: str, key: str | None = No
 
 
 def holders(state: str, folder: str, pipelines: Collection[str]) -> dict[tuple[str, str], str]:
-    """The process that holds the lease of each pipeline and key, as ``host:pid``."""
+    """The process that holds the lease of each pipeline and key, as ``host:pid``, if it can still be alive.
+
+    One that was killed holds its lease until another process takes it over: on this host it is looked for, and of
+    another host its lease has expired.
+    """
     pools = [place for place in documents(state, folder) if place.name.removeprefix("pipelines/") in pipelines]
     with reported():
         claims = [claim for place in pools for claim in place.read().held]
-    return {claim.unit: str(claim.holder) for claim in claims}
+    alive = [claim for claim in claims if claim.expires > time.time() and not has_gone(claim.holder)]
+    return {claim.unit: str(claim.holder) for claim in alive}
 
 
 def print_json(content: Any) -> None:
