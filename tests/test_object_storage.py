@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from deltalake import DeltaTable
@@ -108,6 +109,27 @@ def test_a_job_runs_is_reused_and_verified_and_no_secret_is_stored(job, store):
     assert {one.state for one in verify(job.events)} == {"ok"}
     stored = files.listing(job.root, recursive=True)
     for info in stored:
+        if info.is_file:
+            assert b"secret-of-the-store" not in files.read_bytes(f"s3://{info.path}"), info.path
+
+
+def test_what_a_file_gives_to_spark_is_what_all_engines_use(store, tmp_path):
+    job, name = Job(store, tmp_path, tmp_path.name), "AWS_ENDPOINT_URL"
+    hadoop = {
+        "endpoint": store.variables[name].partition("//")[2],
+        "connection.ssl.enabled": "'false'",
+        "path.style.access": "'true'",
+        "endpoint.region": "us-east-1",
+        "access.key": "key",
+        "secret.key": "secret-of-the-store",
+    }
+    settings = "".join(f"  spark.hadoop.fs.s3a.{key}: {value}\n" for key, value in hadoop.items())
+    (tmp_path / "small.yaml").write_text(f"{SMALL}spark:\n{settings}")
+    job.store = SimpleNamespace(variables=dict.fromkeys(store.variables, ""))  # not in the job's environment
+    code, said = job()
+    assert (code, set(job.states.values())) == (0, {"succeeded", "skipped"}), said
+    assert "secret-of-the-store" not in said
+    for info in files.listing(job.root, recursive=True):
         if info.is_file:
             assert b"secret-of-the-store" not in files.read_bytes(f"s3://{info.path}"), info.path
 

@@ -35,6 +35,20 @@ def test_one_uri_for_each_engine():
     assert files.of("s3a://bucket/a/b")[1] == "bucket/a/b"
 
 
+def test_spark_s_own_settings_become_the_variables_of_the_others():
+    given = {"access.key": "me", "secret.key": "s", "session.token": "t", "endpoint.region": "eu-central-1"}
+    own = {f"spark.hadoop.fs.s3a.{name}": value for name, value in given.items()}
+    assert stores.variables({**own, "spark.sql.shuffle.partitions": "2"}) == {
+        "AWS_ACCESS_KEY_ID": "me",
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "AWS_SESSION_TOKEN": "t",
+        "AWS_REGION": "eu-central-1",
+    }
+    plain = {"spark.hadoop.fs.s3a.endpoint": "store:9000", "spark.hadoop.fs.s3a.connection.ssl.enabled": "false"}
+    assert stores.variables(plain) == {"AWS_ENDPOINT_URL": "http://store:9000", "AWS_ALLOW_HTTP": "true"}
+    assert stores.variables({}) == {}
+
+
 def test_spark_is_given_the_endpoint_and_no_credential(monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     assert stores.spark_settings(["s3"]) == {}

@@ -1,7 +1,8 @@
 """Object stores: what Spark, pyarrow and deltalake each need to reach one URI.
 
-Credentials are never given: each engine finds them in the environment, a profile or the machine's role, so that they
-are in no ledger and no log. S3 is tested on a server of its protocol; the others are accepted, and were not run.
+Credentials are in no ledger and no log: each engine finds them in the environment, a profile or the machine's role.
+Those that a job gives to Spark alone (``spark.hadoop.fs.s3a.*``) become variables of its process, so that all engines
+have the same. S3 is tested on a server of its protocol; the others are accepted, and were not run.
 
 - pyarrow: https://arrow.apache.org/docs/python/generated/pyarrow.fs.S3FileSystem.html
 - Spark: https://hadoop.apache.org/docs/current/hadoop-aws/tools/hadoop-aws/index.html
@@ -20,9 +21,17 @@ from pyarrow import fs
 from spark_flow.errors import InvalidArgument, InvalidPath
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
 SCHEMES = ("s3", "s3a", "abfs", "abfss", "gs", "hdfs")
+_S3A = "spark.hadoop.fs.s3a."
+_VARIABLES = {
+    "access.key": "AWS_ACCESS_KEY_ID",
+    "secret.key": "AWS_SECRET_ACCESS_KEY",
+    "session.token": "AWS_SESSION_TOKEN",
+    "endpoint": "AWS_ENDPOINT_URL",
+    "endpoint.region": "AWS_REGION",
+}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 _ENDPOINT = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _REGION = ("AWS_REGION", "AWS_DEFAULT_REGION")
@@ -114,7 +123,21 @@ def spark_settings(schemes: Collection[str]) -> dict[str, str]:
         "path.style.access": "true" if endpoint else "",  # a server of one's own has no host name for each bucket
         "connection.ssl.enabled": "false" if endpoint.startswith("http:") else "",
     }
-    return {f"spark.hadoop.fs.s3a.{name}": value for name, value in found.items() if value}
+    return {f"{_S3A}{name}": value for name, value in found.items() if value}
+
+
+def variables(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with which pyarrow and ``deltalake`` use the same store as Spark with its settings.
+
+    >>> variables({"spark.hadoop.fs.s3a.endpoint": "store:9000", "spark.hadoop.fs.s3a.access.key": "me"})
+    {'AWS_ACCESS_KEY_ID': 'me', 'AWS_ENDPOINT_URL': 'https://store:9000'}
+    """
+    found = {name: settings[_S3A + key] for key, name in _VARIABLES.items() if settings.get(_S3A + key)}
+    if endpoint := found.get("AWS_ENDPOINT_URL"):
+        plain = settings.get(f"{_S3A}connection.ssl.enabled", "true") == "false"
+        whole = endpoint if "://" in endpoint else f"{'http' if plain else 'https'}://{endpoint}"
+        found |= {"AWS_ENDPOINT_URL": whole} | ({"AWS_ALLOW_HTTP": "true"} if whole.startswith("http:") else {})
+    return found
 
 
 def _first(variables: Collection[str]) -> str:
