@@ -19,6 +19,8 @@ CHECKED = [
     "scripts",
     "README.md",
     "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "notebooks",
     "spark-submit.sh",
     "Makefile",
 ]
@@ -38,7 +40,11 @@ def main() -> int:
     patterns, found = words(), 0
     for name in listed.splitlines():
         path = ROOT / name
-        if path == WORDS or path.suffix not in {".py", ".md", ".yaml", ".sh", ".conf", ""} or not path.is_file():
+        if (
+            path == WORDS
+            or path.suffix not in {".py", ".md", ".ipynb", ".yaml", ".sh", ".conf", ""}
+            or not path.is_file()
+        ):
             continue
         for at, line in enumerate(path.read_text().splitlines(), 1):
             for pattern, instead in patterns:

@@ -5,6 +5,7 @@ python scripts/make_reference.py
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 import json
@@ -373,7 +374,9 @@ def _documented(name: str, one: Any) -> list[str]:
         return ["", f"An instance of `{type(one).__name__}`.", *markdown(inspect.getdoc(one) or "")]
     lines = ["", "```py", signature(name, one), "```", *markdown(inspect.getdoc(one) or "")]
     if inspect.isclass(one):
-        members = {each: of for each, of in vars(one).items() if not each.startswith("_") and inspect.getdoc(of)}
+        kinds = (property, functools.cached_property, classmethod, staticmethod, type)
+        own = {each: of for each, of in vars(one).items() if inspect.isroutine(of) or isinstance(of, kinds)}
+        members = {each: of for each, of in own.items() if not each.startswith("_") and inspect.getdoc(of)}
         makers = {each: getattr(one, each) for each, of in members.items() if isinstance(of, classmethod)}
         for method, maker in makers.items():
             called = f"{name}.{method}"

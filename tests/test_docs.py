@@ -44,6 +44,8 @@ def test_a_reference_is_that_of_the_code(name):
 def test_every_public_name_is_in_the_reference():
     headings = re.findall(r"^### (\w+)$", (make_reference.FOLDER / "api.md").read_text(), re.MULTILINE)
     assert sorted(headings) == sorted(sf.__all__)
+    text = (make_reference.FOLDER / "api.md").read_text()
+    assert re.findall(r"Built-in immutable|str\(object=|int\(\[x\]\)|bool\(x\)", text) == []  # of default values
 
 
 def test_every_key_of_a_file_is_described():

@@ -24,7 +24,7 @@ from spark_flow.orchestration.concurrent_runner import MAX_ACTIVE_RUNS, Concurre
 from spark_flow.orchestration.pipeline import RunnerInterrupted
 from spark_flow.orchestration.reprocess_request import ReprocessRequest, open_request
 from spark_flow.orchestration.single_runner import SingleRunner
-from spark_flow.spark.submit import yaml_of
+from spark_flow.spark.submit import is_yaml, yaml_of
 from spark_flow.view.progress import COLOURS, Progress
 from spark_flow.view.summary import check_summary, write_refused, write_summary
 from spark_flow.view.tables import print_rows, runs, wide_console
@@ -63,7 +63,8 @@ def main(argv: Sequence[str] | None = None, *, job: str, kind: Kind, observers: 
     text += "by default all of runner.calendar. Any value of the file can be set as name=value."
     given = sys.argv[1:] if argv is None else argv
     rewritten, options = with_parameters(given, yaml_of(path))
-    return command_line(_command(path, kind, observers), text, rewritten, path.name, options)
+    name = f"spark-flow {kind}-runner {path.name}" if is_yaml(path.name) else path.name
+    return command_line(_command(path, kind, observers), text, rewritten, name, options)
 
 
 def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callable[..., int]:
@@ -74,7 +75,7 @@ def _command(runner: Path, kind: Kind, observers: Sequence[Observer]) -> Callabl
             list[str] | None,
             typer.Argument(metavar="[KEYS] [NAME=VALUE]...", help="Keys; state, output, or any path in the file."),
         ] = None,
-        config: Annotated[Path, typer.Option(help="The YAML file of a job.")] = default,
+        config: Path = typer.Option(default, help="The YAML file of a job.", hidden=is_yaml(runner.name)),  # noqa: B008
         job: Annotated[
             Path | None, typer.Option(help="The script of the file's job; by default the one with the file's name.")
         ] = None,

@@ -67,7 +67,7 @@ class Run:
         graph: The nodes that were declared, and their inputs.
         targets: The node that writes to a path, by path.
         upstream: The markers that were waited for, by node.
-        stopped: Why a node was told to stop, by node.
+        stopped: Why a node was stopped, by node.
         warnings: What is unusual and is not an error.
         began: When this attempt began, on the monotonic clock.
     """

@@ -82,7 +82,12 @@ def draw(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """
     key = [] if any(each.startswith("key=") for each in overrides) else [f"key={_ANY}"]
     config = load(path, [*overrides, *key], any_key=True, imports=False)
-    return graph(config) | ({"key": None} if key else {})
+    drawn = graph(config)
+    if key:
+        for node in drawn["nodes"]:
+            for paths in ("reads", "writes"):
+                node[paths] = [path.replace(_ANY, "{key}") for path in node.get(paths, ())]
+    return drawn | ({"key": None} if key else {})
 
 
 def _of_entry(one: Located, config: JobConfig, wiring: Wiring, run: Run | None) -> list[dict[str, Any]]:

@@ -235,7 +235,7 @@ def _asks_date(route: RouteModel) -> bool:
 
 
 class ExclusiveChoiceModel(FlowModel):
-    """Of several routes exactly one is taken; the frame goes on as the route leaves it.
+    """Of several routes exactly one is taken; later entries get the frame of the route.
 
     Attributes:
         name: The node's name; a route is ``<name>/<route>``.
@@ -279,7 +279,7 @@ class ExclusiveChoiceModel(FlowModel):
             yield from located(self.routes[name].flow, (*loc, "routes", name, "flow"), prefix, (*around, node))
 
     def wire(self, wiring: "Wiring", before: tuple[str, ...], prefix: str) -> tuple[str, ...]:
-        """The frame goes on as one of the routes leaves it."""
+        """Later entries get the frame of one of the routes."""
         wiring.inputs[self.name] = before
         wiring.inputs |= {f"{self.name}/{name}": (self.name,) for name in self.routes}
         ends = [node for route in self.routes.values() for node in wiring.along(route.flow, before, prefix)]
