@@ -4,13 +4,15 @@
     python benchmarks/backfill.py --rounds 1 --days 4   # a quick try
 
 Each side is one command as a user types it, from nothing, its Spark session included; the third is as many commands.
-Sides take turns to begin. All must write the same number of rows.
+Sides take turns to begin. All must write the same number of rows. Shown besides: how many cores each side kept busy, as
+two runs at once are faster only where one leaves a core idle.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import subprocess
 import time
@@ -38,22 +40,28 @@ def main() -> None:
     args = parser.parse_args()
     made(365)
     took: dict[str, list[float]] = defaultdict(list)
+    cores: dict[str, list[float]] = defaultdict(list)
     for number in range(args.rounds):
         sides = SIDES if number < args.submits else SIDES[:2]
         for place in range(len(sides)):
             side = sides[(place + number) % len(sides)]
-            took[side].append(timed(side, args.days, args.at_once))
-            print(f"round {number + 1}, {side}: {took[side][-1]:.1f} s", flush=True)
+            seconds, used = timed(side, args.days, args.at_once)
+            took[side].append(seconds)
+            cores[side].append(used / seconds)
+            print(f"round {number + 1}, {side}: {seconds:.1f} s, {cores[side][-1]:.2f} cores busy", flush=True)
     base = median(took[SIDES[0]])
     for side, seconds in took.items():
         shown = f"median {median(seconds):.1f} s, {min(seconds):.1f} to {max(seconds):.1f}"
         faster = f"{base / median(seconds):.2f} times the speed of the first"
-        print(f"{side}: {shown}; {faster}" + (f" (aim: {AIM})" if side == SIDES[1] else ""))
+        print(
+            f"{side}: {shown}; {faster}; {median(cores[side]):.2f} cores busy"
+            + (f" (aim: {AIM})" if side == SIDES[1] else "")
+        )
     shutil.rmtree(WORK)
 
 
-def timed(side: str, days: int, at_once: int) -> float:
-    """The seconds of one side, from nothing."""
+def timed(side: str, days: int, at_once: int) -> tuple[float, float]:
+    """The seconds of one side, from nothing, and the seconds of all cores that it used."""
     shutil.rmtree(WORK, ignore_errors=True)
     keys = [(date(2013, 1, 1) + timedelta(days=n)).isoformat() for n in range(days)]
     span = f"{keys[0]}..{keys[-1]}"
@@ -62,7 +70,7 @@ def timed(side: str, days: int, at_once: int) -> float:
         SIDES[1]: [["jobs/concurrent_runner.py", *CONFIG, span, f"runner.max_active_runs={at_once}"]],
         SIDES[2]: [["jobs/daily_flights.py", *CONFIG, f"key={key}"] for key in keys],
     }
-    began = time.perf_counter()
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     for command in commands[side]:
         done = subprocess.run(
             ["./spark-submit.sh", *command],
@@ -74,12 +82,12 @@ def timed(side: str, days: int, at_once: int) -> float:
         )
         if done.returncode:
             raise SystemExit(f"{side}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
-    took = time.perf_counter() - began
+    took, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     table = DeltaTable(str(WORK / "out" / "daily_flights"))
     counted = QueryBuilder().register("t", table).execute("SELECT count(DISTINCT date) AS days FROM t").read_all()
     if counted["days"][0].as_py() != days:
         raise SystemExit(f"{side}: {counted['days'][0]} days are in the table, expected {days}")
-    return took
+    return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 if __name__ == "__main__":

@@ -26,9 +26,6 @@ from spark_flow.cli.commands.shared import (
 from spark_flow.errors import describe
 from spark_flow.ledger import DeltaLedger
 from spark_flow.ledger.event import now
-from spark_flow.operations.stale import stale as find_stale
-from spark_flow.operations.verify import verify as check
-from spark_flow.spark.session import session
 from spark_flow.spark.submit import is_yaml
 from spark_flow.storage import files
 from spark_flow.view.graph import dot, mermaid, nodes_of, of_file, of_run
@@ -209,6 +206,9 @@ def verify(
 
     By default files, sizes and Parquet footers are compared, without Spark; --deep reads the rows.
     """
+    from spark_flow.operations.verify import verify as check
+    from spark_flow.spark.session import session
+
     findings = check(known(state, pipeline, key), deep=session("spark_flow verify") if deep else None)
     if as_json:
         print_json([dataclasses.asdict(f) for f in findings])
@@ -223,6 +223,8 @@ def verify(
 @app.command()
 def stale(state: States = ["state"], as_json: Json = False) -> None:  # noqa: B006 - Typer needs a list as default
     """List stale keys: consumers' keys that were computed from outdated content of a readiness marker."""
+    from spark_flow.operations.stale import stale as find_stale
+
     found = find_stale(read_all(state))
     if as_json:
         print_json([{**dataclasses.asdict(one), "hops": one.hops, "reason": one.reason} for one in found])

@@ -11,7 +11,6 @@ import typer
 
 from spark_flow.errors import SparkFlowError, describe, some
 from spark_flow.ledger import DeltaLedger, Event
-from spark_flow.operations.stale import KINDS
 from spark_flow.orchestration.leases import Leases, PoolDocument, has_gone
 from spark_flow.storage import files
 from spark_flow.view.text import say
@@ -53,6 +52,8 @@ def documents(state: str, folder: str) -> list[PoolDocument]:
 
 def read_all(states: Sequence[str]) -> dict[str, list[Event]]:
     """What ``stale`` needs of the ledger of each state folder."""
+    from spark_flow.operations.stale import KINDS
+
     with reported():
         return {state: DeltaLedger(state, create=False).read(kinds=KINDS) for state in states}
 
