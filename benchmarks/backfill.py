@@ -45,10 +45,10 @@ def main() -> None:
         sides = SIDES if number < args.submits else SIDES[:2]
         for place in range(len(sides)):
             side = sides[(place + number) % len(sides)]
-            seconds, used = timed(side, args.days, args.at_once)
-            took[side].append(seconds)
-            cores[side].append(used / seconds)
-            print(f"round {number + 1}, {side}: {seconds:.1f} s, {cores[side][-1]:.2f} cores busy", flush=True)
+            spent, used = timed(side, args.days, args.at_once)
+            took[side].append(spent)
+            cores[side].append(used / spent)
+            print(f"round {number + 1}, {side}: {spent:.1f} s, {cores[side][-1]:.2f} cores busy", flush=True)
     base = median(took[SIDES[0]])
     for side, seconds in took.items():
         shown = f"median {median(seconds):.1f} s, {min(seconds):.1f} to {max(seconds):.1f}"
