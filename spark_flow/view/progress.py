@@ -42,6 +42,7 @@ class Progress:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or _Console(soft_wrap=True, highlight=False)
         self._times = console is None and not self._console.is_terminal
+        self._asked = False
         self._usually: float | None = None
         self._running: dict[str, None] = {}
         self._ended: dict[str, str] = {}
@@ -55,9 +56,7 @@ class Progress:
         self._run = run
         what = "plan of " if run.plan else ""
         name = markup(f"{run.pipeline} {run.key}")
-        self._usually = None if run.plan else usual(run.history.ledger, run.pipeline, LAST)
-        usually = f"; a run usually takes {_span(self._usually)}" if self._usually else ""
-        self._print(f"[bold]{what}{name}[/] generation {run.generation}, attempt {run.attempt}{usually}")
+        self._print(f"[bold]{what}{name}[/] generation {run.generation}, attempt {run.attempt}")
         for warning in run.warnings:
             self._warn(warning)
 
@@ -65,6 +64,7 @@ class Progress:
         """Handle a node's event; see ``spark_flow.engine.run.Observer``."""
         with self._lock:
             if point == "before_action":
+                self._estimate()
                 self._running[node] = None
             elif point == "waiting" and outcome is not None:
                 self._print_waiting(outcome)
@@ -77,6 +77,15 @@ class Progress:
             else:
                 return
             self._show()
+
+    def _estimate(self) -> None:
+        """Look up how long a run usually takes, once a node runs: one that only reuses reads nothing more."""
+        if self._asked or self._run is None:
+            return
+        self._asked = True
+        self._usually = usual(self._run.history.ledger, self._run.pipeline, LAST)
+        if self._usually:
+            self._print(f"a run usually takes {_span(self._usually)}")
 
     def _warn(self, warning: str) -> None:
         self._print(f"[yellow]warning[/]: {markup(warning)}")
