@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import multiprocessing as mp
 import random
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -136,6 +137,14 @@ def test_compaction_keeps_live_files_few_when_several_processes_append(state):
         ledgers[seq % 3].append([event(seq=seq)])
     assert len(DeltaTable(f"{state}/ledger").file_uris()) <= COMPACT_EVERY
     assert len(ledgers[0].read("p", "k")) == 2 * COMPACT_EVERY
+
+
+def test_a_ledger_that_is_removed_while_a_run_writes_is_named(state):
+    ledger = DeltaLedger(state)
+    shutil.rmtree(f"{state}/ledger")
+    with pytest.raises(StateNotWritable) as refused:
+        ledger.append([event()])
+    assert "ledger" in str(refused.value)
 
 
 def test_who_is_suspended_in_its_turn_stops_no_other(state, monkeypatch):

@@ -40,9 +40,11 @@ ALLOWED = {
         "sys.path.insert",
     ): "a job's own folder, put there once and left there, as Python does",
     ("cli/submit.py", "signal.signal"): "just before this process is replaced by spark-submit",
-    ("cli/job.py", "os.environ"): (
-        "by the command line, before anything runs: jobs that it starts have the same server and object store"
-    ),
+    ("cli/job.py", "os.environ"): "by the command line, before anything runs: jobs that it starts have the same server",
+    (
+        "jobfile/request.py",
+        "os.environ",
+    ): "before anything of a job is opened: its engines and jobs have the same store",
     ("cli/job.py", "os.environ.pop"): "as above: PySpark refuses a master beside a server",
     ("view/logs.py", "signal.signal"): "once, in the process of a job, that Ctrl-C interrupts it",
     ("view/logs.py", "logging.root.addHandler"): "once, at the entry of a job's process, where nobody else has one",

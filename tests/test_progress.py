@@ -32,7 +32,7 @@ def test_lines_of_a_log_begin_with_the_time(state, memory_ledger, capsys):
     with Run.open("p", "k", state=state, ledger=memory_ledger) as run, progress(run):
         run.once(Node(name="n"), lambda _: Written(rows=1))
     lines = capsys.readouterr().out.splitlines()
-    assert [line[9:].split()[0] for line in lines] == ["p", "succeeded", "running:"]
+    assert [line[9:].split()[0] for line in lines] == ["p", "succeeded", "so"]
     assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines)
 
 

@@ -1,9 +1,12 @@
 """URIs of object stores: what is refused, and what each engine is given."""
 
+import os
+
 import pytest
 
 from spark_flow.errors import ConfigError, InvalidArgument, InvalidPath
 from spark_flow.jobfile import load
+from spark_flow.jobfile.request import JobRequest
 from spark_flow.storage import files, stores
 
 
@@ -47,6 +50,16 @@ def test_spark_s_own_settings_become_the_variables_of_the_others():
     plain = {"spark.hadoop.fs.s3a.endpoint": "store:9000", "spark.hadoop.fs.s3a.connection.ssl.enabled": "false"}
     assert stores.variables(plain) == {"AWS_ENDPOINT_URL": "http://store:9000", "AWS_ALLOW_HTTP": "true"}
     assert stores.variables({}) == {}
+
+
+def test_a_file_that_is_loaded_to_be_run_sets_the_variables_above_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_REGION", "other")
+    (tmp_path / "job.yaml").write_text(
+        "pipeline: p\nkey: k\nspark: {spark.hadoop.fs.s3a.endpoint.region: eu-central-1}\n"
+        "sources: {a: {format: json, path: in}}\nflow: [read: a, write: {name: lake, format: delta, path: out}]\n"
+    )
+    JobRequest(job=tmp_path / "job.yaml", config=tmp_path / "job.yaml").load()
+    assert os.environ["AWS_REGION"] == "eu-central-1"
 
 
 def test_spark_is_given_the_endpoint_and_no_credential(monkeypatch):

@@ -28,14 +28,12 @@ from spark_flow.errors import (
     describe,
 )
 from spark_flow.jobfile.launch import Application, run_file
-from spark_flow.jobfile.model.fields import texts
 from spark_flow.jobfile.pipelines import alone
 from spark_flow.jobfile.plan import PlanAsJson
 from spark_flow.jobfile.request import JobRequest, other_file
 from spark_flow.orchestration.pipeline import RunRequest
 from spark_flow.spark.session import check_machine
 from spark_flow.spark.submit import is_yaml, yaml_of
-from spark_flow.storage.stores import variables
 from spark_flow.view import logs
 from spark_flow.view.progress import Progress
 from spark_flow.view.summary import check_summary, write_refused
@@ -240,7 +238,6 @@ def _command(job: Path, observers: Sequence[Observer]) -> Callable[..., int]:
 
 def _run(request: JobRequest, *, plan: bool, as_json: bool, request_id: str, summary: Path | None) -> Run:
     config = request.load()
-    use_store(config)
     if request.until:
         if request.only:
             raise InvalidArgument("--until", "--only beside it", "one of both")
@@ -274,12 +271,6 @@ def use_server(remote: str) -> None:
         raise InvalidArgument("--remote", "it under spark-submit", "spark-flow run, which starts no Spark of its own")
     os.environ["SPARK_REMOTE"] = remote
     os.environ.pop("MASTER", None)  # PySpark refuses both
-
-
-def use_store(config: files.JobConfig) -> None:
-    """Let all engines use the object store that the file gives to Spark, before anything is opened there."""
-    for name, value in variables(texts(config.spark)).items():
-        os.environ[name] = value  # above the environment, as in Spark
 
 
 def check_given(option: str, node: str | None) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spark_flow import jobfile as files
-from spark_flow.cli.job import DEBUG, Remote, check_given, command_line, report, use_server, use_store, with_parameters
+from spark_flow.cli.job import DEBUG, Remote, check_given, command_line, report, use_server, with_parameters
 from spark_flow.core.secrets import scrub
 from spark_flow.errors import InvalidArgument, SparkFlowError
 from spark_flow.jobfile.launch import Application
@@ -158,7 +158,6 @@ def _run(call: _Command, *, plan: bool) -> int:
     if any(word.startswith("key=") for word in request.overrides):
         raise InvalidArgument("key", "key=…", "the keys by themselves, as 2013-01-01..2013-01-04")
     config = request.of(re.split(r"\.\.|,", call.keys)[0].strip() or _STAND_IN).load(any_key=True)
-    use_store(config)
     redo = files.redo(config, start=request.start, only=request.only)  # validates the options before anything runs
     config.runner.keys_of.keys(call.keys)  # refuse bad keys before a state folder is created
     if warning := other_file(request, config):

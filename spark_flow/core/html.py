@@ -18,7 +18,7 @@ _STATES = {
     "would run": "#8250df",
     "would reuse": "#0969da",
 }
-_CELL = "text-align:left;vertical-align:top;white-space:pre-wrap"
+_CELL = '<td style="text-align:left;vertical-align:top;white-space:pre-wrap">'
 
 
 def state(name: str) -> str:
@@ -56,7 +56,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, 
     """
     head = "".join(f'<th style="text-align:left">{text(name)}</th>' for name in columns)
     shown = ((state(str(value)) if at == states else text(value) for at, value in enumerate(row)) for row in rows)
-    body = "".join(f"<tr>{''.join(f'<td style={_CELL!r}>{cell}</td>' for cell in row)}</tr>" for row in shown)
+    body = "".join("<tr>" + "".join(f"{_CELL}{cell}</td>" for cell in row) + "</tr>" for row in shown)
     caption = f'<caption style="text-align:left;font-weight:bold">{text(title)}</caption>'
     return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 

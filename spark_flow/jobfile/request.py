@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from spark_flow import jobfile as files
 from spark_flow.core.secrets import Redactor, redact
 from spark_flow.errors import InvalidArgument
+from spark_flow.jobfile.model.fields import texts
 from spark_flow.ledger import DeltaLedger
+from spark_flow.storage.stores import variables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +61,8 @@ class JobRequest:
     def load(self, *, any_key: bool = False) -> files.JobConfig:
         """The file, checked, with the files of the jobs that it triggers.
 
+        The object store that it gives to Spark is from then on that of all engines in this process.
+
         Args:
             any_key: See ``files.load``.
 
@@ -70,6 +74,8 @@ class JobRequest:
         self.secrets.learn_from(named)
         config = files.load(self.config, self.overrides, beside=self.job.parent, any_key=any_key)
         self.secrets.learn(config.secrets)
+        for name, value in variables(texts(config.spark)).items():
+            os.environ[name] = value  # above the environment, as in Spark
         _check_triggers(config, self.job, any_key=any_key)
         return config
 

@@ -120,12 +120,13 @@ class DeltaLedger:
         if self._table is None:
             raise StateNotWritable(self._path, "there is no ledger here")
         rows = pa.Table.from_pylist([_to_row(e) for e in events], schema=SCHEMA)
-        with self._lock, _turn(self._path) as waited:
+        with self._lock:
             try:
-                if waited:
-                    self._table.update_incremental()
-                before = self._table.version()
-                _again(self._write)(self._table, rows, fence)
+                with _turn(self._path) as waited:
+                    if waited:
+                        self._table.update_incremental()
+                    before = self._table.version()
+                    _again(self._write)(self._table, rows, fence)
             except (DeltaError, OSError) as error:
                 raise StateNotWritable(self._path, describe(error)) from error
         if before // COMPACT_EVERY < self._table.version() // COMPACT_EVERY:

@@ -35,7 +35,7 @@ from spark_flow.storage import files
 from spark_flow.storage.stores import needs_s3, scheme_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 OnBusy = Literal["wait", "queue", "exit"]
 
@@ -111,10 +111,12 @@ class Leases:
         """Return a workload pool, in which runs of several pipelines claim slots."""
         return self._document(f"pools/{pool}", create=True)
 
-    def all(self) -> list[PoolDocument]:
-        """Return all existing pools."""
+    def all(self, *, only: Collection[str] | None = None) -> list[PoolDocument]:
+        """Return all existing pools, or those of some pipelines; each one is a table to open."""
         kinds = ("pipelines", "pools")
         names = [f"{kind}/{i.base_name}" for kind in kinds for i in files.listing(files.join(self.root, kind))]
+        if only is not None:
+            names = [name for name in names if name.removeprefix("pipelines/") in only]
         return [self._document(name, create=False) for name in names]
 
     def _document(self, name: str, *, create: bool) -> PoolDocument:

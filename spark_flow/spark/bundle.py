@@ -34,7 +34,7 @@ def bundle(out: Path) -> int:
     try:
         import venv_pack
     except ImportError as error:
-        raise EnvironmentTooOld("bundle", "no venv-pack", "venv-pack", "pip install 'spark-flow[bundle]'") from error
+        raise EnvironmentTooOld("bundle", "no venv-pack", "venv-pack", "pip install venv-pack") from error
     packed = venv_pack.Env(sys.prefix)
     for pattern in _LEFT_OUT:
         packed = packed.exclude(pattern)

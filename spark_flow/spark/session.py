@@ -139,7 +139,7 @@ def _connected(remote: str, config: Mapping[str, str]) -> SparkSession:
         EnvironmentTooOld: Its packages are missing, or nothing answers: its client would retry for ten minutes.
     """
     if importlib.util.find_spec("grpc") is None or importlib.util.find_spec("grpc_status") is None:
-        raise EnvironmentTooOld("Spark Connect", "no grpcio", "pyspark[connect]", "pip install 'spark-flow[connect]'")
+        raise EnvironmentTooOld("Spark Connect", "no grpcio", "pyspark[connect]", "pip install 'pyspark[connect]'")
     from pyspark.sql import SparkSession
 
     place = urlsplit(remote)

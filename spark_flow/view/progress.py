@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from spark_flow.core import html
+from spark_flow.errors import SparkFlowError
 from spark_flow.orchestration.stragglers import usual
 from spark_flow.view.text import markup
 
@@ -83,7 +85,10 @@ class Progress:
         if self._asked or self._run is None:
             return
         self._asked = True
-        self._usually = usual(self._run.history.ledger, self._run.pipeline, LAST)
+        with contextlib.suppress(
+            SparkFlowError
+        ):  # an estimate fails no node; a ledger that cannot be read fails the run
+            self._usually = usual(self._run.history.ledger, self._run.pipeline, LAST)
         if self._usually:
             self._print(f"a run usually takes {_span(self._usually)}")
 
@@ -107,7 +112,8 @@ class Progress:
             self._status.stop()
         states = [o.state for o in run.outcomes]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-        self._print(f"[bold]{run.summary()['state']}[/]: {counts or 'no nodes'}")
+        state = run.summary()["state"]  # in ``progress`` the run ends after the block
+        self._print(f"[bold]{'so far' if state == 'running' else state}[/]: {counts or 'no nodes'}")
         for part in run.completeness:
             if part.is_approximate:
                 self._print(f"[yellow]incomplete[/]: {markup(part)}")
@@ -217,8 +223,6 @@ def progress(run: Run) -> Iterator[None]:
 
 def _in_notebook() -> NotebookProgress | None:
     """Return a display of a notebook's cell, or ``None`` elsewhere; IPython in a terminal is no notebook."""
-    import sys
-
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is None or not hasattr(shell, "kernel"):
         return None

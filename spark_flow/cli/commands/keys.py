@@ -122,7 +122,7 @@ def adopt_(
 
 @app.command()
 def compact(state: State = "state") -> None:
-    """Merge the small files of the ledger now; runs do it by themselves every 100 commits."""
+    """Merge the small files of the ledger now; runs do it by themselves every 50 commits."""
     with reported():
         before, after = DeltaLedger(state, create=False).compact()
     say(f"{before} file(s) became {after}" if before else f"no ledger in {state}")

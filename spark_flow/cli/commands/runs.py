@@ -46,28 +46,32 @@ from spark_flow.view.tree import run_tree
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from spark_flow.ledger import Event
     from spark_flow.operations.stale import StaleKey
 
 app = typer.Typer(rich_markup_mode=None)
 Form = Literal["mermaid", "dot", "json"]
 Everything = Annotated[bool, typer.Option("--all", help="All keys.")]
+Last = Annotated[int, typer.Option(min=1, help="Only the keys that were run last.")]
+Only = Annotated[str | None, typer.Argument(help="Only this pipeline.")]
 
 
 @app.command()
 def status(
-    pipeline: Annotated[str | None, typer.Argument(help="Only this pipeline.")] = None,
+    pipeline: Only = None,
     state: State = "state",
-    last: Annotated[int, typer.Option(min=1, help="Only the keys that were run last.")] = 50,
+    last: Last = 50,
     everything: Everything = False,
     folder: Folder = "",
     as_json: Json = False,
 ) -> None:
     """List the runs in the ledger: the last generation and attempt of each key, of the 50 that were run last.
 
-    A run without an end is ``running`` while a process holds its lease, and else ``incomplete``: it was killed.
+    A run without an end is ``running`` while a live process holds its lease, otherwise ``incomplete``: it was killed,
+    or has no lease (``Run.open``).
     """
-    views, left = _views(state, pipeline, last=last, everything=everything)
-    views = _with_holders(views, state, folder)
+    events, left = _latest(state, pipeline, last=last, everything=everything)
+    views = _with_holders(runs(events), state, folder)
     if as_json:
         print_json(
             [{**{k: v for k, v in view.summary.items() if k != "nodes"}, "counts": view.counts} for view in views]
@@ -128,14 +132,15 @@ def graph(
 
 @app.command()
 def completeness(
-    pipeline: Annotated[str | None, typer.Argument(help="Only this pipeline.")] = None,
+    pipeline: Only = None,
     state: State = "state",
-    last: Annotated[int, typer.Option(min=1, help="Only the keys that were run last.")] = 50,
+    last: Last = 50,
     everything: Everything = False,
     as_json: Json = False,
 ) -> None:
     """List the fan-ins of each key's last run: how many branches arrived, and which are missing."""
-    views, _ = _views(state, pipeline, last=last, everything=everything)
+    events, _ = _latest(state, pipeline, last=last, everything=everything)
+    views = runs(events)
     if as_json:
         print_json([{"pipeline": v.pipeline, "key": v.key, **part} for v in views for part in v.completeness])
     elif any(v.completeness for v in views):
@@ -146,22 +151,18 @@ def completeness(
 
 @app.command()
 def report(
-    pipeline: Annotated[str | None, typer.Argument(help="Only this pipeline.")] = None,
+    pipeline: Only = None,
     state: State = "state",
     out: Annotated[Path, typer.Option(help="The page; one that is there is replaced.")] = Path("report.html"),
-    last: Annotated[int, typer.Option(min=1, help="Only the keys that were run last.")] = 1000,
+    last: Last = 1000,
     everything: Everything = False,
     folder: Folder = "",
 ) -> None:
     """Write the runs as one HTML page, which needs no network: keys by nodes, times, errors, completeness, trends."""
     from spark_flow.view.report import report as page
 
-    with reported():
-        ledger = DeltaLedger(state, create=False)
-        events = ledger.read(pipeline) if everything else ledger.latest(pipeline, last=last)
-    if pipeline and not events:
-        unknown(ledger, state, pipeline)
-    running = holders(state, folder, {event.pipeline for event in events})
+    events, _ = _latest(state, pipeline, last=last, everything=everything)
+    running = holders(state, folder, _unended(runs(events)))
     text = page(events, title=f"Runs in {state}", made=now(), holders=running)
     try:
         out.write_text(text, encoding="utf-8")
@@ -247,21 +248,25 @@ def leases(state: State = "state", folder: Folder = "", as_json: Json = False) -
         say(f"no leases in {folder or files.join(state, 'leases')}")
 
 
-def _views(state: str, pipeline: str | None, *, last: int, everything: bool) -> tuple[list[RunView], int]:
-    """The runs of the keys that ran last, and how many more keys there are."""
+def _latest(state: str, pipeline: str | None, *, last: int, everything: bool) -> tuple[list[Event], int]:
+    """The events of the keys that ran last, and how many more keys there are."""
     with reported():
         ledger = DeltaLedger(state, create=False)
         events = ledger.read(pipeline) if everything else ledger.latest(pipeline, last=last)
         left = 0 if everything else len(ledger.recorded_keys(pipeline)) - last
     if pipeline and not events:
         unknown(ledger, state, pipeline)
-    return runs(events), left
+    return events, left
+
+
+def _unended(views: Sequence[RunView]) -> set[str]:
+    """The pipelines with a run that has no end, whose leases say whether it goes on."""
+    return {view.pipeline for view in views if view.state == "incomplete"}
 
 
 def _with_holders(views: Sequence[RunView], state: str, folder: str) -> list[RunView]:
-    """Tell runs that are running from those that were killed: a process holds their lease."""
-    unended = {view.pipeline for view in views if view.state == "incomplete"}
-    held = holders(state, folder, unended) if unended else {}
+    """Distinguish runs in progress from killed ones: a process holds their lease."""
+    held = holders(state, folder, _unended(views))
     found = []
     for view in views:
         holder = held.get((view.pipeline, view.key), "") if view.state == "incomplete" else ""

@@ -41,10 +41,10 @@ def reported() -> Iterator[None]:
         raise typer.Exit(error.exit_code) from error
 
 
-def documents(state: str, folder: str) -> list[PoolDocument]:
-    """The pools of a folder of leases; exit if they cannot be read."""
+def documents(state: str, folder: str, only: Collection[str] | None = None) -> list[PoolDocument]:
+    """The pools of a folder of leases, or those of some pipelines; exit if they cannot be read."""
     try:
-        return Leases(folder or files.join(state, "leases")).all()
+        return Leases(folder or files.join(state, "leases")).all(only=only)
     except (SparkFlowError, OSError, ValueError) as error:  # a URI that pyarrow refuses raises ValueError
         say(f"failed: {describe(error)}", err=True)
         raise typer.Exit(getattr(error, "exit_code", 1)) from error
@@ -82,7 +82,7 @@ def holders(state: str, folder: str, pipelines: Collection[str]) -> dict[tuple[s
     One that was killed holds its lease until another process takes it over: on this host it is looked for, and of
     another host its lease has expired.
     """
-    pools = [place for place in documents(state, folder) if place.name.removeprefix("pipelines/") in pipelines]
+    pools = documents(state, folder, pipelines) if pipelines else []
     with reported():
         claims = [claim for place in pools for claim in place.read().held]
     alive = [claim for claim in claims if claim.expires > time.time() and not has_gone(claim.holder)]
