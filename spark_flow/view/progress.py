@@ -85,9 +85,8 @@ class Progress:
         if self._asked or self._run is None:
             return
         self._asked = True
-        with contextlib.suppress(
-            SparkFlowError
-        ):  # an estimate fails no node; a ledger that cannot be read fails the run
+        # An estimate fails no node: what is wrong with the ledger is reported when the node is recorded.
+        with contextlib.suppress(SparkFlowError):
             self._usually = usual(self._run.history.ledger, self._run.pipeline, LAST)
         if self._usually:
             self._print(f"a run usually takes {_span(self._usually)}")
