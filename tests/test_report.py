@@ -171,6 +171,13 @@ def test_times_are_whole_milliseconds_since_the_attempt_began():
     assert document(reads("2024-03-01"), made=START)["pipelines"][0]["keys"][0]["attempts"][0]["took"] == 6400
 
 
+def test_a_consumer_that_is_skipped_with_its_provider_waits_no_more():
+    run = Attempt("by_carrier", "2024-03-01", began=START)
+    events = run.node("wait/daily_flights", "skipped", 1, kind="marker", reason="skipped there").end(2, "skipped")
+    waiting = document(reads("2024-03-01", generation=0), made=START)["handovers"]
+    assert (document(events, made=START)["handovers"], [edge[-1] for edge in waiting]) == ([], [1])
+
+
 def test_a_run_without_an_end_is_told_from_one_that_was_killed_if_leases_are_known():
     events = reads("2024-03-01")
     holders = {(events[0].pipeline, "2024-03-01"): "host:1"}

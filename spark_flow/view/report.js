@@ -292,7 +292,7 @@ function drawAttention() {
   const found = KEYS.filter((key) => ATTENTION.includes(key.state));
   found.sort((one, other) => ATTENTION.indexOf(one.state) - ATTENTION.indexOf(other.state) || other.last.began - one.last.began);
   if (!found.length) {
-    $("attention").replaceChildren(h("p", {}, KEYS.length ? `Nothing needs attention: ${KEYS.length === 1 ? "the key is" : `all ${number(KEYS.length)} keys are`} complete.` : "The ledger holds no runs."));
+    $("attention").replaceChildren(h("p", {}, KEYS.length ? `Nothing needs attention: of ${many(KEYS.length, "key")} none failed, waits or is incomplete.` : "The ledger holds no runs."));
     return;
   }
   const groups = new Map();
@@ -490,7 +490,7 @@ function drawTrends(pipeline, into) {
     const points = series(pipeline, measure);
     const marked = points.filter((point) => point.times > 2 || (both && point.times < .5));
     const box = h("div", {}, h("h3", {}, words));
-    box.append(points.length < 2 ? h("p", { class: "soft" }, points.length ? `One key only: ${text(points[0].value)}.` : "No key has succeeded.") : "");
+    box.append(points.length < 2 ? h("p", { class: "soft" }, points.length ? `One key only: ${text(points[0].value)}.` : "Nothing was recorded.") : "");
     if (points.length > 1) onWidth(box, (width) => lineChart(points, marked, text, width, words));
     if (marked.length) {
       box.append(h("p", {}, `${both ? "▲ more than twice, ▼ less than half" : "▲ more than twice"} the median of the ${BEFORE} keys before:`),

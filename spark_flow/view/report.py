@@ -182,7 +182,7 @@ def _attempt(view: RunView, noted: _Noted, tables: _Tables) -> dict[str, Any]:
         "took": _ms(view.ended) - began if view.ended else -1,
         "error": tables.text(view.error),
         "facts": tables.fact(facts),
-        "nodes": [_node(node, began, start_of[node.node], tables) for node in view.nodes],
+        "nodes": [_node(node, view, start_of[node.node], tables) for node in view.nodes],
     }
 
 
@@ -194,8 +194,9 @@ def _command(command: Mapping[str, Any]) -> str:
     return plain(shlex.join([str(command["job"]), *config, *map(str, command.get("overrides") or ())]))
 
 
-def _node(event: Event, began: int, started: dt.datetime | None, tables: _Tables) -> list[int]:
+def _node(event: Event, view: RunView, started: dt.datetime | None, tables: _Tables) -> list[int]:
     """A node's last event in an attempt as a list of ``FIELDS``, without its empty end."""
+    began = _ms(view.began)
     ran = event.state in ("succeeded", "failed") and event.duration_ms is not None
     fields = [
         tables.name(event.node, event.kind),
@@ -204,7 +205,7 @@ def _node(event: Event, began: int, started: dt.datetime | None, tables: _Tables
         -1 if event.duration_ms is None else event.duration_ms,
         -1 if event.rows is None else event.rows,
         tables.text(event.error or event.reason),
-        tables.fact(_facts(event, tables)),
+        tables.fact(_facts(event, view, tables)),
         max(_ms(started) - began, 0) if started and not ran else -1,  # of what ran, the duration gives it
     ]
     while len(fields) > 1 and fields[-1] == _EMPTY[len(fields) - 1]:
@@ -212,7 +213,7 @@ def _node(event: Event, began: int, started: dt.datetime | None, tables: _Tables
     return fields
 
 
-def _facts(event: Event, tables: _Tables) -> dict[str, Any]:
+def _facts(event: Event, view: RunView, tables: _Tables) -> dict[str, Any]:
     """What the page shows of an event's detail; an older ledger holds less of it."""
     detail = event.detail
     found: dict[str, Any] = {name: detail[name] for name in ("within", "rule", "expectations") if detail.get(name)}
@@ -226,7 +227,7 @@ def _facts(event: Event, tables: _Tables) -> dict[str, Any]:
     if event.kind == "sink" and "path" in detail:
         found["where"] = plain(detail["path"])
     found |= {"publishes": published} if (published := _published(event)) else {}
-    return found | ({"waits": waits} if (waits := _waits(event)) else {})
+    return found | ({"waits": waits} if (waits := _waits(event, view)) else {})
 
 
 def _published(event: Event) -> list[Any]:
@@ -242,17 +243,18 @@ def _published(event: Event) -> list[Any]:
     return [marker["dataset"], marker["key"], marker["generation"], marker["revision"], *state]
 
 
-def _waits(event: Event) -> list[list[Any]]:
-    """The markers that a node waited for, by dataset and key, with the generation that was read: 0 if none was.
+def _waits(event: Event, view: RunView) -> list[list[Any]]:
+    """The markers that a node waited for, by dataset and key, with the generation that was read: 0 if it still waits.
 
     A wait that did not end records no markers: then the node's name has the dataset, unless it was given another one.
+    A run that failed or was skipped with its provider waits no more.
     """
     if event.kind != "marker":
         return []
     if "paths" in event.detail:
         read = event.detail["markers"]
         return [[name, read.get(name, {}).get("generation", 0)] for name in event.detail["paths"]]
-    without = event.state in ("failed", "skipped") and event.node.startswith("wait/")
+    without = view.state == "waiting" and event.state == "skipped" and event.node.startswith("wait/")
     return [[event.node.removeprefix("wait/"), 0]] if without else []
 
 
@@ -273,7 +275,7 @@ def _handovers(last: Sequence[RunView], noted: _Noted) -> list[list[Any]]:
             if published := _published(node):
                 ready = len(published) == 4  # noqa: PLR2004 - see there
                 done[view.pipeline, f"={published[0]}", "publishes"] += ready
-            waits = _waits(node)
+            waits = _waits(node, view)
             for dataset in dict.fromkeys(name.partition("/")[0] for name, _ in waits):
                 read = any(generation for name, generation in waits if name.partition("/")[0] == dataset)
                 (done if read else waiting)[f"={dataset}", view.pipeline, "is read by"] += 1

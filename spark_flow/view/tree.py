@@ -37,7 +37,7 @@ def run_tree(view: RunView, *, everything: bool = False) -> Tree:
     for event in _in_order(view):
         below.setdefault(above.get(event.node, ""), []).append(event)
     _add(tree, "", below, everything=everything)
-    if view.error and not any(view.error == event.error for event in view.nodes):
+    if view.error and not any(view.error in (event.error, event.reason) for event in view.nodes):
         tree.add(_wrong(view.error))
     for part in view.completeness:
         if part["is_approximate"]:
@@ -120,5 +120,5 @@ def again(view: RunView) -> str:
         if not open_:
             return "again: the same command reuses all of it; --rerun computes it again"
     rest = [event.node for event in open_]
-    words = f"again: the same command reuses {len(done)} node(s)"
-    return f"{words} and runs {some(rest, 5)}" if rest else f"{words} and runs what was not reached"
+    reuses = f"reuses {len(done)} node(s) and " if done else ""
+    return f"again: the same command {reuses}runs {some(rest, 5) if rest else 'what was not reached'}"
