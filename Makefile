@@ -10,8 +10,9 @@ STAMP := $(VENV)/.installed
 KEY ?= 2013-01-02
 
 OLDEST := .venv-oldest
+AIRFLOW := .venv-airflow
 
-.PHONY: help run test fast nightly cluster connect object-storage scale versions lint format docs bench wheel venv java clean
+.PHONY: help run test fast nightly airflow aws datafactory cluster connect object-storage scale versions lint format docs bench wheel venv java clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +49,19 @@ scale: $(STAMP) java ## how costs grow with events, branches, keys, pipelines an
 object-storage: $(STAMP) java ## jobs, leases and random kills on an emulated S3 (STORE_KILLS=4)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[object-storage]'
 	@$(BIN)/python -m pytest -m object_storage
+
+airflow: $(STAMP) java ## jobs under a real Airflow 3.3 on PostgreSQL (Debian: postgresql), in an environment of its own
+	@test -x $(AIRFLOW)/bin/airflow || $(BIN)/python -m venv --clear $(AIRFLOW)
+	@$(AIRFLOW)/bin/python -m pip install --quiet --disable-pip-version-check --editable . --editable 'integrations/airflow[dev]'
+	@cd integrations/airflow && ../../$(AIRFLOW)/bin/python -m pytest --durations 10
+
+aws: $(STAMP) java ## state machines and steps of EMR on emulators (statelint, moto), with real jobs behind them
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[aws-tests]'
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m aws --durations 10
+
+datafactory: $(STAMP) ## the routing of pipelines of Data Factory, by a framework for testing them
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[datafactory-tests]'
+	@$(BIN)/python -m pytest -m datafactory
 
 versions: $(STAMP) java ## the Spark tests with the newest and the oldest pair of Spark and Delta
 	@test -x $(OLDEST)/bin/pytest || { $(BIN)/python -m venv --clear $(OLDEST); \

@@ -32,7 +32,11 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if "spark" in item.fixturenames:
             item.add_marker("spark")
-    later = [name for name in ("nightly", "cluster", "object_storage") if name not in config.option.markexpr]
+    later = [
+        name
+        for name in ("nightly", "cluster", "object_storage", "aws", "datafactory")
+        if name not in config.option.markexpr
+    ]
     config.hook.pytest_deselected(items=[item for item in items if any(map(item.get_closest_marker, later))])
     items[:] = [item for item in items if not any(map(item.get_closest_marker, later))]
     if os.environ.get("CONNECT") == "yes":

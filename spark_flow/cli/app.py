@@ -40,6 +40,10 @@ COMMANDS = {
         "release": "Release a lease manually.",
         "compact": "Merge the small files of the ledger now.",
     },
+    "orchestrators": {
+        "export": "Write a job as Step Functions, EMR steps or Data Factory JSON.",
+        "token-worker": "Run the tasks that Step Functions puts in a queue.",
+    },
 }
 """The commands by module, with a line for the list of all; a test compares it with the modules."""
 

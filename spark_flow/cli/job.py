@@ -18,6 +18,7 @@ from spark_flow.core.secrets import redact, scrub
 from spark_flow.engine.run import recomputing
 from spark_flow.errors import (
     INTERRUPTED,
+    EndedAfter,
     Interrupted,
     InvalidArgument,
     NotAllArrived,
@@ -285,5 +286,11 @@ def check_given(option: str, node: str | None) -> None:
 
 def said(error: BaseException) -> str:
     """Return a one-word category of an error."""
-    words = {UsageError: "usage", NotNow: "waiting", NothingToDo: "skipped", Interrupted: "interrupted"}
+    words = {
+        UsageError: "usage",
+        EndedAfter: "ended",
+        NotNow: "waiting",
+        NothingToDo: "skipped",
+        Interrupted: "interrupted",
+    }
     return next((word for kind, word in words.items() if isinstance(error, kind)), "failed")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from spark_flow.errors import (
+    EndedAfter,
     Interrupted,
     MissingInput,
     NotArrived,
@@ -58,7 +59,7 @@ class Outcome:
     def summary(self) -> dict[str, Any]:
         """The node's entry in ``--summary-json``."""
         names = ("node", "kind", "state", "rows", "duration_ms", "reason", "error")
-        found = {"expectations": self.detail["expectations"]} if "expectations" in self.detail else {}
+        found = {name: self.detail[name] for name in ("expectations", "route") if name in self.detail}
         return {name: getattr(self, name) for name in names} | found
 
 
@@ -81,6 +82,7 @@ def reason_to_skip(error: BaseException | None) -> str:
     if error is None:
         return "nothing that ran needed it"
     ends: dict[type[BaseException], str] = {
+        EndedAfter: "the run ended before it",
         NotNow: "the run waits",
         NothingToDo: "the key is skipped",
         **_interrupted("the run was interrupted"),

@@ -154,7 +154,7 @@ class EndedAfter(NotNow):
     node: str
 
     def _text(self) -> str:
-        return f"ended after {self.node} (--until). The same command without --until does the rest of this generation."
+        return f"after {self.node} (--until). The same command without --until does the rest of this generation."
 
 
 @dataclass(eq=False, repr=False)

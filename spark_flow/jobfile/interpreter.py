@@ -28,9 +28,10 @@ class Flow:
         tables: Further tables of a hand-over, by name.
     """
 
-    def __init__(self, config: files.JobConfig, run: Run, beside: Path | None) -> None:
+    def __init__(self, config: files.JobConfig, run: Run, beside: Path | None, until: str = "") -> None:
         self.run = run
         self.beside = beside
+        self.until = until
         self.tables: dict[str, LazyFrame] = {}
         self._config = config
 
@@ -77,20 +78,21 @@ def execute(config: files.JobConfig, run: Run, *, beside: Path | None = None, un
         config: The file.
         run: The run.
         beside: The folder of the job, where modules are looked for first.
-        until: A node; what comes after its entry is left for a later attempt of the same generation.
+        until: A node; what comes after its entry is left for a later attempt of the same generation, and of a choice
+            its routes as well.
 
     Raises:
         EndedAfter: There is something after the entry of ``until``.
         SparkFlowError: As the entries' patterns do.
     """
-    flow = Flow(config, run, beside)
+    flow = Flow(config, run, beside, until)
     try:
         walked = config.flow[: files.until(config, until)] if until else config.flow
         frame = flow.walk(walked, run, None)
         if until and frame is not None and frame.node == until:
             _ = frame.frame  # a checkpoint, which is written when it is first needed
-    except NotRecorded:
-        raise  # a backfill that is refused changes nothing for those who wait for the key
+    except (NotRecorded, EndedAfter):
+        raise  # a backfill that is refused, and what is done later, change nothing for those who wait for the key
     except Exception as error:
         # Nobody waits for what a route publishes that was not taken, or whose choice was not made.
         not_taken = [route for entry in files.walk(config.flow) for route in entry.not_taken(run)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +40,7 @@ _SECTIONS: Mapping[str, type[Model]] = {
     "lineage": LineageModel,
 }
 _ROOTS = ("state", "output")  # what a file may interpolate without giving it
+_KEY = re.compile(r"\{key:([^{}]+)\}")  # the key in another form, of strftime's
 _STAND_IN = "missing"  # for a missing key, so that the rest is still checked
 _NO_KEY = Problem("key", "nothing", "the key of this run", "Required: give key=…, for example key=2013-01-02")
 
@@ -49,6 +52,7 @@ def load(
     beside: Path | None = None,
     any_key: bool = False,
     imports: bool = True,
+    cwd: Path | None = None,
 ) -> JobConfig:
     """The file as a checked ``JobConfig``.
 
@@ -59,6 +63,7 @@ def load(
         any_key: The key is a stand-in, as the runners read a file before its keys are known: it need not be one of the
             calendar's.
         imports: Look up ``module:function`` and the jobs of triggers, which imports the user's modules.
+        cwd: Where relative paths start in a file without ``root``; by default the working folder.
 
     Raises:
         ConfigError: With every problem of the file and of the overrides.
@@ -81,7 +86,9 @@ def load(
         raw["key"] = _STAND_IN
     _mark_per_key(config, raw)  # the last use of config, which has another key afterwards
     check_name("key", raw["key"])
+    problems += _paths_of_key(raw)
     root, not_a_folder = _root(path, raw)
+    root = root or str(cwd or "")
     problems += not_a_folder
     job, wrong = _validate(raw, {"root": root, "beside": beside, "any_key": any_key, "imports": imports})
     places = {problem.path for problem in problems}
@@ -110,10 +117,24 @@ def _mark_per_key(config: DictConfig, raw: dict[str, Any]) -> None:
     for name, source in raw["sources"].items():
         if isinstance(source, dict) and isinstance(source.get("path"), str):
             with contextlib.suppress(OmegaConfBaseException):  # told by `plain`
-                path, other = source["path"], config["sources"][name]["path"]
+                path, other = source["path"], _KEY.sub("other", config["sources"][name]["path"])
                 source.setdefault("per_key", path != other)
                 if path != other or "{branch}" in path:
                     source.setdefault("parent", _common_folder(path, other))
+
+
+def _paths_of_key(raw: dict[str, Any]) -> list[Problem]:
+    """Set ``{key:%H}`` in the paths of sources; returns what is wrong if the key is no time."""
+    wrong, key = [], raw["key"]
+    for name, source in raw["sources"].items() if isinstance(raw.get("sources"), dict) else ():
+        path = source.get("path") if isinstance(source, dict) else None
+        if isinstance(path, str) and _KEY.search(path) and key != _STAND_IN:
+            try:
+                source["path"] = _KEY.sub(lambda found: dt.datetime.fromisoformat(key).strftime(found[1]), path)
+            except ValueError:
+                where = f"sources.{name}.path"
+                wrong.append(Problem(where, f"{path!r} with the key {key!r}", "a key that is a time, as 2013-01-02T05"))
+    return wrong
 
 
 def _common_folder(*paths: str) -> str | None:

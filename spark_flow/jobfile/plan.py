@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """The version of the format; a key may be added without a new one."""
+_RUNNER = ("calendar", "start_date", "end_date", "max_active_runs", "depends_on_past", "pool", "slots", "first")
 _ANY = "2000-01-01"  # stands in for a key that is not given
 
 
@@ -51,11 +52,11 @@ def graph(config: JobConfig, run: Run | None = None) -> dict[str, Any]:
         run: A run or plan of it. Without one, which needs no Spark, nodes have no ``state`` and ``reason``.
 
     Returns:
-        ``format, pipeline, key, nodes``, and of a run ``generation, attempt, state``. Each node has ``name``, ``kind``,
-        ``pattern`` (the entry's), ``entry`` (its place in the file), ``within`` (the transaction and routes around it),
-        ``inputs`` (nodes), ``reads`` and ``writes`` (paths), and its ``timeout`` and ``retries``; if the plan came to
-        it ``state`` and ``reason``; and what its pattern says: ``branches`` and ``rule``, ``routes`` and ``default``,
-        ``dataset``, ``job``.
+        ``format, pipeline, key, runner, nodes``, and of a run ``generation, attempt, state``. Each node has ``name``,
+        ``kind``, ``pattern`` (the entry's), ``entry`` (its place in the file), ``boundary`` (whether a task can end
+        after it), ``within`` (the transaction and routes around it), ``inputs`` (nodes), ``reads`` and ``writes``
+        (paths), and its ``timeout`` and ``retries``; if the plan came to it ``state`` and ``reason``; and what its
+        pattern says: ``branches`` and ``rule``, ``routes`` and ``default``, ``dataset``, ``job``.
     """
     wiring = Wiring(config.sources)
     wiring.along(config.flow)
@@ -71,17 +72,23 @@ def graph(config: JobConfig, run: Run | None = None) -> dict[str, Any]:
     if run is not None:
         summary = run.summary()
         facts = {name: summary[name] for name in ("pipeline", "key", "generation", "attempt", "state")}
-    return {"format": FORMAT, **facts, "nodes": [*first, *nodes, *last]}
+    runner = config.runner.model_dump(mode="json", include=set(_RUNNER))
+    return {"format": FORMAT, **facts, "runner": runner, "nodes": [*first, *nodes, *last]}
 
 
-def draw(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+def draw(path: Path, overrides: Sequence[str], *, cwd: Path | None = None) -> dict[str, Any]:
     """Return the nodes of a file that is not run: modules of the user's are not imported, and the key may be missing.
+
+    Args:
+        path: The file.
+        overrides: Values of it, as ``name=value``.
+        cwd: Where relative paths start in a file without ``root``; by default the working folder.
 
     Raises:
         ConfigError: The file is wrong.
     """
     key = [] if any(each.startswith("key=") for each in overrides) else [f"key={_ANY}"]
-    config = load(path, [*overrides, *key], any_key=True, imports=False)
+    config = load(path, [*overrides, *key], any_key=True, imports=False, cwd=cwd)
     drawn = graph(config)
     if key:
         for node in drawn["nodes"]:
@@ -109,7 +116,7 @@ def _of_entry(one: Located, config: JobConfig, wiring: Wiring, run: Run | None) 
             node |= {"timeout": limits.timeout, "retries": limits.retries}
         each.append(node)
     if each:
-        each[0] |= one.entry.described(config)
+        each[0] |= {"boundary": one.entry.boundary, **one.entry.described(config)}
     return each
 
 

@@ -62,6 +62,8 @@ def redo(config: JobConfig, *, start: str = "", only: Sequence[str] = (), rerun:
 def until(config: JobConfig, node: str) -> int:
     """How many entries of the flow ``--until`` walks: up to the one that holds the node, which it does as a whole.
 
+    Of a choice that is named itself only the decision is made.
+
     Raises:
         InvalidArgument: The node is computed only within downstream nodes, so that the run cannot end after it.
         UnknownNode: The flow has no such node.

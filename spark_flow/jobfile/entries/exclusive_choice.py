@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
 from pydantic import BeforeValidator, Field, StrictInt, ValidationInfo, field_validator, model_validator
 from typing_extensions import Self
 
-from spark_flow.errors import InvalidCondition, NotRecorded
+from spark_flow.errors import EndedAfter, InvalidCondition, NotRecorded
 from spark_flow.fan_out import by_data, by_date, by_parameter, by_schema, by_share, exclusive_choice
 from spark_flow.fan_out.conditions import Condition
 from spark_flow.jobfile.model.base import (
@@ -258,6 +258,11 @@ class ExclusiveChoiceModel(FlowModel):
     routes: dict[Name, RouteModel]
     default: str | None = Field(None, validate_default=True)
 
+    @property
+    def boundary(self) -> bool:
+        """After the decision, and after a route."""
+        return True
+
     def nodes(self) -> tuple[str, ...]:
         """Its own name, the routes' under it, and those of all their entries."""
         return (
@@ -286,9 +291,13 @@ class ExclusiveChoiceModel(FlowModel):
         return tuple(dict.fromkeys(ends))
 
     def described(self, config: "JobConfig") -> Mapping[str, object]:  # noqa: ARG002
-        """Its routes, with the condition of each."""
+        """Its routes, with the condition of each as text and as in the file."""
         routes = {name: route.when.text if route.when else "" for name, route in self.routes.items()}
-        return {"routes": routes, "default": self.default}
+        when = {name: route.when for name, route in self.routes.items() if route.when}
+        given = {
+            name: one.model_dump(mode="json", exclude_none=True, exclude_defaults=True) for name, one in when.items()
+        }
+        return {"routes": routes, "conditions": given, "default": self.default}
 
     def not_taken(self, run: "Run") -> tuple[str, ...]:
         """All routes but the one that is recorded."""
@@ -333,8 +342,11 @@ class ExclusiveChoiceModel(FlowModel):
         """Walk a route.
 
         Raises:
+            EndedAfter: Only the decision was requested.
             NotRecorded: The recorded choice is taken over, and what is to run again is on another route.
         """
+        if flow.until == self.name:
+            raise EndedAfter(self.name)
         others = [one for other, route in self.routes.items() if other != name for one in route.flow]
         astray = [node for one in others for node in one.nodes() if not scope.run.keeps(node)]
         if astray and scope.run.keeps(self.name):

@@ -100,9 +100,9 @@ class PublishModel(FlowModel):
         wiring.inputs[self.nodes()[0]] = self.tables or tuple(wiring.written)
         return before
 
-    def described(self, config: "JobConfig") -> Mapping[str, object]:  # noqa: ARG002
-        """The dataset, and the tables that its marker pins; none for all."""
-        return {"dataset": self.dataset, "tables": list(self.tables)}
+    def described(self, config: "JobConfig") -> Mapping[str, object]:
+        """The dataset, the folder of its marker, and the tables that it pins; none for all."""
+        return {"dataset": self.dataset, "markers": config.markers, "tables": list(self.tables)}
 
     def failed(self, flow: "Flow", error: Exception) -> None:
         """Mark the dataset as failed, unless ``on_failure`` is ``silent``."""

@@ -72,6 +72,11 @@ class StepModel(TransformModel, LimitedModel):
         """A step with a checkpoint has an action of its own."""
         return not self.restart
 
+    @property
+    def boundary(self) -> bool:
+        """A step with a checkpoint."""
+        return self.restart
+
     def reads(self) -> tuple[str, ...]:
         """Arguments that may be sources."""
         return tuple(value for value in self.with_.values() if isinstance(value, str))

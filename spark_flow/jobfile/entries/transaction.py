@@ -33,6 +33,11 @@ class TransactionModel(FlowModel):
     name: Name = "publish"
     flow: tuple["FlowEntry", ...]
 
+    @property
+    def boundary(self) -> bool:
+        """After all that it writes."""
+        return True
+
     def nodes(self) -> tuple[str, ...]:
         """Its own name, and those of its entries under it."""
         return (self.name, *(f"{self.name}/{node}" for entry in self.flow for node in entry.nodes()))

@@ -90,6 +90,11 @@ class WaitForModel(FlowModel):
         return True
 
     @property
+    def boundary(self) -> bool:
+        """What is handed over is recorded."""
+        return True
+
+    @property
     def polling(self) -> Polling:
         """When to look."""
         names = ("timeout", "interval", "backoff", "max_interval", "jitter")
@@ -99,9 +104,11 @@ class WaitForModel(FlowModel):
         """The wait's name."""
         return (self.name or f"wait/{'-'.join(self.dataset)}",)
 
-    def described(self, config: "JobConfig") -> Mapping[str, object]:  # noqa: ARG002
-        """The datasets, their keys and the rule."""
-        return {"datasets": list(self.dataset), "keys": self.keys, "rule": self.require}
+    def described(self, config: "JobConfig") -> Mapping[str, object]:
+        """The datasets, their keys, the rule, and what is done if the provider failed or skipped the key."""
+        failed, skipped = self.on_failed, self.on_skipped
+        facts = {"datasets": list(self.dataset), "keys": self.keys, "rule": self.require, "timeout": self.timeout}
+        return {**facts, "markers": self.markers or config.markers, "on_failed": failed, "on_skipped": skipped}
 
     @field_validator("timeout", "interval", "backoff", "max_interval", "jitter")
     @classmethod

@@ -99,6 +99,11 @@ class FlowModel(Model):
         """Whether its nodes are computed only within downstream nodes, so that ``--only`` cannot run them."""
         return False
 
+    @property
+    def boundary(self) -> bool:
+        """Whether a task of an orchestrator can end after it: it has a checkpoint or a sink, chooses, or waits."""
+        return bool(self.written())
+
     def nodes(self) -> tuple[str, ...]:
         """The names of its nodes in the run."""
         return ()

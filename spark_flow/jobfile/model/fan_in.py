@@ -55,6 +55,11 @@ class FanInModel(LimitedModel):
         """Its branches are its input."""
         return True
 
+    @property
+    def boundary(self) -> bool:
+        """With checkpoints."""
+        return self.acts
+
     def inputs(self, flow: "Flow", frame: "LazyFrame | None") -> "Source | dict[str, Source | LazyFrame]":
         """The branches of one source, or several sources as branches; a join's first is the frame so far."""
         if self.source is not None:

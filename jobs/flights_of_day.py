@@ -1,0 +1,19 @@
+"""The local sequencer: SQL steps over one frame, defined in YAML alone (the book's section 2.1).
+
+./spark-submit.sh jobs/flights_of_day.py --config conf/flights_of_day.yaml key=2013-01-02
+"""
+
+import sys
+from collections.abc import Sequence
+
+from spark_flow.cli import job
+from spark_flow.engine.outcome import Observer
+
+
+def main(argv: Sequence[str] | None = None, *, observers: Sequence[Observer] = ()) -> int:
+    """Run the job; returns its exit code."""
+    return job.main(argv, job=__file__, observers=observers)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

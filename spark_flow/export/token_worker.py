@@ -1,0 +1,161 @@
+"""Runs the tasks that a state machine puts in a queue, and reports each to its token.
+
+A task is ``sqs:sendMessage.waitForTaskToken``, see
+https://docs.aws.amazon.com/step-functions/latest/dg/connect-to-resource.html. A message stays hidden in the queue while
+its worker lives. If the worker is killed, the message comes back, and the next one runs the same command: what
+succeeded is reused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spark_flow.errors import EnvironmentTooOld, NotNow, UsageError, describe
+from spark_flow.export.step_functions import FAILED, RETRY_LATER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+USAGE = "SparkFlow.Usage"
+BEAT = 30  # seconds after which a message is hidden again, each time for four times as long
+_LONGEST = 20  # seconds that the queue is asked for a message
+_CAUSE = 32_000  # characters of a cause, which Step Functions limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """A task of a state machine.
+
+    Attributes:
+        token: The token that its outcome is reported to.
+        arguments: Of ``spark-flow``: ``run``, the file, the key.
+        receipt: By which the queue knows it.
+    """
+
+    token: str
+    arguments: tuple[str, ...]
+    receipt: str
+
+
+class TokenWorker:
+    """Takes one message at a time.
+
+    Args:
+        queue_url: The queue of SQS.
+        say: Called with what it does.
+        beat: Seconds after which a message is hidden again, each time for four times as long.
+    """
+
+    def __init__(self, queue_url: str, *, say: Callable[[str], None], beat: float = BEAT) -> None:
+        try:
+            import boto3
+        except ImportError as error:
+            raise EnvironmentTooOld("token-worker", "no boto3", "boto3", "pip install boto3") from error
+        self._queue_url = queue_url
+        self._say = say
+        self._beat = beat
+        self._queue: Any = boto3.client("sqs")
+        self._machine: Any = boto3.client("stepfunctions")
+
+    def work(self, *, most: int | None = None) -> None:
+        """Take messages until it is interrupted, or until it has taken as many as asked for."""
+        taken = 0
+        while most is None or taken < most:
+            found = self._queue.receive_message(
+                QueueUrl=self._queue_url,
+                MaxNumberOfMessages=1,
+                WaitTimeSeconds=_LONGEST,
+                VisibilityTimeout=int(4 * self._beat),
+            )
+            for raw in found.get("Messages", ()):
+                taken += 1
+                self._take(raw)
+
+    def _take(self, raw: Mapping[str, Any]) -> None:
+        try:
+            message = _message(raw)
+        except (KeyError, TypeError, ValueError) as error:
+            self._say(f"found a message that is no task ({describe(error)}); it is deleted")
+            self._queue.delete_message(QueueUrl=self._queue_url, ReceiptHandle=raw["ReceiptHandle"])
+            return
+        self._say(f"spark-flow {' '.join(message.arguments)}")
+        ended = threading.Event()
+        beats = threading.Thread(target=self._keep_hidden, args=(message, ended), daemon=True)
+        beats.start()
+        try:
+            code, summary, last = run(message.arguments)
+        finally:
+            ended.set()
+            beats.join()
+        self._report(message, code, summary, last)
+        self._queue.delete_message(QueueUrl=self._queue_url, ReceiptHandle=message.receipt)
+
+    def _keep_hidden(self, message: Message, ended: threading.Event) -> None:
+        while not ended.wait(self._beat):
+            with self._reported("the message was not kept hidden"):
+                self._queue.change_message_visibility(
+                    QueueUrl=self._queue_url, ReceiptHandle=message.receipt, VisibilityTimeout=int(4 * self._beat)
+                )
+
+    @contextlib.contextmanager
+    def _reported(self, what: str) -> Iterator[None]:
+        """Go on after an error of AWS: the message comes back, or the task is given up."""
+        try:
+            yield
+        except Exception as error:
+            self._say(f"{what}: {describe(error)}")
+
+    def _report(self, message: Message, code: int, summary: Mapping[str, Any], last: Sequence[str]) -> None:
+        reason = str(summary.get("reason") or "\n".join(last))[:_CAUSE]
+        kinds = {NotNow.exit_code: RETRY_LATER, UsageError.exit_code: USAGE}
+        with self._reported("the state machine did not take it"):
+            if code:
+                kind = kinds.get(code, FAILED)
+                self._say(f"exit code {code}: {kind}")
+                self._machine.send_task_failure(taskToken=message.token, error=kind, cause=reason)
+            else:
+                result = outcome(summary, message.arguments)
+                self._say(f"done: {json.dumps(result)}")
+                self._machine.send_task_success(taskToken=message.token, output=json.dumps(result))
+
+
+def _message(raw: Mapping[str, Any]) -> Message:
+    body = json.loads(raw["Body"])
+    arguments = tuple(map(str, body["arguments"]))
+    if arguments[:1] != ("run",):
+        raise ValueError(f"{arguments[:1]} is not run")
+    return Message(token=body["token"], arguments=arguments, receipt=raw["ReceiptHandle"])
+
+
+def run(arguments: Sequence[str]) -> tuple[int, dict[str, Any], list[str]]:
+    """Run ``spark-flow``; returns its exit code, the run's summary, and the last lines of what it printed."""
+    last: deque[str] = deque(maxlen=20)
+    with tempfile.TemporaryDirectory(prefix="spark-flow-") as folder:
+        path = Path(folder) / "summary.json"
+        program = [sys.executable, "-m", "spark_flow.cli.app", *arguments, f"--summary-json={path}"]
+        with subprocess.Popen(  # noqa: S603 - only `run`, as checked above
+            program, text=True, errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as process:
+            for line in process.stdout or ():
+                sys.stdout.write(line)
+                last.append(line.rstrip())
+        summary = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return process.returncode, summary, list(last)
+
+
+def outcome(summary: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """Return a task's result: ``{pipeline, key, generation, attempt, state}``, and the ``route`` of its last choice."""
+    until = next((after for word, after in pairwise(arguments) if word == "--until"), "")
+    result = {name: summary.get(name) for name in ("pipeline", "key", "generation", "attempt", "state")}
+    routes = {node["node"]: node["route"] for node in summary.get("nodes", ()) if "route" in node}
+    return result | ({"route": routes[until]} if until in routes else {})
