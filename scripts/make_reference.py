@@ -285,9 +285,7 @@ def commands_page() -> str:
     """The commands and their options."""
     program: Any = typer.main.get_command(app)
     lines = [MADE, "# Commands", "", *textwrap.wrap(program.help, WIDTH), *_options(program, "`spark-flow`")]
-    context = program.make_context("spark-flow", [], resilient_parsing=True)
-    for name in program.list_commands(context):
-        command = program.get_command(context, name)
+    for name, command in _commands(program):
         if not command.hidden:
             words = [name, command.options_metavar, *(_word(one) for one in command.params if _is_word(one))]
             lines += ["", f"## spark-flow {name}", "", "```text", f"spark-flow {' '.join(words)}", "```", ""]
@@ -299,6 +297,15 @@ def commands_page() -> str:
     ):
         lines += ["", f"## {heading}", *_options(_command_of(main, given), heading)]
     return "\n".join(lines) + "\n"
+
+
+def _commands(program: Any) -> Iterator[tuple[str, Any]]:
+    """All commands, those of a group by their whole names."""
+    context = program.make_context("spark-flow", [], resilient_parsing=True)
+    for name in program.list_commands(context):
+        command = program.get_command(context, name)
+        inner = getattr(command, "commands", None)
+        yield from ((f"{name} {one}", each) for one, each in inner.items()) if inner else [(name, command)]
 
 
 def _command_of(main: Callable[..., int], given: dict[str, str]) -> Any:

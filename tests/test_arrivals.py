@@ -9,7 +9,7 @@ from runs import new_run
 
 import spark_flow as sf
 from spark_flow import jobfile
-from spark_flow.errors import MissingInput, NotArrived, NotNow
+from spark_flow.errors import ConfigError, MissingInput, NotArrived, NotNow
 from spark_flow.operations.verify import verify
 from spark_flow.storage import arrivals, sources
 
@@ -83,6 +83,41 @@ def test_a_path_whose_parent_is_missing_is_wrong_and_not_late(tmp_path):
     (tmp_path / "in").mkdir()
     with pytest.raises(NotArrived):
         sources.check_present("in", late)
+
+
+TIMES = """
+pipeline: p
+key: ???
+sources:
+  hour: {format: json, path: "in/date={key:%Y-%m-%d}/hour={key:%H}/{branch}", branches: [a, b], schema: "id INT"}
+flow:
+  - read: hour
+  - write: {name: w, format: parquet, path: out/w}
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        ("2013-01-02T05", "in/date=2013-01-02/hour=05/{branch}"),
+        ("2013-12-31", "in/date=2013-12-31/hour=00/{branch}"),
+    ],
+)
+def test_a_key_that_is_a_time_has_other_forms_in_a_path(tmp_path, key, path):
+    (tmp_path / "f.yaml").write_text(TIMES)
+    hour = jobfile.load(tmp_path / "f.yaml", [f"key={key}"]).sources["hour"]
+    assert (hour.path, hour.per_key, hour.parent) == (path, True, "in")
+
+
+def test_a_key_that_is_no_time_has_no_other_form(tmp_path):
+    (tmp_path / "f.yaml").write_text(TIMES)
+    with pytest.raises(
+        ConfigError, match=r"sources.hour.path: found .* with the key 'k1'; expected a key that is a time"
+    ):
+        jobfile.load(tmp_path / "f.yaml", ["key=k1"])
+    with pytest.raises(ConfigError) as wrong:
+        jobfile.load(tmp_path / "f.yaml", [])
+    assert [problem.path for problem in wrong.value.problems] == ["key"]  # nothing is said of the paths without one
 
 
 def test_whether_a_source_is_per_key_is_no_part_of_its_fingerprint():

@@ -1,4 +1,4 @@
-"""Exports for AWS on emulators: state machines are linted by statelint and interpreted by moto, steps of EMR are taken from
+"""Exports for AWS on emulators: statelint lints state machines and moto interprets them; steps of EMR are taken from
 moto by a small driver of this file. The jobs behind them are real. ``make aws`` runs these.
 """
 
@@ -55,14 +55,21 @@ flow:
   - exclusive_choice:
       name: when
       routes:
-        old: {when: {by_date: {before: 2024-03-02}}, flow: [write: {name: old, format: delta, path: "${output}/old", partition_by: [date]}]}
-        new: {when: {by_date: {since: 2024-03-02}}, flow: [write: {name: new, format: delta, path: "${output}/new", partition_by: [date]}]}
+        old:
+          when: {by_date: {before: 2024-03-02}}
+          flow: [write: {name: old, format: delta, path: "${output}/old", partition_by: [date]}]
+        new:
+          when: {by_date: {since: 2024-03-02}}
+          flow: [write: {name: new, format: delta, path: "${output}/new", partition_by: [date]}]
   - exclusive_choice:
       name: size
       default: small
       routes:
-        large: {when: {by_data: {where: "amount > 5", at_least: 1}}, flow: [write: {name: large, format: delta, path: "${output}/large", partition_by: [date]}]}
-        small: {flow: [write: {name: small, format: delta, path: "${output}/small", partition_by: [date]}]}
+        large:
+          when: {by_data: {where: "amount > 5", at_least: 1}}
+          flow: [write: {name: large, format: delta, path: "${output}/large", partition_by: [date]}]
+        small:
+          flow: [write: {name: small, format: delta, path: "${output}/small", partition_by: [date]}]
 """
 TREND = """
 pipeline: trend
@@ -129,8 +136,8 @@ def approximate():
 def workers(queue_url, count=2):
     """Token workers as processes, from the working folder."""
     program = [sys.executable, "-m", "spark_flow.cli.app", "token-worker", "--queue-url", queue_url]
-    log = Path("workers.log").open("ab")
-    started = [subprocess.Popen(program, stdout=log, stderr=log, start_new_session=True) for _ in range(count)]
+    with Path("workers.log").open("ab") as log:
+        started = [subprocess.Popen(program, stdout=log, stderr=log, start_new_session=True) for _ in range(count)]
     try:
         yield started
     finally:
@@ -138,7 +145,6 @@ def workers(queue_url, count=2):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(one.pid, signal.SIGKILL)
             one.wait()
-        log.close()
 
 
 @pytest.fixture
@@ -163,7 +169,7 @@ def machine(clients, project, request):
         execution = states.start_execution(stateMachineArn=arn, input=json.dumps(values))["executionArn"]
         until = time.monotonic() + PATIENCE
         while (found := states.describe_execution(executionArn=execution))["status"] == "RUNNING":
-            assert time.monotonic() < until, Path("workers.log").read_text()[-4000:]
+            assert time.monotonic() < until, log()
             time.sleep(0.5)
         events = states.get_execution_history(executionArn=execution, maxResults=1000)["events"]
         entered = [e["stateEnteredEventDetails"]["name"] for e in events if "stateEnteredEventDetails" in e]
@@ -171,6 +177,10 @@ def machine(clients, project, request):
 
     run.create, run.queue = create, url
     return run
+
+
+def log():
+    return Path("workers.log").read_text()[-4000:]
 
 
 def generations(pipeline, key):
@@ -201,6 +211,10 @@ def test_a_whole_day_an_hour_that_is_missing_and_a_day_of_nothing(machine):
         ended, _ = machine(arn, key="2024-03-02", request_id="corrected")
         assert (ended, rows("out/day")["2024-03-02"]) == ("SUCCEEDED", 12)
         assert generations("hour", "2024-03-02T05") == generations("day", "2024-03-02") == {1, 2}
+
+
+def ways(entered):
+    return [name for name in entered if name.startswith(("when_", "size_"))]
 
 
 def test_each_choice_takes_both_ways(machine):
@@ -243,7 +257,7 @@ def test_a_worker_that_is_killed_is_followed_by_another(machine):
 
 
 class Cluster:
-    """A driver for the steps of a cluster, which moto leaves pending: in order, so many at once, as each says on a failure.
+    """A driver for the steps of a cluster, which moto leaves pending: in order, some at once, by the rules of each.
 
     It stands for EMR (https://docs.aws.amazon.com/emr/latest/ManagementGuide/emr-add-steps-console.html).
     """

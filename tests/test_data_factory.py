@@ -1,4 +1,4 @@
-"""Pipelines of Data Factory, evaluated by ``data-factory-testing-framework``: which activities run, with which commands.
+"""Pipelines of Data Factory in ``data-factory-testing-framework``: which activities run, with which commands.
 
 It evaluates expressions and dependencies; it runs nothing, and has no queue. ``make datafactory`` runs these.
 """

@@ -61,6 +61,21 @@ def test_a_run_ends_after_a_node_and_the_next_one_goes_on_in_the_same_generation
     assert DeltaTable(f"{job.root}/out/first").version() == 0
 
 
+@pytest.mark.spark
+def test_a_run_that_ends_with_a_choice_only_decides_and_the_next_one_takes_the_route(spark, job):
+    code, states, said = job("--until", "road")
+    assert (code, states["road"], states["road/old"], "second" in states) == (0, "succeeded", "skipped", False), said
+    assert "ended: after road (--until)" in said
+    road = next(node for node in json.loads((job.root / "s.json").read_text())["nodes"] if node["node"] == "road")
+    assert road["route"] == "new"
+    assert not (job.root / "out" / "second").exists()
+    assert not (job.root / "out" / "markers").exists()  # nothing has failed
+    code, states, said = job("--until", "road/new")
+    assert (code, states["road"], states["second"]) == (0, "reused", "succeeded"), said
+    code, states, said = job()
+    assert (code, states["second"], states["marker/p"]) == (0, "reused", "succeeded"), said
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

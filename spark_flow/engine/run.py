@@ -107,6 +107,7 @@ class Run:
         self._outcomes: dict[str, Outcome] = {}
         self._failures: list[BaseException] = []
         self._ended: str | None = None
+        self._error: BaseException | None = None
         self._shortfall: SparkFlowError | None = None
         self._older: int | None = None
         self.began = time.monotonic()
@@ -483,7 +484,7 @@ class Run:
         """
         self._settle(error=error)
         error = error or self._shortfall
-        self._ended = end_of(error)
+        self._ended, self._error = end_of(error), error
         if self.plan:
             return
         try:
@@ -494,7 +495,7 @@ class Run:
                 return
             self._record_end(error)
         except NotNow as lost:
-            self._ended = end_of(lost)
+            self._ended, self._error = end_of(lost), lost
             raise
         if not error:
             checkpoints.mark_succeeded(self.state, self.pipeline, self.key, self.generation)
@@ -528,6 +529,7 @@ class Run:
 
         Its state is how the run ended: ``succeeded``, ``reused`` (nothing was left to do), ``waiting`` (exit code
         75), ``skipped`` (a provider skipped the key), ``failed``, ``fallback``, ``planned``; ``running`` before that.
+        Unless it succeeded, ``reason`` has the error's message.
         """
         order = {name: place for place, name in enumerate(self.graph.declared)}
         outcomes = sorted(self.outcomes, key=lambda o: order.get(o.node, len(order)))
@@ -546,7 +548,9 @@ class Run:
         parts = self.secrets.facts([part.facts for part in self.completeness])
         completeness = {"completeness": parts} if parts else {}
         unusual = {"warnings": self.secrets.facts(list(self.warnings))} if self.warnings else {}
-        return {**place, "state": state, **completeness, **unusual, "nodes": [o.summary for o in outcomes]}
+        why = {"reason": self.secrets(describe(self._error))} if self._error is not None else {}
+        nodes = [outcome.summary for outcome in outcomes]
+        return {**place, "state": state, **why, **completeness, **unusual, "nodes": nodes}
 
     def _repr_html_(self) -> str:
         """Return the nodes that have ended for notebooks, and the completeness of fan-ins."""

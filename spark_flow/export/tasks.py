@@ -154,7 +154,7 @@ def overrides_of_waits(graph: Mapping[str, Any]) -> list[str]:
 
 
 def made_by(file: str) -> str:
-    """What an exported file says of itself."""
+    """The comment of an exported file: what it was made from, and by which version."""
     return f"{file}, by spark-flow {version('spark-flow')}: change the job and export it again"
 
 

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -115,8 +114,8 @@ class TokenWorker:
         except Exception as error:
             self._say(f"{what}: {describe(error)}")
 
-    def _report(self, message: Message, code: int, summary: Mapping[str, Any], last: Sequence[str]) -> None:
-        reason = str(summary.get("reason") or "\n".join(last))[:_CAUSE]
+    def _report(self, message: Message, code: int, summary: Mapping[str, Any], last: str) -> None:
+        reason = str(summary.get("reason") or last)[:_CAUSE]
         kinds = {NotNow.exit_code: RETRY_LATER, UsageError.exit_code: USAGE}
         with self._reported("the state machine did not take it"):
             if code:
@@ -137,9 +136,9 @@ def _message(raw: Mapping[str, Any]) -> Message:
     return Message(token=body["token"], arguments=arguments, receipt=raw["ReceiptHandle"])
 
 
-def run(arguments: Sequence[str]) -> tuple[int, dict[str, Any], list[str]]:
-    """Run ``spark-flow``; returns its exit code, the run's summary, and the last lines of what it printed."""
-    last: deque[str] = deque(maxlen=20)
+def run(arguments: Sequence[str]) -> tuple[int, dict[str, Any], str]:
+    """Run ``spark-flow``; returns its exit code, the run's summary, and the last line that it printed."""
+    last = "it printed nothing"
     with tempfile.TemporaryDirectory(prefix="spark-flow-") as folder:
         path = Path(folder) / "summary.json"
         program = [sys.executable, "-m", "spark_flow.cli.app", *arguments, f"--summary-json={path}"]
@@ -148,9 +147,9 @@ def run(arguments: Sequence[str]) -> tuple[int, dict[str, Any], list[str]]:
         ) as process:
             for line in process.stdout or ():
                 sys.stdout.write(line)
-                last.append(line.rstrip())
+                last = line.rstrip() or last
         summary = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return process.returncode, summary, list(last)
+    return process.returncode, summary, last
 
 
 def outcome(summary: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:

@@ -61,9 +61,10 @@ def dag_from_file(
         tasks: One task for the ``job``, or one for each of its ``checkpoints``, sinks, choices and routes. A fan-in is
             one task: its branches share the lease of the key.
         dag_id: By default the pipeline's name.
-        waits: Wait for ``markers`` with a sensor, or be started by the provider's ``assets``, whose partition is the key.
-        branches: The files of pipelines that the first ``wait_for`` is for: each of their keys becomes a task, as in the
-            book's fan-ins. The job then starts when all have ended, and its rule decides.
+        waits: Wait for ``markers`` with a sensor, or be started by the provider's ``assets``, whose partition is the
+            key.
+        branches: The files of pipelines that the first ``wait_for`` is for: each of their keys becomes a task, as in
+            the book's fan-ins. The job then starts when all have ended, and its rule decides.
         branch_overrides: Values of their files, as ``name=value``.
         schedule: By default as the file's calendar says, if there is a start date; else runs are started by hand.
         start_date: By default the runner's.
@@ -84,7 +85,8 @@ def dag_from_file(
 
     Raises:
         ConfigError: The file is wrong.
-        InvalidArgument: The file has no first ``wait_for`` that ``branches`` or ``waits`` need, or its keys have no such form.
+        InvalidArgument: The file has no first ``wait_for`` that ``branches`` or ``waits`` need, or its keys have no
+            such form.
     """
     home = Path(cwd or ".").absolute()
     graph = draw(home / file, overrides, cwd=home)
@@ -92,6 +94,7 @@ def dag_from_file(
     begins = start_date or _date(runner["start_date"])
     waiting = list(first_waits(graph))
     past = runner["depends_on_past"]
+    nodes = [] if isinstance(past, bool) else past
     dag = DAG(
         dag_id or graph["pipeline"],
         schedule=_schedule(graph, schedule, begins, waiting if waits == "assets" else None),
@@ -131,7 +134,7 @@ def dag_from_file(
             before = [_sensor(node, key) for node in waiting]
             values += overrides_of_waits(graph)
         parts = tasks_of(graph, tasks, waited=bool(before))
-        ends = _chain(parts, before, rule, past, file=str(file), key=key, overrides=values, **common)
+        ends = _chain(parts, before, rule, nodes, file=str(file), key=key, overrides=values, **common)
         _announce(graph, ends, key)
     return dag
 
@@ -146,7 +149,9 @@ def _schedule(graph: Graph, given: Any, begins: dt.datetime | None, waiting: Seq
     if waiting is not None:
         found = [node["keys"] for node in waiting]
         if found != ["same"] or len(waiting[0]["datasets"]) != 1:
-            raise InvalidArgument("waits", f"assets, with waits for keys {found or 'none'}", "one first wait_for, keys same")
+            raise InvalidArgument(
+                "waits", f"assets, with waits for keys {found or 'none'}", "one first wait_for, keys same"
+            )
         return PartitionedAssetTimetable(assets=marker_asset(waiting[0]["datasets"][0], waiting[0]["markers"]))
     cron = CRON.get(graph["runner"]["calendar"]) if isinstance(graph["runner"]["calendar"], str) else None
     return CronDataIntervalTimetable(cron, timezone="UTC") if cron and begins else None
@@ -194,7 +199,7 @@ def _branches(
 
 
 def _chain(
-    parts: Sequence[Task], before: Sequence[Any], rule: TriggerRule, past: bool | Sequence[str], **common: Any
+    parts: Sequence[Task], before: Sequence[Any], rule: TriggerRule, past: Sequence[str], **common: Any
 ) -> list[BaseOperator]:
     """The operators of the tasks, one after another; returns the last one, or the last routes."""
     made: dict[str, BaseOperator] = {}
@@ -205,7 +210,7 @@ def _chain(
             "until": task.until,
             "doc_md": task.text.replace("\n", "  \n"),
             "trigger_rule": joins if task.after else rule,
-            **({} if isinstance(past, bool) else {"depends_on_past": not set(past).isdisjoint(task.nodes)}),
+            **({"depends_on_past": not set(past).isdisjoint(task.nodes)} if past else {}),
             **common,
         }
         if task.kind == "choice":

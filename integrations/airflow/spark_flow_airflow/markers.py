@@ -27,7 +27,7 @@ EVENTS = 1000  # of an asset, that are searched for the last one of a key
 
 
 def marker_asset(dataset: str, folder: str) -> Asset:
-    """Return the asset that stands for a dataset's markers; its name is their folder, as that of a dataset may occur twice.
+    """Return the asset that stands for a dataset's markers; its name is their folder, as two flows may have one name.
 
     Args:
         dataset: The dataset.
@@ -39,7 +39,9 @@ def marker_asset(dataset: str, folder: str) -> Asset:
 
 
 def _watch(node: str, paths: Mapping[str, str], roots: Sequence[str], policy: Mapping[str, Any]) -> Watch:
-    return Watch(node=node, paths=paths, roots=roots, tables=(), policy=Policy(**policy), waiting=dict.fromkeys(paths, ""))
+    return Watch(
+        node=node, paths=paths, roots=roots, tables=(), policy=Policy(**policy), waiting=dict.fromkeys(paths, "")
+    )
 
 
 class MarkerTrigger(BaseTrigger):
@@ -70,7 +72,7 @@ class MarkerTrigger(BaseTrigger):
         """Look until all markers are there, or one says that there is nothing to wait for."""
         watch = _watch("", self.paths, self.roots, self.policy)
         try:
-            while not await asyncio.to_thread(watch.look):
+            while not await asyncio.to_thread(watch.look):  # noqa: ASYNC110 - files have no events
                 await asyncio.sleep(self.interval)
         except UpstreamSkipped as error:
             yield TriggerEvent({"state": "skipped", "reason": str(error)})
@@ -128,7 +130,9 @@ class MarkerSensor(BaseSensorOperator):
         self.keys = keys
         self.require = require
         self.table_roots = list(table_roots)
-        self.policy = asdict(Policy(on_failed=on_failed, on_skipped=on_skipped, on_partial=on_partial).check("MarkerSensor"))
+        self.policy = asdict(
+            Policy(on_failed=on_failed, on_skipped=on_skipped, on_partial=on_partial).check("MarkerSensor")
+        )
         by_default = conf.getboolean("operators", "default_deferrable", fallback=False)
         self.deferrable = by_default if deferrable is None else deferrable
 
@@ -169,7 +173,9 @@ class MarkerSensor(BaseSensorOperator):
         arrived, needed = len(watch.arrived), parse(self.require).needed(len(watch.paths))
         missing = "; ".join(f"{name}: {words}" for name, words in watch.waiting.items())
         if arrived < needed:
-            raise AirflowSensorTimeout(f"{arrived} of {len(watch.paths)}, expected {self.require}. {missing}") from error
+            raise AirflowSensorTimeout(
+                f"{arrived} of {len(watch.paths)}, expected {self.require}. {missing}"
+            ) from error
         self.log.warning("%s of %s are there, which %s allows. %s", arrived, len(watch.paths), self.require, missing)
 
     def _look(self) -> bool:
@@ -196,8 +202,8 @@ class MarkerSensor(BaseSensorOperator):
 class PublishedOperator(BaseOperator):
     """Announces a dataset's marker as an event of its asset, with the key as the partition.
 
-    Without an event since the marker's content last changed: a task that is repeated, and a job that only reused, announce
-    nothing, and this task is skipped. The event's ``extra`` has ``{marker, key, state, generation, revision, content}``.
+    It is skipped if the last event of the key says the same: a task that is repeated, and a job that only reused,
+    announce nothing. The event's ``extra`` has ``{marker, key, state, generation, revision, content}``.
 
     Args:
         dataset: The dataset.
@@ -244,5 +250,5 @@ class PublishedOperator(BaseOperator):
     def _announced(self, context: Context, key: str) -> Mapping[str, Any] | None:
         """What the last event of the key said."""
         past: Any = context["inlet_events"]
-        latest = past[self.asset].ascending(False).limit(EVENTS)
+        latest = past[self.asset].ascending(ascending=False).limit(EVENTS)
         return next((dict(event.extra) for event in latest if event.extra.get("key") == key), None)

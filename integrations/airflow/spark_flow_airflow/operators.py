@@ -28,14 +28,11 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 RETRY_LATER, USAGE = 75, 2  # exit codes of spark-flow
-LAST_LINES = 20  # of the output, in the error of a task
 KILLED_AFTER = 60  # seconds after an interrupt; a run that is interrupted records it and releases its lease
 
 KEY = "{{ (dag_run.conf or {}).get('key') or dag_run.partition_key or ds }}"
 """The key of a run: ``key`` of its configuration, else its partition, else the day of its logical date."""
-HOURLY_KEY = (
-    "{{ (dag_run.conf or {}).get('key') or dag_run.partition_key or logical_date.strftime('%Y-%m-%dT%H') }}"
-)
+HOURLY_KEY = "{{ (dag_run.conf or {}).get('key') or dag_run.partition_key or logical_date.strftime('%Y-%m-%dT%H') }}"
 """The same for hourly keys, as ``2013-01-02T05``."""
 
 
@@ -119,7 +116,7 @@ class SparkFlowOperator(BaseOperator):
             summary = Path(folder) / "summary.json"
             code, last = self._run(self.command(context, summary), context)
             found = json.loads(summary.read_text()) if summary.exists() else {}
-        reason = str(found.get("reason") or "\n".join(last))
+        reason = str(found.get("reason") or last)
         if code == RETRY_LATER:
             self._reschedule(context, reason)
         if code == USAGE:
@@ -166,9 +163,9 @@ class SparkFlowOperator(BaseOperator):
             return f"{run.run_id}#{cleared}"
         return str(run.run_id) if (run.conf or {}).get("rerun") else ""
 
-    def _run(self, command: Sequence[str], context: Context) -> tuple[int, list[str]]:
+    def _run(self, command: Sequence[str], context: Context) -> tuple[int, str]:
         self.log.info("%s", " ".join(command))
-        last: list[str] = []
+        last = "it printed nothing"
         env = {**os.environ, **self.env, **_parent(context), "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(
             command,
@@ -182,10 +179,9 @@ class SparkFlowOperator(BaseOperator):
             start_new_session=True,  # a group that is interrupted as a whole: Spark is in it
         )
         try:
-            assert self._process.stdout is not None
-            for line in self._process.stdout:
+            for line in self._process.stdout or ():
                 self.log.info("%s", line.rstrip())
-                last = [*last, line.rstrip()][-LAST_LINES:]
+                last = line.rstrip() or last
             return self._process.wait(), last
         finally:
             self.on_kill()  # a timeout of Airflow's is an exception here

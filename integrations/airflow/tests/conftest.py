@@ -95,7 +95,9 @@ def settings(home, database):
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
-        "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps({"type": "file", "log_file_path": str(home / "lineage.jsonl"), "append": True}),
+        "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(
+            {"type": "file", "log_file_path": str(home / "lineage.jsonl"), "append": True}
+        ),
         "AIRFLOW__OPENLINEAGE__NAMESPACE": "airflow",
     }
 
@@ -114,7 +116,9 @@ class Airflow:
         return done
 
     def ask(self, path, body=None, method=None):
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.token}"} if self.token else {})
+        headers = {"Content-Type": "application/json"} | (
+            {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        )
         data = json.dumps(body).encode() if body is not None else None
         request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
         try:
@@ -153,9 +157,13 @@ class Airflow:
         return self.ask(f"/api/v2/dags/{dag}/clearTaskInstances", body)
 
     def ended(self, dag, run_id, state="success"):
-        found = until(lambda: (one := self.run(dag, run_id))["state"] in ("success", "failed") and one, f"{dag} {run_id}")
+        found = until(
+            lambda: (one := self.run(dag, run_id))["state"] in ("success", "failed") and one, f"{dag} {run_id}"
+        )
         if found["state"] != state:
-            raise AssertionError(f"{dag} {run_id}: {found['state']}, {self.states(dag, run_id)}\n{self.log(dag, run_id)}")
+            raise AssertionError(
+                f"{dag} {run_id}: {found['state']}, {self.states(dag, run_id)}\n{self.log(dag, run_id)}"
+            )
         return found
 
     def log(self, dag, run_id):

@@ -1,13 +1,14 @@
 """DAGs as they are made, without a scheduler."""
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import TriggerRule
-
+from conftest import ROOT
 from spark_flow_airflow import MarkerSensor, PublishedOperator, SparkFlowBranchOperator, dag_from_file
 
 
@@ -27,16 +28,28 @@ def test_the_files_of_dags_are_read_without_a_warning(home):
     for path in sorted((home / "dags").glob("*.py")):
         done = subprocess.run(
             [sys.executable, "-W", "error", str(path)],
-            env={**os.environ, "SPARK_FLOW_HOME": str(home)}, capture_output=True, text=True, check=False,
+            env={**os.environ, "SPARK_FLOW_HOME": str(home)},
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
 
 def test_reading_a_dag_imports_no_spark(home):
-    code = f"import sys; sys.argv = ['x']; exec(open({str(home / 'dags' / 'book_examples.py')!r}).read()); print('pyspark' in sys.modules)"
+    program = (home / "dags" / "book_examples.py").read_text()
+    code = f"{program}\nimport sys; print('pyspark' in sys.modules)"
     env = {**os.environ, "SPARK_FLOW_HOME": str(home)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.split()[-1] == "False"
+
+
+def test_the_python_of_the_page_runs(home):
+    page = (ROOT / "docs" / "orchestrators" / "airflow.md").read_text().replace("/srv/flights", str(home))
+    names = {}
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec("from spark_flow_airflow import *\n" + code, names)
+    assert names["daily_flights"].task_ids == ["hours", "enrich", "publish", "announce_daily_flights"]
 
 
 def test_checkpoints_are_tasks_in_order(dags):
@@ -62,7 +75,10 @@ def test_a_choice_is_a_branch_task_and_its_routes_join(dags):
 
 
 def test_the_runner_is_the_schedule_and_the_limits(dags):
-    assert (dags["daily_trend"].max_active_runs, dags["daily_trend"].get_task("daily_trend").depends_on_past) == (1, True)
+    assert (dags["daily_trend"].max_active_runs, dags["daily_trend"].get_task("daily_trend").depends_on_past) == (
+        1,
+        True,
+    )
     daily = dags["daily_loads"]
     assert (daily.max_active_runs, daily.get_task("daily_loads").pool) == (3, "etl")
     assert str(daily.start_date.date()) == "2013-01-01"

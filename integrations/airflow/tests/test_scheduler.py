@@ -3,10 +3,13 @@
 One state folder for all, so each test has days of its own.
 """
 
+import contextlib
 import json
 import os
 import signal
 from collections import Counter
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from conftest import until
@@ -99,13 +102,11 @@ def test_a_driver_that_is_killed_is_retried_and_reuses_what_succeeded(airflow, a
 
 def driver(pipeline, key):
     """The process group of a job."""
-    for folder in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            words = open(f"/proc/{folder}/cmdline").read().split("\0")
-        except OSError:
-            continue
-        if f"pipeline={pipeline}" in words and f"key={key}" in words:
-            return os.getpgid(int(folder))
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = file.read_text().split("\0")
+            if f"pipeline={pipeline}" in words and f"key={key}" in words:
+                return os.getpgid(int(file.parent.name))
     raise AssertionError(f"no process of {pipeline} {key}")
 
 
@@ -151,7 +152,7 @@ def test_a_backfill_of_three_days(airflow, arrive, amounts, story, dag, behaviou
         assert sum(amounts(table, day)) == 3
     if dag == "past":
         began = [airflow.tasks(dag, run["dag_run_id"])["past"] for run in runs]
-        assert all(before["end_date"] <= after["start_date"] for before, after in zip(began, began[1:], strict=False))
+        assert all(before["end_date"] <= after["start_date"] for before, after in pairwise(began))
 
 
 def test_an_asset_starts_the_consumer_with_its_key_once(airflow, arrive, amounts):

@@ -46,6 +46,7 @@ class SourceModel(Model):
         format: ``delta``, ``json``, ``csv``, ``parquet``, or any other format of Spark and its installed data sources:
             ``orc``, ``avro``, ``text``, ``xml``, ``jdbc``.
         path: A path or URI, or a pattern of files; with ``{branch}`` in it, one folder for each of ``branches``.
+            Of a key that is a time ``{key:%Y-%m-%d}`` is another form, as strftime writes it.
         branches: The values of ``{branch}``: a range, ``"05..23"``, or a list.
         schema_: The columns: DDL, ``id INT NOT NULL, name STRING``, or ``module:NAME`` of a StructType or DDL text.
         bad_records: What to do with a record that does not match the schema (JSON and CSV): ``fail`` the node that

@@ -13,6 +13,10 @@ parts = dag_from_file("flows/parts.yaml", tasks="checkpoints", **common)
 whole = dag_from_file("flows/parts.yaml", dag_id="whole", overrides=["pipeline=whole", "output=out/whole"], **common)
 consumer = dag_from_file("flows/consumer.yaml", **common)
 by_asset = dag_from_file(
-    "flows/consumer.yaml", dag_id="by_asset", waits="assets", overrides=["pipeline=by_asset", "output=out/by_asset", "markers=out/markers"], **common
+    "flows/consumer.yaml",
+    dag_id="by_asset",
+    waits="assets",
+    overrides=["pipeline=by_asset", "output=out/by_asset", "markers=out/markers"],
+    **common,
 )
 past = dag_from_file("flows/past.yaml", **common)

@@ -1,0 +1,76 @@
+"""Airflow's own pages of our DAGs, in a browser: the grid and the graph; ``SCREENSHOTS=folder`` keeps the pictures."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+DRIVER, BROWSER = shutil.which("chromedriver"), shutil.which("chromium")
+OPTIONS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --window-size=1400,900"
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    if not (DRIVER and BROWSER):
+        pytest.skip("chromium and chromedriver are not installed (Debian: chromium, chromium-driver)")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for option in [*OPTIONS.split(), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
+        options.add_argument(option)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def look(airflow, browser, tmp_path):
+    """Open a page of Airflow, wait for words, and take a picture."""
+    folder = Path(os.environ.get("SCREENSHOTS") or tmp_path)
+
+    def look(path, name, *words, script=""):
+        browser.get(airflow.url)
+        browser.add_cookie({"name": "_token", "value": airflow.token})
+        if script:
+            browser.execute_script(script)
+        browser.get(f"{airflow.url}{path}")
+        end = time.monotonic() + 60
+        while not all(word in browser.page_source for word in words):
+            assert time.monotonic() < end, browser.page_source[-5000:]
+            time.sleep(0.5)
+        time.sleep(3)  # pictures are drawn after the words
+        browser.save_screenshot(str(folder / f"{name}.png"))
+
+    return look
+
+
+GRAPH = (
+    "localStorage.setItem('dag_view-{dag}', JSON.stringify('graph')); localStorage.setItem('dag_view', '\"graph\"');"
+)
+
+
+def test_the_main_job_with_a_task_that_failed_and_a_choice(airflow, home, look):
+    """A day with a broken hour fails in its first task; a choice skips the other routes."""
+    broken = home / "data" / "flights" / "date=2013-01-03" / "hour=07"
+    (next(broken.glob("*.json"))).write_text("{not json\n")
+    failed = airflow.start("daily_flights", conf={"key": "2013-01-03"})
+    chosen = airflow.start("exclusive_choice", conf={"key": "2013-01-03"})
+    whole = airflow.start("daily_flights", conf={"key": "2013-01-04"})
+    airflow.ended("exclusive_choice", chosen)
+    airflow.ended("daily_flights", whole)
+    airflow.ended("daily_flights", failed, "failed")
+    assert airflow.states("daily_flights", failed)["hours"] == "failed"
+    look("/dags/daily_flights", "airflow-grid", "hours", "enrich", "publish")
+    look("/dags/daily_flights", "airflow-graph", "hours", script=GRAPH.format(dag="daily_flights"))
+    look(
+        f"/dags/exclusive_choice/runs/{chosen}",
+        "airflow-choice",
+        "migration",
+        script=GRAPH.format(dag="exclusive_choice"),
+    )
