@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,7 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spark_flow.errors import EnvironmentTooOld, NotNow, UsageError, describe
+from spark_flow.errors import EnvironmentTooOld, InvalidArgument, NotNow, UsageError, describe
 from spark_flow.export.step_functions import FAILED, RETRY_LATER
 
 if TYPE_CHECKING:
@@ -53,6 +55,10 @@ class TokenWorker:
         queue_url: The queue of SQS.
         say: Called with what it does.
         beat: Seconds after which a message is hidden again, each time for four times as long.
+
+    Raises:
+        EnvironmentTooOld: boto3 is not installed.
+        InvalidArgument: The region is not known.
     """
 
     def __init__(self, queue_url: str, *, say: Callable[[str], None], beat: float = BEAT) -> None:
@@ -63,8 +69,11 @@ class TokenWorker:
         self._queue_url = queue_url
         self._say = say
         self._beat = beat
-        self._queue: Any = boto3.client("sqs")
-        self._machine: Any = boto3.client("stepfunctions")
+        try:
+            self._queue: Any = boto3.client("sqs", region_name=_region(queue_url))
+            self._machine: Any = boto3.client("stepfunctions", region_name=_region(queue_url))
+        except Exception as error:
+            raise InvalidArgument("--queue-url", describe(error), "the URL of a queue of SQS, or AWS_REGION") from error
 
     def work(self, *, most: int | None = None) -> None:
         """Take messages until it is interrupted, or until it has taken as many as asked for."""
@@ -126,6 +135,12 @@ class TokenWorker:
                 result = outcome(summary, message.arguments)
                 self._say(f"done: {json.dumps(result)}")
                 self._machine.send_task_success(taskToken=message.token, output=json.dumps(result))
+
+
+def _region(queue_url: str) -> str | None:
+    """The region in the URL of a queue; of another server that of the environment."""
+    found = re.match(r"https://sqs\.([a-z0-9-]+)\.", queue_url)
+    return found[1] if found else os.environ.get("AWS_REGION")
 
 
 def _message(raw: Mapping[str, Any]) -> Message:

@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 BIN = Path(sys.executable).parent
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-PATIENCE = 240  # seconds
+PATIENCE = 400  # seconds
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 
 

@@ -1,5 +1,6 @@
 """Airflow's own pages of our DAGs, in a browser: the grid and the graph; ``SCREENSHOTS=folder`` keeps the pictures."""
 
+import json
 import os
 import shutil
 import time
@@ -56,16 +57,19 @@ GRAPH = (
 
 
 def test_the_main_job_with_a_task_that_failed_and_a_choice(airflow, home, look):
-    """A day with a broken hour fails in its first task; a choice skips the other routes."""
+    """A day with a broken hour fails in its first task, whose run is the parent of the job's; a choice skips routes."""
     broken = home / "data" / "flights" / "date=2013-01-03" / "hour=07"
     (next(broken.glob("*.json"))).write_text("{not json\n")
     failed = airflow.start("daily_flights", conf={"key": "2013-01-03"})
     chosen = airflow.start("exclusive_choice", conf={"key": "2013-01-03"})
-    whole = airflow.start("daily_flights", conf={"key": "2013-01-04"})
     airflow.ended("exclusive_choice", chosen)
-    airflow.ended("daily_flights", whole)
     airflow.ended("daily_flights", failed, "failed")
     assert airflow.states("daily_flights", failed)["hours"] == "failed"
+    events = [json.loads(line) for line in (home / "state" / "lineage.jsonl").read_text().splitlines()]
+    parents = {
+        event["run"]["facets"]["parent"]["job"]["name"] for event in events if event["job"]["name"] == "daily_flights"
+    }
+    assert parents == {"daily_flights.hours"}
     look("/dags/daily_flights", "airflow-grid", "hours", "enrich", "publish")
     look("/dags/daily_flights", "airflow-graph", "hours", script=GRAPH.format(dag="daily_flights"))
     look(
