@@ -167,7 +167,10 @@ def _sensor(node: Graph, key: str) -> MarkerSensor:
         require=node["rule"],
         on_failed=node["on_failed"],
         on_skipped=node["on_skipped"],
+        on_partial=node["on_partial"],
+        table_roots=node["roots"],
         timeout=node["timeout"],
+        poke_interval=node["interval"],
         deferrable=True,
     )
 

@@ -105,10 +105,11 @@ class WaitForModel(FlowModel):
         return (self.name or f"wait/{'-'.join(self.dataset)}",)
 
     def described(self, config: "JobConfig") -> Mapping[str, object]:
-        """The datasets, their keys, the rule, and what is done if the provider failed or skipped the key."""
-        failed, skipped = self.on_failed, self.on_skipped
-        facts = {"datasets": list(self.dataset), "keys": self.keys, "rule": self.require, "timeout": self.timeout}
-        return {**facts, "markers": self.markers or config.markers, "on_failed": failed, "on_skipped": skipped}
+        """What a sensor needs to wait as it does."""
+        names = ("keys", "roots", "on_failed", "on_skipped", "on_partial", "timeout", "interval")
+        facts = self.model_dump(mode="json", include=set(names))
+        markers = self.markers or config.markers
+        return {"datasets": list(self.dataset), "markers": markers, "rule": self.require, **facts}
 
     @field_validator("timeout", "interval", "backoff", "max_interval", "jitter")
     @classmethod
