@@ -1,6 +1,6 @@
-"""The local sequencer: SQL steps over one frame, defined in YAML alone (the book's section 2.1).
+"""An hour of flights, a run of its own; `flights_of_day` merges the hours of a day (the book's section 3.2).
 
-./spark-submit.sh jobs/flights_by_hour.py --config conf/flights_by_hour.yaml key=2013-01-02
+./spark-submit.sh jobs/flights_by_hour.py --config conf/flights_by_hour.yaml key=2013-01-02T05
 """
 
 import sys

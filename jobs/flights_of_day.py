@@ -1,4 +1,4 @@
-"""The local sequencer: SQL steps over one frame, defined in YAML alone (the book's section 2.1).
+"""A day from the hours that `flights_by_hour` has published, joined by markers (the book's section 3.2).
 
 ./spark-submit.sh jobs/flights_of_day.py --config conf/flights_of_day.yaml key=2013-01-02
 """

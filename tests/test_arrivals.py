@@ -100,7 +100,7 @@ flow:
     ("key", "path"),
     [
         ("2013-01-02T05", "in/date=2013-01-02/hour=05/{branch}"),
-        ("2013-12-31", "in/date=2013-12-31/hour=00/{branch}"),
+        ("2013-12-31T23", "in/date=2013-12-31/hour=23/{branch}"),
     ],
 )
 def test_a_key_that_is_a_time_has_other_forms_in_a_path(tmp_path, key, path):
@@ -111,10 +111,9 @@ def test_a_key_that_is_a_time_has_other_forms_in_a_path(tmp_path, key, path):
 
 def test_a_key_that_is_no_time_has_no_other_form(tmp_path):
     (tmp_path / "f.yaml").write_text(TIMES)
-    with pytest.raises(
-        ConfigError, match=r"sources.hour.path: found .* with the key 'k1'; expected a key that is a time"
-    ):
-        jobfile.load(tmp_path / "f.yaml", ["key=k1"])
+    for key in ("k1", "2013-01-02"):  # a day has no hour
+        with pytest.raises(ConfigError, match=rf"sources.hour.path: .* with the key '{key}'; expected a key"):
+            jobfile.load(tmp_path / "f.yaml", [f"key={key}"])
     with pytest.raises(ConfigError) as wrong:
         jobfile.load(tmp_path / "f.yaml", [])
     assert [problem.path for problem in wrong.value.problems] == ["key"]  # nothing is said of the paths without one

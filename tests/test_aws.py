@@ -227,13 +227,13 @@ def test_each_choice_takes_both_ways(machine):
         assert ended == "SUCCEEDED", Path("workers.log").read_text()
         assert [name for name in entered if name.startswith(("when_", "size_"))] == [
             "when_old",
-            "size_route",
+            "size_decided",
             "size_small",
         ]
         ended, entered = machine(arn, key="2024-03-02")
         assert [name for name in entered if name.startswith(("when_", "size_"))] == [
             "when_new",
-            "size_route",
+            "size_decided",
             "size_large",
         ]
     written = {name: list(rows(f"out/{name}")) for name in ("old", "new", "small", "large")}

@@ -86,16 +86,14 @@ def test_a_fan_in_is_a_map_over_the_hours_and_a_choice_on_the_rule():
 def test_a_choice_by_date_is_decided_by_the_state_and_others_by_what_was_recorded():
     machine, notes = step_functions.state_machine(job("exclusive_choice.yaml"), WORKER, how="checkpoints")
     found = machine["States"]
-    assert (found["migration"]["Type"], found["asked"]["Type"], found["asked_route"]["Type"]) == (
+    assert (found["migration"]["Type"], found["asked"]["Type"], found["asked_decided"]["Type"]) == (
         "Choice",
         "Task",
         "Choice",
     )
-    assert found["asked_route"]["Choices"][0] == {
-        "Variable": "$.decided.route",
-        "StringEquals": "csv",
-        "Next": "asked_csv",
-    }
+    skipped, first, _ = found["asked_decided"]["Choices"]
+    assert first == {"Variable": "$.decided.route", "StringEquals": "csv", "Next": "asked_csv"}
+    assert skipped == {"Variable": "$.decided.route", "IsPresent": False, "Next": "Done"}  # the key was skipped
     assert notes == []
     machine, notes = step_functions.state_machine(job("exclusive_choice.yaml"), step_functions.Emr(), how="checkpoints")
     assert "asked_csv" not in machine["States"]
@@ -135,17 +133,91 @@ def test_steps_are_one_at_a_time_if_they_depend_on_the_past_and_else_as_the_runn
         f"daily_trend 2013-01-01 {n}" for n in ("counted", "past", "load")
     ]
     assert notes == ["past: one step with its routes"]
+    made, _ = emr.steps(job("exclusive_choice.yaml"), "2013-01-01", how="checkpoints")
+    assert "--until" not in made["Steps"][-1]["HadoopJarStep"]["Args"]  # the last choice does its route
+    assert made["Steps"][0]["HadoopJarStep"]["Args"][-1] == "migration/old"
 
 
 def test_a_pipeline_has_an_activity_for_each_task_and_a_condition_for_each_route():
     made, _ = data_factory.pipeline(job("exclusive_choice.yaml"), how="checkpoints")
     found = {each["name"]: each for each in made["properties"]["activities"]}
-    assert [each["type"] for each in found.values()] == ["IfCondition", "IfCondition", "Custom", "Custom"]
+    assert [each["type"] for each in found.values()] == [
+        "IfCondition",
+        "IfCondition",
+        "IfCondition",
+        "Custom",
+        "Custom",
+    ]
     assert [one["activity"] for one in found["asked"]["dependsOn"]] == ["migration_old", "migration_new"]
     made, _ = data_factory.pipeline(job(DAY), branches=[job(HOUR)])
     each, whole = made["properties"]["activities"]
     assert (each["type"], each["typeProperties"]["batchCount"]) == ("ForEach", 4)
     assert whole["dependsOn"] == [{"activity": "flights_by_hour", "dependencyConditions": ["Completed"]}]
+
+
+NAMES = """
+pipeline: {pipeline}
+key: ???
+sources: {{in: {{format: json, path: "in/${{key}}", schema: "id INT"}}}}
+flow:
+  - read: in
+  - exclusive_choice:
+      name: road
+      routes:
+        old: {{when: {{by_date: {{before: 2013-01-02}}}}, flow: [write: {{name: a, format: parquet, path: out/a}}]}}
+        very_old:
+          when: {{by_date: {{since: 2013-01-02, before: 2013-01-03}}}}
+          flow: [write: {{name: b, format: parquet, path: out/b}}]
+        v1.0: {{when: {{by_date: {{since: 2013-01-03}}}}, flow: [write: {{name: c, format: parquet, path: out/c}}]}}
+"""
+
+
+def drawn(path, text):
+    path.write_text(text)
+    return Job(file="f.yaml", graph=draw(path, []))
+
+
+def test_each_route_of_a_last_choice_has_its_own_condition_and_none_is_a_failure(tmp_path):
+    made, _ = data_factory.pipeline(drawn(tmp_path / "f.yaml", NAMES.format(pipeline="my.p")), how="checkpoints")
+    found = {each["name"]: each["typeProperties"] for each in made["properties"]["activities"]}
+    conditions = {name: each["expression"]["value"] for name, each in found.items()}
+    key = data_factory.PARAMETER
+    old, middle, new = (
+        f"less({key}, '2013-01-02')",
+        f"greaterOrEquals({key}, '2013-01-02')",
+        f"less({key}, '2013-01-03')",
+    )
+    assert conditions == {
+        "road_old": f"@{old}",
+        "road_very_old": f"@and({middle}, {new})",
+        "road_v1_0": f"@greaterOrEquals({key}, '2013-01-03')",
+        "road_none": f"@not(or(or({old}, and({middle}, {new})), greaterOrEquals({key}, '2013-01-03')))",
+    }
+    assert found["road_none"]["ifTrueActivities"][0]["type"] == "Fail"
+    assert made["name"] == "my_p"
+
+
+def test_names_that_clash_or_are_too_long_are_refused(tmp_path):
+    day = (ROOT / "conf" / DAY).read_text().replace("name: day", "name: flights_by_hour")
+    clash = drawn(tmp_path / "f.yaml", day)
+    for make, more in ((step_functions.state_machine, {"runner": WORKER}), (data_factory.pipeline, {})):
+        with pytest.raises(InvalidArgument, match="two with the name 'flights_by_hour'"):
+            make(clash, how="checkpoints", branches=[job(HOUR)], **more)
+    long = drawn(tmp_path / "f.yaml", NAMES.format(pipeline="p").replace("name: road", f"name: {'r' * 81}"))
+    with pytest.raises(InvalidArgument, match="names of up to 80"):
+        step_functions.state_machine(long, WORKER, how="checkpoints")
+    with pytest.raises(InvalidArgument, match="names of up to 55"):
+        data_factory.pipeline(long, how="checkpoints")
+
+
+def test_an_override_that_names_the_key_is_left_to_the_job():
+    path, quotes = "output=out/${key}/{key}", "'" * 3
+    machine, _ = step_functions.state_machine(job("local_sequencer.yaml", path), WORKER)
+    words = machine["States"]["local_sequencer"]["Parameters"]["MessageBody"]["arguments.$"]
+    assert r"'output=out/$\{key\}/\{key\}'" in words
+    made, _ = data_factory.pipeline(job("local_sequencer.yaml", path))
+    (one,) = made["properties"]["activities"]
+    assert f"{quotes}output=out/${{key}}/{{key}}{quotes}" in one["typeProperties"]["command"]["value"]
 
 
 def test_a_word_with_quotes_and_braces_is_one_argument():

@@ -3,12 +3,15 @@
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from jobs import ENVIRONMENT
 from spark_flow import Run
 from spark_flow.cli import job
 from spark_flow.engine.mode import Permission
@@ -26,6 +29,15 @@ from spark_flow.storage.sink_protocol import Written
 from spark_flow.view import logs
 from spark_flow.view.tables import runs
 
+JOB = """
+pipeline: p
+key: ???
+sources: {in: {format: json, path: in, schema: "id INT"}}
+flow:
+  - read: in
+  - write: {name: w, format: parquet, path: out/w}
+"""
+
 
 def interrupted(_):
     raise KeyboardInterrupt
@@ -41,6 +53,29 @@ def test_an_interrupted_run_is_recorded_as_such_and_resumed():
     with Run.open("p", "k", ledger=ledger) as again:
         states = [again.once(Node(name=node), lambda _: Written(rows=1)).state for node in ("one", "two")]
     assert states == ["reused", "succeeded"]
+
+
+@pytest.mark.process
+def test_a_job_that_is_interrupted_while_the_jvm_starts_leaves_no_jvm(tmp_path):
+    """Its output is closed only when all that hold it have ended."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "part.json").write_text('{"id": 1}\n')
+    (tmp_path / "job.yaml").write_text(JOB)
+    program = [sys.executable, "-m", "spark_flow.cli.app", "run", "job.yaml", "key=k1"]
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+    with subprocess.Popen(program, cwd=tmp_path, env=ENVIRONMENT, **how) as job_:
+        while "generation 1" not in (said := job_.stdout.readline()):
+            assert said
+        jvm = f"/proc/{job_.pid}/task/{job_.pid}/children"
+        end = time.monotonic() + 60
+        while not Path(jvm).read_text().strip():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        time.sleep(0.3)
+        os.killpg(job_.pid, signal.SIGINT)
+        rest, _ = job_.communicate(timeout=60)
+    assert job_.returncode == 130, rest
 
 
 def test_a_run_that_is_wanted_to_end_begins_nothing_more():

@@ -6,18 +6,22 @@ runs a command on Azure Batch. The parameters of the pipeline are ``key`` and, f
 
 from __future__ import annotations
 
+import functools
 import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from spark_flow.export.tasks import (
+    KEY,
     branch_of,
+    check_names,
     choices,
     command,
     is_by_date,
     made_by,
     overrides_of_waits,
     provider_keys,
+    task_name,
     tasks,
     with_routes,
 )
@@ -27,7 +31,9 @@ if TYPE_CHECKING:
 
     from spark_flow.export.tasks import Job, Node, Task, Tasks
 
-KEY = "pipeline().parameters.key"
+PARAMETER = "pipeline().parameters.key"
+_LONGEST = 55  # characters of an activity's name
+_MOST = 50  # iterations of a ForEach at once
 _RETRY = {"timeout": "1.00:00:00", "retry": 3, "retryIntervalInSeconds": 60}
 
 
@@ -51,6 +57,8 @@ def pipeline(
         made.fan_in(job, branches)
         job = replace(job, overrides=[*job.overrides, *overrides_of_waits(job.graph)])
     made.chain(job, made.parts(job, how, waited=bool(branches)))
+    inner = [each["name"] for one in made.activities for each in _inner(one["typeProperties"])]
+    check_names([*(each["name"] for each in made.activities), *inner], _LONGEST)
     runner = job.graph["runner"]
     properties = {
         "description": made_by(job.file),
@@ -59,7 +67,7 @@ def pipeline(
         "activities": made.activities,
         "annotations": ["spark-flow"],
     }
-    return {"name": job.graph["pipeline"], "properties": properties}, made.notes
+    return {"name": task_name(job.graph["pipeline"]), "properties": properties}, made.notes
 
 
 @dataclass
@@ -93,15 +101,21 @@ class _Pipeline:
                 before[task.name] = depends  # its routes are in its place: no activity decides
             elif task.kind == "route":
                 (choice,) = task.after
-                self.activities.append(self._if(job, task, known[choice], before[choice]))
+                routes = next(one.routes for one in parts if one.name == choice)
+                route = next(name for name, of in routes.items() if of == task.name)
+                run = self._custom(job, task, PARAMETER, {})
+                holds = _holds(known[choice], route)
+                self.activities.append(_if(task.name, holds, {**run, "name": f"{task.name}_run"}, before[choice]))
+                if task.name == list(routes.values())[-1] and known[choice]["default"] is None:
+                    self.activities.append(_if(f"{choice}_none", _none(known[choice]), _fail(choice), before[choice]))
             else:
-                self.activities.append(self._custom(job, task, KEY, depends))
+                self.activities.append(self._custom(job, task, PARAMETER, depends))
 
     def fan_in(self, job: Job, branches: Sequence[Job]) -> None:
         """A ForEach over the keys that the job waits for."""
         wait, branch = branch_of(job, branches)
         (part,) = tasks(branch.graph)
-        keys = ", ".join(_joined(key, KEY) for key in provider_keys(wait))
+        keys = ", ".join(_joined(key, PARAMETER) for key in provider_keys(wait))
         if wait["rule"] != "all_succeeded":
             self.notes.append(f"{wait['datasets'][0]}: the job itself checks {wait['rule']}, when all have ended")
         self.activities.append(
@@ -110,7 +124,7 @@ class _Pipeline:
                 "type": "ForEach",
                 "typeProperties": {
                     "isSequential": False,
-                    "batchCount": branch.graph["runner"]["max_active_runs"] or 5,
+                    "batchCount": min(branch.graph["runner"]["max_active_runs"] or 5, _MOST),
                     "items": _expression(f"createArray({keys})"),
                     "activities": [{**self._custom(branch, part, "item()", {}), "name": f"{part.name}_run"}],
                 },
@@ -118,25 +132,9 @@ class _Pipeline:
             }
         )
 
-    def _if(self, job: Job, task: Task, choice: Node, depends: Mapping[str, str]) -> dict[str, Any]:
-        route = task.until.rpartition("/")[2] or next(r for r in choice["routes"] if task.name.endswith(f"_{r}"))
-        others = [_condition(one) for name, one in choice["conditions"].items() if name != route]
-        own = choice["conditions"].get(route)
-        holds = _condition(own) if own else f"not(or({', '.join(others)}))" if len(others) > 1 else f"not({others[0]})"
-        inner = self._custom(job, task, KEY, {})
-        return {
-            "name": task.name,
-            "type": "IfCondition",
-            "dependsOn": _depends(depends),
-            "typeProperties": {
-                "expression": _expression(holds),
-                "ifTrueActivities": [{**inner, "name": f"{task.name}_run"}],
-            },
-        }
-
     def _custom(self, job: Job, task: Task, key: str, depends: Mapping[str, str]) -> dict[str, Any]:
         words = ["spark-flow", *command(job, task)]
-        text = ", ' ', ".join(_joined(shlex.quote(word) if "{key}" not in word else word, key) for word in words)
+        text = ", ' ', ".join(_joined(word if KEY in word else shlex.quote(word), key) for word in words)
         request = "pipeline().parameters.request_id"
         again = f"if(empty({request}), '', concat(' --request-id ', {request}))"
         return {
@@ -148,6 +146,35 @@ class _Pipeline:
             "typeProperties": {"command": _expression(f"concat({text}, {again})")},
             "linkedServiceName": {"referenceName": self.linked_service, "type": "LinkedServiceReference"},
         }
+
+
+def _inner(properties: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [*properties.get("activities", ()), *properties.get("ifTrueActivities", ())]
+
+
+def _if(name: str, holds: str, activity: Mapping[str, Any], depends: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "type": "IfCondition",
+        "dependsOn": _depends(depends),
+        "typeProperties": {"expression": _expression(holds), "ifTrueActivities": [activity]},
+    }
+
+
+def _fail(choice: str) -> dict[str, Any]:
+    message = {"message": f"no route of {choice} holds", "errorCode": "SparkFlow.Failed"}
+    return {"name": f"{choice}_fail", "type": "Fail", "dependsOn": [], "typeProperties": message}
+
+
+def _holds(choice: Node, route: str) -> str:
+    """The condition of a route; of the default that none of the others holds."""
+    own = choice["conditions"].get(route)
+    return _condition(own) if own else _none(choice)
+
+
+def _none(choice: Node) -> str:
+    first, *others = map(_condition, choice["conditions"].values())
+    return f"not({functools.reduce(lambda one, other: f'or({one}, {other})', others, first)})"  # or takes two
 
 
 def _depends(on: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -162,7 +189,7 @@ def _condition(condition: Mapping[str, Mapping[str, str]]) -> str:
 def _comparisons(by_date: Mapping[str, str]) -> Iterator[str]:
     for name, function in (("since", "greaterOrEquals"), ("before", "less")):
         if name in by_date:
-            yield f"{function}({KEY}, {_text(by_date[name])})"
+            yield f"{function}({PARAMETER}, {_text(by_date[name])})"
 
 
 def _expression(text: str) -> dict[str, str]:
@@ -171,7 +198,7 @@ def _expression(text: str) -> dict[str, str]:
 
 def _joined(word: str, key: str) -> str:
     """A word as an expression, with the key in its place."""
-    before, place, after = word.partition("{key}")
+    before, place, after = word.partition(KEY)
     parts = [*([_text(before)] if before else []), *([key] if place else []), *([_text(after)] if after else [])]
     return parts[0] if len(parts) == 1 else f"concat({', '.join(parts)})"
 

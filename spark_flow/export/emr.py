@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from spark_flow.export.tasks import command, made_by, tasks
+from spark_flow.export.tasks import command, made_by, tasks, with_routes
 from spark_flow.jobfile.model.runner import RunnerModel
 
 if TYPE_CHECKING:
     from spark_flow.export.tasks import Job, Tasks
+
+MOST_STEPS = 256  # that are pending or running in a cluster
 
 
 def steps(job: Job, keys: str, *, how: Tasks = "job") -> tuple[dict[str, Any], list[str]]:
@@ -27,8 +29,10 @@ def steps(job: Job, keys: str, *, how: Tasks = "job") -> tuple[dict[str, Any], l
         InvalidArgument: The keys are not of the job's calendar.
     """
     runner = RunnerModel.model_validate({**job.graph["runner"], "pool": None})  # its file is the job's business
-    parts = [task for task in tasks(job.graph, how) if task.kind != "route"]
-    notes = [f"{task.until}: one step with its routes" for task in parts if task.kind == "choice"]
+    parts, notes = list(tasks(job.graph, how)), []
+    for choice in [task for task in parts if task.kind == "choice"]:
+        parts = with_routes(parts, choice)
+        notes.append(f"{choice.until}: one step with its routes")
     in_order = bool(runner.depends_on_past) or len(parts) > 1
     wanted = 1 if in_order else runner.max_active_runs or 1
     made = [
@@ -45,4 +49,6 @@ def steps(job: Job, keys: str, *, how: Tasks = "job") -> tuple[dict[str, Any], l
     ]
     if runner.max_active_runs and in_order and runner.max_active_runs > 1:
         notes.append(f"max_active_runs {runner.max_active_runs}: one at a time, as steps have no other order")
+    if len(made) > MOST_STEPS:
+        notes.append(f"{len(made)} steps: EMR takes {MOST_STEPS} at once, so export fewer keys")
     return {"Comment": made_by(job.file), "StepConcurrencyLevel": wanted, "Steps": made}, notes

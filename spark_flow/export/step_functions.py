@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spark_flow.export.tasks import (
+    KEY,
     Job,
     Tasks,
     branch_of,
+    check_names,
     choices,
     command,
     is_by_date,
@@ -29,9 +31,11 @@ if TYPE_CHECKING:
     from spark_flow.export.tasks import Node, Task
 
 RETRY_LATER, FAILED = "SparkFlow.RetryLater", "SparkFlow.Failed"
-States: TypeAlias = "dict[str, dict[str, Any]]"
+Named: TypeAlias = "tuple[str, dict[str, Any]]"
 _LATER = 10  # times that a job which has to wait is started again; of a branch 3
 _DONE = "Done"
+_REQUEST = "\0request_id"  # stands for the request id, as ``KEY`` does for the key
+_LONGEST = 80  # characters of a state's name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +44,11 @@ class Worker:
 
     Attributes:
         queue_url: The queue of SQS.
-        timeout: Seconds after which a job is given up.
+        timeout: Seconds after which a job is given up; SQS hides a message for no more than 12 hours.
     """
 
     queue_url: str
-    timeout: int = 86_400
+    timeout: int = 43_200
 
     knows_routes = True
     failed = FAILED
@@ -84,7 +88,7 @@ class Emr:
             "Parameters": {
                 "ClusterId.$": "$.cluster_id",
                 "Step": {
-                    "Name.$": _format(f"{job.graph['pipeline']} {{key}} {part.name}"),
+                    "Name.$": _format(f"{job.graph['pipeline']} {KEY} {part.name}"),
                     "ActionOnFailure": "CONTINUE",
                     "HadoopJarStep": {
                         "Jar": "command-runner.jar",
@@ -117,12 +121,14 @@ def state_machine(
     """
     made = _Machine(runner, retry_seconds)
     parts = made.parts(job, how, waited=bool(branches))
-    states: States = {}
+    named: list[Named] = []
     if branches:
-        states |= made.fan_in(job, branches, parts[0].name)
+        named += made.fan_in(job, branches, parts[0].name).items()
         job = replace(job, overrides=[*job.overrides, *overrides_of_waits(job.graph)])
-    states |= made.chain(job, parts)
-    first = next(iter(states))
+    named += made.chain(job, parts)
+    inner = [name for _, state in named for name in state.get("ItemProcessor", {}).get("States", ())]
+    check_names(["Begin", "SameRequest", _DONE, *inner, *(name for name, _ in named)], _LONGEST)
+    states, first = dict(named), named[0][0]
     begin = {"Type": "Choice", "Choices": [{"Variable": "$.request_id", "IsPresent": True, "Next": first}]}
     without = {"Type": "Pass", "Result": "", "ResultPath": "$.request_id", "Next": first}
     states = {
@@ -152,30 +158,23 @@ class _Machine:
                 self.notes.append(f"{choice.until}: one task with its routes, as a step does not return which it took")
         return made
 
-    def chain(self, job: Job, parts: Sequence[Task]) -> States:
+    def chain(self, job: Job, parts: Sequence[Task]) -> Iterator[Named]:
         """The tasks, one after another."""
         known = choices(job.graph)
-        states: States = {}
         for task in parts:
             later = next((one.name for one in parts if task.name in one.after), _DONE)
             if task.kind != "choice":
-                states[task.name] = {**self._try(job, task), "ResultPath": None, "Next": later}
-                continue
-            node = known[task.name]
-            if is_by_date(node):
-                states[task.name] = {"Comment": task.text, **_choice_by_date(task, node)}
+                yield task.name, {**self._try(job, task), "ResultPath": None, "Next": later}
+            elif is_by_date(known[task.name]):
+                yield task.name, {"Comment": task.text, **_choice_by_date(task, known[task.name])}
             else:
-                states[task.name] = {**self._try(job, task), "ResultPath": "$.decided", "Next": f"{task.name}_route"}
-                states[f"{task.name}_route"] = {
-                    "Type": "Choice",
-                    "Choices": [
-                        {"Variable": "$.decided.route", "StringEquals": route, "Next": name}
-                        for route, name in task.routes.items()
-                    ],
-                }
-        return states
+                decided = f"{task.name}_decided"
+                yield task.name, {**self._try(job, task), "ResultPath": "$.decided", "Next": decided}
+                skipped = {"Variable": "$.decided.route", "IsPresent": False, "Next": _DONE}  # the provider's key was
+                ways = [{"Variable": "$.decided.route", "StringEquals": r, "Next": n} for r, n in task.routes.items()]
+                yield decided, {"Type": "Choice", "Choices": [skipped, *ways]}
 
-    def fan_in(self, job: Job, branches: Sequence[Job], following: str) -> States:
+    def fan_in(self, job: Job, branches: Sequence[Job], following: str) -> dict[str, dict[str, Any]]:
         """A Map over the keys that the job waits for, and a Choice on the rule."""
         wait, branch = branch_of(job, branches)
         name, (part,) = wait["datasets"][0], tasks(branch.graph)
@@ -241,17 +240,16 @@ class _Machine:
 
     def _try(self, job: Job, part: Task, later: int = _LATER) -> dict[str, Any]:
         """A task with its retries: a job that has to wait is asked more often than one that failed."""
-        retry = [
-            {"ErrorEquals": [RETRY_LATER], "MaxAttempts": later, "BackoffRate": 1.5, "MaxDelaySeconds": 900},
-            {"ErrorEquals": [self._runner.failed], "MaxAttempts": 2, "BackoffRate": 2.0},
-        ]
+        waits = {"ErrorEquals": [RETRY_LATER], "MaxAttempts": later, "BackoffRate": 1.5}
+        failed = {"ErrorEquals": [self._runner.failed], "MaxAttempts": 2, "BackoffRate": 2.0}
+        retry = [waits, failed] if self._runner.knows_routes else [failed]  # a step has no error of its own
         tried = [{**one, "IntervalSeconds": self._retry_seconds} for one in retry]
         comment = {"Comment": part.text} if part.text else {}
         return {**comment, **self._runner.task(job, part), "Retry": tried}
 
 
 def _words(job: Job, part: Task) -> list[str]:
-    return [*command(job, part), "--request-id", "{request_id}"]
+    return [*command(job, part), "--request-id", _REQUEST]
 
 
 def _choice_by_date(task: Task, node: Node) -> dict[str, Any]:
@@ -275,9 +273,9 @@ def _array(words: Sequence[str]) -> str:
 
 def _format(word: str) -> str:
     """A word as an intrinsic function's argument, with the values of the input."""
-    if word == "{request_id}":
+    if word == _REQUEST:
         return "$.request_id"
-    before, key, after = word.partition("{key}")
+    before, key, after = word.partition(KEY)
     if not key:
         return f"'{_escaped(word)}'"
     return f"States.Format('{_escaped(before)}{{}}{_escaped(after)}', $.key)"

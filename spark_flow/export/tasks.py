@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Tasks: TypeAlias = Literal["job", "checkpoints"]
 Node: TypeAlias = "Mapping[str, Any]"
+KEY = "\0"
+"""Stands for the key in arguments that an orchestrator completes; no argument of a process can hold it."""
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -91,19 +93,30 @@ def tasks(graph: Mapping[str, Any], how: Tasks = "job", *, waited: bool = False)
         raise InvalidArgument("tasks", repr(how), "job or checkpoints")
     first = len(list(first_waits(graph))) if waited else 0
     made = _checkpoints(entries[first:])
-    names = [task.name for task in made]
-    if twice := next((name for name in names if names.count(name) > 1), ""):
-        raise InvalidArgument("tasks", f"two with the name {twice!r}", "nodes whose names differ in a letter or digit")
+    check_names([task.name for task in made])
     return tuple(made)
 
 
-def command(job: Job, task: Task, key: str = "{key}") -> list[str]:
-    """Return the arguments of ``spark-flow`` that do a task: ``["run", "day.yaml", "key={key}", "--until", "hours"]``.
+def check_names(names: Sequence[str], longest: int = 250) -> None:
+    """Check the names of tasks, or of what an orchestrator has for them.
+
+    Raises:
+        InvalidArgument: Two are the same, or one is too long.
+    """
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        expected = "names of nodes and datasets that still differ when other characters than letters and digits are _"
+        raise InvalidArgument("tasks", f"two with the name {twice!r}", expected)
+    if long := next((name for name in names if len(name) > longest), ""):
+        raise InvalidArgument("tasks", f"{long!r}, {len(long)} characters", f"names of up to {longest}")
+
+
+def command(job: Job, task: Task, key: str = KEY) -> list[str]:
+    """Return the arguments of ``spark-flow`` that do a task: ``["run", "day.yaml", "key=...", "--until", "hours"]``.
 
     Args:
         job: The job.
         task: The task.
-        key: The key; by default a place for it.
+        key: The key; by default ``KEY``.
     """
     until = ["--until", task.until] if task.until else []
     return ["run", job.file, f"key={key}", *job.overrides, *until]
@@ -129,7 +142,8 @@ def is_by_date(choice: Node) -> bool:
 
     Keys that are days, or hours as ``2013-01-02T05``, are in the order of their text.
     """
-    return all(list(condition) == ["by_date"] for condition in choice["conditions"].values())
+    conditions = choice["conditions"].values()
+    return bool(conditions) and all(list(condition) == ["by_date"] for condition in conditions)
 
 
 def with_routes(parts: Sequence[Task], choice: Task) -> list[Task]:
@@ -167,7 +181,7 @@ def first_waits(graph: Mapping[str, Any]) -> Iterator[Node]:
 
 
 def provider_keys(wait: Node) -> list[str]:
-    """The keys that a wait is for, as texts with ``{key}``: ``["{key}T05", "{key}T06"]``.
+    """The keys that a wait is for, as texts with ``KEY``, which is the job's key: ``[KEY + "T05", KEY + "T06"]``.
 
     Raises:
         InvalidArgument: They are not made from the text of the key alone, as ``last_days(7)`` are not.
@@ -176,7 +190,7 @@ def provider_keys(wait: Node) -> list[str]:
     found = parse_keys(wait["keys"])(day)
     if not all(key.startswith(day) for key in found):
         raise InvalidArgument(wait["name"], f"keys {wait['keys']}", "same, or hours_of_day(05..23)")
-    return [f"{{key}}{key.removeprefix(day)}" for key in found]
+    return [KEY + key.removeprefix(day) for key in found]
 
 
 def _of_entries(graph: Mapping[str, Any]) -> Iterator[Node]:

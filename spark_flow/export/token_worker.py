@@ -12,10 +12,12 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 USAGE = "SparkFlow.Usage"
 BEAT = 30  # seconds after which a message is hidden again, each time for four times as long
+_PAUSE = 5  # seconds after an error of AWS
+_KILLED_AFTER = 60  # seconds after an interrupt
 _LONGEST = 20  # seconds that the queue is asked for a message
 _CAUSE = 32_000  # characters of a cause, which Step Functions limits
 
@@ -58,7 +62,7 @@ class TokenWorker:
 
     Raises:
         EnvironmentTooOld: boto3 is not installed.
-        InvalidArgument: The region is not known.
+        InvalidArgument: The region is not known, or there is no such queue.
     """
 
     def __init__(self, queue_url: str, *, say: Callable[[str], None], beat: float = BEAT) -> None:
@@ -72,6 +76,7 @@ class TokenWorker:
         try:
             self._queue: Any = boto3.client("sqs", region_name=_region(queue_url))
             self._machine: Any = boto3.client("stepfunctions", region_name=_region(queue_url))
+            self._queue.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
         except Exception as error:
             raise InvalidArgument("--queue-url", describe(error), "the URL of a queue of SQS, or AWS_REGION") from error
 
@@ -79,12 +84,14 @@ class TokenWorker:
         """Take messages until it is interrupted, or until it has taken as many as asked for."""
         taken = 0
         while most is None or taken < most:
-            found = self._queue.receive_message(
-                QueueUrl=self._queue_url,
-                MaxNumberOfMessages=1,
-                WaitTimeSeconds=_LONGEST,
-                VisibilityTimeout=int(4 * self._beat),
-            )
+            found: Mapping[str, Any] = {}
+            with self._reported("the queue did not answer"):
+                found = self._queue.receive_message(
+                    QueueUrl=self._queue_url,
+                    MaxNumberOfMessages=1,
+                    WaitTimeSeconds=_LONGEST,
+                    VisibilityTimeout=int(4 * self._beat),
+                )
             for raw in found.get("Messages", ()):
                 taken += 1
                 self._take(raw)
@@ -94,7 +101,7 @@ class TokenWorker:
             message = _message(raw)
         except (KeyError, TypeError, ValueError) as error:
             self._say(f"found a message that is no task ({describe(error)}); it is deleted")
-            self._queue.delete_message(QueueUrl=self._queue_url, ReceiptHandle=raw["ReceiptHandle"])
+            self._delete(raw["ReceiptHandle"])
             return
         self._say(f"spark-flow {' '.join(message.arguments)}")
         ended = threading.Event()
@@ -105,8 +112,12 @@ class TokenWorker:
         finally:
             ended.set()
             beats.join()
-        self._report(message, code, summary, last)
-        self._queue.delete_message(QueueUrl=self._queue_url, ReceiptHandle=message.receipt)
+        if self._report(message, code, summary, last):
+            self._delete(message.receipt)
+
+    def _delete(self, receipt: str) -> None:
+        with self._reported("the message was not deleted"):
+            self._queue.delete_message(QueueUrl=self._queue_url, ReceiptHandle=receipt)
 
     def _keep_hidden(self, message: Message, ended: threading.Event) -> None:
         while not ended.wait(self._beat):
@@ -117,16 +128,19 @@ class TokenWorker:
 
     @contextlib.contextmanager
     def _reported(self, what: str) -> Iterator[None]:
-        """Go on after an error of AWS: the message comes back, or the task is given up."""
+        """Go on after an error of AWS, after a pause: a message that was not deleted comes back."""
         try:
             yield
         except Exception as error:
             self._say(f"{what}: {describe(error)}")
+            time.sleep(_PAUSE)
 
-    def _report(self, message: Message, code: int, summary: Mapping[str, Any], last: str) -> None:
+    def _report(self, message: Message, code: int, summary: Mapping[str, Any], last: str) -> bool:
+        """Report an outcome; returns whether nothing waits for it any more. If not, the message comes back."""
         reason = str(summary.get("reason") or last)[:_CAUSE]
         kinds = {NotNow.exit_code: RETRY_LATER, UsageError.exit_code: USAGE}
-        with self._reported("the state machine did not take it"):
+        known = self._machine.exceptions
+        try:
             if code:
                 kind = kinds.get(code, FAILED)
                 self._say(f"exit code {code}: {kind}")
@@ -135,6 +149,12 @@ class TokenWorker:
                 result = outcome(summary, message.arguments)
                 self._say(f"done: {json.dumps(result)}")
                 self._machine.send_task_success(taskToken=message.token, output=json.dumps(result))
+        except (known.TaskTimedOut, known.TaskDoesNotExist, known.InvalidToken) as error:
+            self._say(f"its state machine waits for it no more: {describe(error)}")
+        except Exception as error:
+            self._say(f"its outcome was not reported, so the task comes back: {describe(error)}")
+            return False
+        return True
 
 
 def _region(queue_url: str) -> str | None:
@@ -157,14 +177,27 @@ def run(arguments: Sequence[str]) -> tuple[int, dict[str, Any], str]:
     with tempfile.TemporaryDirectory(prefix="spark-flow-") as folder:
         path = Path(folder) / "summary.json"
         program = [sys.executable, "-m", "spark_flow.cli.app", *arguments, f"--summary-json={path}"]
-        with subprocess.Popen(  # noqa: S603 - only `run`, as checked above
-            program, text=True, errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        ) as process:
+        how: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "start_new_session": True}
+        process = subprocess.Popen(program, text=True, errors="replace", **how)  # noqa: S603 - `run`, as checked above
+        try:
             for line in process.stdout or ():
                 sys.stdout.write(line)
                 last = line.rstrip() or last
+            process.wait()
+        finally:
+            _end(process)
         summary = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return process.returncode, summary, last
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Interrupt a job that still runs, as its worker ends: it releases its lease."""
+    for sent in (signal.SIGINT, signal.SIGKILL):
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, sent)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_KILLED_AFTER)
 
 
 def outcome(summary: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:

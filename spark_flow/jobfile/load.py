@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 import os
 import re
 from pathlib import Path
@@ -41,6 +42,7 @@ _SECTIONS: Mapping[str, type[Model]] = {
 }
 _ROOTS = ("state", "output")  # what a file may interpolate without giving it
 _KEY = re.compile(r"\{key:([^{}]+)\}")  # the key in another form, of strftime's
+_OF_A_TIME = re.compile("%[HIMSp]")
 _STAND_IN = "missing"  # for a missing key, so that the rest is still checked
 _NO_KEY = Problem("key", "nothing", "the key of this run", "Required: give key=…, for example key=2013-01-02")
 
@@ -86,7 +88,7 @@ def load(
         raw["key"] = _STAND_IN
     _mark_per_key(config, raw)  # the last use of config, which has another key afterwards
     check_name("key", raw["key"])
-    problems += _paths_of_key(raw)
+    problems += _paths_of_key(raw, any_key=any_key)
     root, not_a_folder = _root(path, raw)
     root = root or str(cwd or "")
     problems += not_a_folder
@@ -123,18 +125,27 @@ def _mark_per_key(config: DictConfig, raw: dict[str, Any]) -> None:
                     source.setdefault("parent", _common_folder(path, other))
 
 
-def _paths_of_key(raw: dict[str, Any]) -> list[Problem]:
-    """Set ``{key:%H}`` in the paths of sources; returns what is wrong if the key is no time."""
+def _paths_of_key(raw: dict[str, Any], *, any_key: bool) -> list[Problem]:
+    """Set ``{key:%H}`` in the paths of sources; returns what is wrong if the key is no time, or a day has no hour."""
     wrong, key = [], raw["key"]
     for name, source in raw["sources"].items() if isinstance(raw.get("sources"), dict) else ():
         path = source.get("path") if isinstance(source, dict) else None
         if isinstance(path, str) and _KEY.search(path) and key != _STAND_IN:
+            a_day = not any_key and "T" not in key
             try:
-                source["path"] = _KEY.sub(lambda found: dt.datetime.fromisoformat(key).strftime(found[1]), path)
+                moment = dt.datetime.fromisoformat(key)
             except ValueError:
+                moment = None
+            if moment is None or (a_day and any(map(_OF_A_TIME.search, _KEY.findall(path)))):
                 where = f"sources.{name}.path"
                 wrong.append(Problem(where, f"{path!r} with the key {key!r}", "a key that is a time, as 2013-01-02T05"))
+            else:
+                source["path"] = _KEY.sub(functools.partial(_form, moment), path)
     return wrong
+
+
+def _form(moment: dt.datetime, found: re.Match[str]) -> str:
+    return moment.strftime(found[1])
 
 
 def _common_folder(*paths: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import importlib.util
@@ -10,6 +11,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -109,6 +111,9 @@ def session(
     builder = _set(builder, _beside(settings, config or {}))
     try:
         made = builder.getOrCreate()
+    except KeyboardInterrupt:
+        _end_what_was_starting()
+        raise
     except Exception as error:
         if listener and LISTENER in str(error):
             raise _without_listener() from error
@@ -153,6 +158,21 @@ def _connected(remote: str, config: Mapping[str, str]) -> SparkSession:
     made = _set(SparkSession.builder.remote(remote), settings).getOrCreate()
     _raise_errors_once()
     return made
+
+
+def _end_what_was_starting() -> None:
+    """End a JVM that was being started: PySpark has forgotten it, and it would outlive this process."""
+    from pyspark import SparkContext
+
+    if getattr(SparkContext, "_gateway", None) is not None:
+        return  # it ends with this process
+    with contextlib.suppress(OSError):  # no ps
+        columns = ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="]
+        listed = subprocess.run(columns, capture_output=True, text=True, check=False)  # noqa: S603
+        for line in listed.stdout.splitlines():
+            pid, parent, program = line.split(None, 2)
+            if int(parent) == os.getpid() and "pyspark-shell" in program:
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def check_machine(*, delta: bool = True) -> None:

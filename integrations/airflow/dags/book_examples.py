@@ -1,4 +1,4 @@
-"""The Airflow examples of the book's chapter 6, each from a job's file: see ``docs/airflow.md``.
+"""The Airflow examples of the book's chapter 6, each from a job's file: see ``docs/orchestrators/airflow.md``.
 
 ``SPARK_FLOW_HOME`` is a clone of spark_flow, or a folder with its ``conf``, ``jobs`` and ``data``.
 """

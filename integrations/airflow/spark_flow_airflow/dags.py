@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.sdk import DAG, CronDataIntervalTimetable, Label, PartitionedAssetTimetable, TaskGroup, TriggerRule
 
 from spark_flow.errors import InvalidArgument
-from spark_flow.export.tasks import Task, Tasks, first_waits, overrides_of_waits, provider_keys, task_name
+from spark_flow.export.tasks import KEY, Task, Tasks, first_waits, overrides_of_waits, provider_keys, task_name
 from spark_flow.export.tasks import tasks as tasks_of
 from spark_flow.jobfile.plan import draw
 from spark_flow_airflow.markers import MarkerSensor, PublishedOperator, marker_asset
-from spark_flow_airflow.operators import HOURLY_KEY, KEY, SparkFlowBranchOperator, SparkFlowOperator
+from spark_flow_airflow.operators import HOURLY_KEY, RUN_KEY, SparkFlowBranchOperator, SparkFlowOperator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,7 +111,7 @@ def dag_from_file(
         doc_md=f"`{file}`, made by spark-flow-airflow.",
         tags=list(tags),
     )
-    key = HOURLY_KEY if runner["calendar"] == "hourly" else KEY
+    key = HOURLY_KEY if runner["calendar"] == "hourly" else RUN_KEY
     common: dict[str, Any] = {
         "launcher": launcher,
         "submit_options": submit_options,
@@ -127,15 +127,17 @@ def dag_from_file(
         rule = TriggerRule.ALL_SUCCESS
         values = list(overrides)
         if branches:
-            before = [_branches(home, waiting, branches, branch_overrides, common)]
-            rule = TriggerRule.ALL_SUCCESS if waiting[0]["rule"] == "all_succeeded" else TriggerRule.ALL_DONE
+            before = [_branches(home, waiting, branches, branch_overrides, key, common)]
+            whole = all(node["rule"] == "all_succeeded" for node in waiting)
+            rule = TriggerRule.ALL_SUCCESS if whole else TriggerRule.ALL_DONE
             values += overrides_of_waits(graph)
         elif waits == "markers":
             before = [_sensor(node, key) for node in waiting]
             values += overrides_of_waits(graph)
         parts = tasks_of(graph, tasks, waited=bool(before))
-        ends = _chain(parts, before, rule, nodes, file=str(file), key=key, overrides=values, **common)
-        _announce(graph, ends, key)
+        made = _chain(parts, before, rule, nodes, file=str(file), key=key, overrides=values, **common)
+        inner = {name for task in parts for name in task.after}
+        _announce(graph, made, [task for name, task in made.items() if name not in inner], key)
     return dag
 
 
@@ -180,6 +182,7 @@ def _branches(
     waiting: Sequence[Graph],
     files: Sequence[str | Path],
     overrides: Sequence[str],
+    own: str,
     common: Mapping[str, Any],
 ) -> TaskGroup:
     """A task for each key of the pipelines that the job waits for."""
@@ -194,17 +197,20 @@ def _branches(
         raise InvalidArgument("branches", f"those of {', '.join(published) or 'no dataset'}", expected)
     with TaskGroup(task_name(waiting[0]["name"]), prefix_group_id=False) as group:
         for dataset, key in wanted:
-            name = task_name(f"{dataset}{key.removeprefix('{key}')}")
             SparkFlowOperator(
-                task_id=name, file=published[dataset], key=key.replace("{key}", KEY), overrides=overrides, **common
+                task_id=task_name(f"{dataset}{key.removeprefix(KEY)}"),
+                file=published[dataset],
+                key=key.replace(KEY, own),
+                overrides=overrides,
+                **common,
             )
     return group
 
 
 def _chain(
     parts: Sequence[Task], before: Sequence[Any], rule: TriggerRule, past: Sequence[str], **common: Any
-) -> list[BaseOperator]:
-    """The operators of the tasks, one after another; returns the last one, or the last routes."""
+) -> dict[str, BaseOperator]:
+    """The operators of the tasks, one after another, by name."""
     made: dict[str, BaseOperator] = {}
     for task in parts:
         joins = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS if len(task.after) > 1 else TriggerRule.ALL_SUCCESS
@@ -225,18 +231,23 @@ def _chain(
         for name in task.after:
             label = task.label if task.kind == "route" else next(one.label for one in parts if one.name == name)
             made[name].set_downstream(made[task.name], edge_modifier=Label(label) if label else None)
-    inner = {name for task in parts for name in task.after}
-    return [operator for name, operator in made.items() if name not in inner]
+    return made
 
 
-def _announce(graph: Graph, ends: Sequence[BaseOperator], key: str) -> None:
-    """A task after the job for each marker that it publishes."""
+def _announce(graph: Graph, made: Mapping[str, BaseOperator], ends: Sequence[BaseOperator], key: str) -> None:
+    """A task after the job for each marker that it publishes; of a route it comes after that one, if it was taken."""
     for node in graph["nodes"]:
-        if node.get("pattern") == "publish":
-            joins = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS if len(ends) > 1 else TriggerRule.ALL_SUCCESS
-            task_id = f"announce_{task_name(node['dataset'])}"
-            task = PublishedOperator(
-                task_id=task_id, dataset=node["dataset"], folder=node["markers"], key=key, trigger_rule=joins
-            )
-            for end in ends:
-                end >> task
+        if node.get("pattern") != "publish":
+            continue
+        routes = [name for name in node["within"] if "/" in name]
+        after = [made[task_name(name)] for name in routes[:1] if task_name(name) in made] or ends
+        task = PublishedOperator(
+            task_id=f"announce_{task_name(node['dataset'])}",
+            dataset=node["dataset"],
+            folder=node["markers"],
+            key=key,
+            routes=routes,
+            trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS if len(after) > 1 else TriggerRule.ALL_SUCCESS,
+        )
+        for one in after:
+            one >> task

@@ -16,7 +16,7 @@ from spark_flow.errors import SparkFlowError, UpstreamSkipped, describe
 from spark_flow.sequence.isolated_sequencer.keys import parse_keys
 from spark_flow.sequence.isolated_sequencer.polling import OnFailed, OnPartial, OnSkipped, Policy, Watch
 from spark_flow.storage import files, markers
-from spark_flow_airflow.operators import KEY
+from spark_flow_airflow.operators import RUN_KEY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -113,7 +113,7 @@ class MarkerSensor(BaseSensorOperator):
         *,
         datasets: Sequence[str],
         folder: str,
-        key: str = KEY,
+        key: str = RUN_KEY,
         keys: str = "same",
         require: str = "all_succeeded",
         table_roots: Sequence[str] = (),
@@ -209,21 +209,26 @@ class PublishedOperator(BaseOperator):
         dataset: The dataset.
         folder: The folder of markers.
         key: The key.
+        routes: The routes that it is published in, as ``choice/route``: it is skipped if one was not taken.
         kwargs: As ``BaseOperator`` takes them.
     """
 
     template_fields: Sequence[str] = ("key",)
     ui_color = "#d3f0d9"
 
-    def __init__(self, *, dataset: str, folder: str, key: str = KEY, **kwargs: Any) -> None:
+    def __init__(
+        self, *, dataset: str, folder: str, key: str = RUN_KEY, routes: Sequence[str] = (), **kwargs: Any
+    ) -> None:
         self.asset = marker_asset(dataset, folder)
         super().__init__(**kwargs, inlets=[self.asset], outlets=[self.asset])
         self.dataset = dataset
         self.folder = folder
         self.key = key
+        self.routes = list(routes)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Read the marker, and announce it if its content is new."""
+        """Read the marker, and announce it if it is new."""
+        self._check_routes(context)
         path = markers.path_of(self.folder, self.dataset, self.key)
         try:
             marker = markers.read(path)
@@ -246,6 +251,17 @@ class PublishedOperator(BaseOperator):
         events[self.asset].add_partitions(marker.key)
         self.log.info("%s", marker)
         return extra
+
+    def _check_routes(self, context: Context) -> None:
+        if not self.routes:
+            return
+        ti: Any = context["ti"]
+        taken: dict[str, str] = {}
+        for one in sorted(self.get_flat_relative_ids(upstream=True)):
+            taken |= (ti.xcom_pull(task_ids=one) or {}).get("routes", {})
+        for choice, _, route in (name.rpartition("/") for name in self.routes):
+            if taken.get(choice, route) != route:
+                raise AirflowSkipException(f"{choice} took the route {taken[choice]}")
 
     def _announced(self, context: Context, key: str) -> Mapping[str, Any] | None:
         """What the last event of the key said."""

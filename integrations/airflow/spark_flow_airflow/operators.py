@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 RETRY_LATER, USAGE = 75, 2  # exit codes of spark-flow
 KILLED_AFTER = 60  # seconds after an interrupt; a run that is interrupted records it and releases its lease
 
-KEY = "{{ (dag_run.conf or {}).get('key') or dag_run.partition_key or ds }}"
+RUN_KEY = "{{ (dag_run.conf or {}).get('key') or dag_run.partition_key or ds }}"
 """The key of a run: ``key`` of its configuration, else its partition, else the day of its logical date."""
 HOURLY_KEY = "{{ (dag_run.conf or {}).get('key') or dag_run.partition_key or logical_date.strftime('%Y-%m-%dT%H') }}"
 """The same for hourly keys, as ``2013-01-02T05``."""
@@ -50,8 +50,9 @@ class SparkFlowOperator(BaseOperator):
     =========================  =============================================================================
 
     A retry is the same command. A run that was cleared has another ``clear_number``, which becomes the request id: it
-    starts a new generation, which replaces the key's rows; so does a run with ``{"rerun": true}`` in its configuration.
-    A task that is stopped interrupts the job, which releases its lease.
+    starts a new generation, which replaces the key's rows; so does a run with ``{"rerun": true}`` in its configuration,
+    and one that was started by the asset of a marker that was corrected. A task that is stopped interrupts the job,
+    which releases its lease.
 
     The return value, in XCom, is ``{pipeline, key, generation, attempt, state, rows, nodes, routes}``: ``nodes`` counts
     the nodes by state, ``routes`` has the route that each choice took.
@@ -82,7 +83,7 @@ class SparkFlowOperator(BaseOperator):
         self,
         *,
         file: str,
-        key: str = KEY,
+        key: str = RUN_KEY,
         overrides: Sequence[str] = (),
         until: str = "",
         launcher: Literal["run", "submit"] = "run",
@@ -159,9 +160,9 @@ class SparkFlowOperator(BaseOperator):
     def _request_id(self, context: Context) -> str:
         run: Any = context["dag_run"]
         cleared = (run.clear_number or 0) if self.on_clear == "rerun" else 0
-        if cleared:
-            return f"{run.run_id}#{cleared}"
-        return str(run.run_id) if (run.conf or {}).get("rerun") else ""
+        asked = bool((run.conf or {}).get("rerun"))
+        parts = [f"{run.dag_id}/{run.run_id}" if cleared or asked else "", f"#{cleared}" if cleared else ""]
+        return "".join([*parts, *_announced(context)])
 
     def _run(self, command: Sequence[str], context: Context) -> tuple[int, str]:
         self.log.info("%s", " ".join(command))
@@ -191,7 +192,7 @@ class SparkFlowOperator(BaseOperator):
         ti: Any = context["ti"]
         began = ti.get_first_reschedule_date(context) or now
         if now + self.retry_later > began + self.give_up_after:
-            raise AirflowException(f"gave up after {self.give_up_after}: {reason}")
+            raise AirflowFailException(f"gave up after {self.give_up_after}: {reason}")
         self.log.info("again in %s: %s", self.retry_later, reason)
         raise AirflowRescheduleException(now + self.retry_later)
 
@@ -228,6 +229,13 @@ def _result(summary: Mapping[str, Any]) -> dict[str, Any]:
     named = {name: summary.get(name) for name in ("pipeline", "key", "generation", "attempt", "state")}
     routes = {node["node"]: node["route"] for node in summary.get("nodes", ()) if "route" in node}
     return {**named, "nodes": nodes, "routes": routes}
+
+
+def _announced(context: Context) -> list[str]:
+    """What the markers that started this run said: one that was corrected asks for a new generation."""
+    started: Any = context.get("triggering_asset_events") or {}
+    extras = [event.extra or {} for events in started.values() for event in events]
+    return sorted(f"@{one['marker']}:{one['revision']}:{one['content']}" for one in extras if "content" in one)
 
 
 def _parent(context: Context) -> dict[str, str]:

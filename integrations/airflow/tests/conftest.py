@@ -206,7 +206,7 @@ def airflow(settings, home):
             parts = ("metadatabase", "scheduler", "triggerer", "dag_processor")
             return dags >= ours.expected and all(health[part]["status"] == "healthy" for part in parts)
 
-        ours.expected = 16
+        ours.expected = 17
         until(answers, "a healthy Airflow")
         yield ours
 

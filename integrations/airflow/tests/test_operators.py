@@ -31,7 +31,7 @@ def work(home, tmp_path):
 
 
 def context(*, clear_number=0, conf=None, first=None):
-    run = SimpleNamespace(run_id="manual__1", clear_number=clear_number, conf=conf or {})
+    run = SimpleNamespace(dag_id="dag", run_id="manual__1", clear_number=clear_number, conf=conf or {})
     ti = SimpleNamespace(get_first_reschedule_date=lambda _: first)
     return {"dag_run": run, "ti": ti}
 
@@ -51,7 +51,7 @@ def test_missing_data_is_rescheduled_and_given_up_in_the_end(work):
     with pytest.raises(AirflowRescheduleException) as later:
         one.execute(context())
     assert 290 < (later.value.reschedule_date - now).total_seconds() < 400
-    with pytest.raises(AirflowException, match=r"gave up after 1:00:00: .*shop"):
+    with pytest.raises(AirflowFailException, match=r"gave up after 1:00:00: .*shop"):
         one.execute(context(first=now - dt.timedelta(minutes=58)))
 
 
@@ -76,8 +76,8 @@ def test_the_request_id_is_of_a_cleared_run_or_one_that_asks_for_it(work, tmp_pa
         return [word for word in one.command(context(**given), tmp_path / "s.json") if "request-id" in word]
 
     assert id_of(task(work)) == []
-    assert id_of(task(work), clear_number=2) == ["--request-id=manual__1#2"]
-    assert id_of(task(work), conf={"rerun": True}) == ["--request-id=manual__1"]
+    assert id_of(task(work), clear_number=2) == ["--request-id=dag/manual__1#2"]
+    assert id_of(task(work), conf={"rerun": True}) == ["--request-id=dag/manual__1"]
     assert id_of(task(work, on_clear="retry"), clear_number=2) == []
 
 

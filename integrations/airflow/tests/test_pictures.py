@@ -57,21 +57,20 @@ GRAPH = (
 
 
 def test_the_main_job_with_a_task_that_failed_and_a_choice(airflow, home, look):
-    """A day with a broken hour fails in its first task, whose run is the parent of the job's; a choice skips routes."""
-    broken = home / "data" / "flights" / "date=2013-01-03" / "hour=07"
-    (next(broken.glob("*.json"))).write_text("{not json\n")
-    failed = airflow.start("daily_flights", conf={"key": "2013-01-03"})
+    """The planes are missing, so its second task fails; the run of a task is the parent of the job's runs."""
+    shutil.move(home / "data" / "planes", home / "planes")
+    failed = airflow.start("without_planes", conf={"key": "2013-01-03"})
+    airflow.ended("without_planes", failed, "failed")
+    shutil.move(home / "planes", home / "data" / "planes")
+    states = {"hours": "success", "enrich": "failed", "publish": "upstream_failed"}
+    assert airflow.states("without_planes", failed) == states | {"announce_daily_flights": "upstream_failed"}
+    events = [json.loads(line) for line in (home / "state" / "lineage.jsonl").read_text().splitlines()]
+    parents = {e["run"]["facets"]["parent"]["job"]["name"] for e in events if e["job"]["name"] == "daily_flights"}
+    assert parents == {"without_planes.hours", "without_planes.enrich"}
     chosen = airflow.start("exclusive_choice", conf={"key": "2013-01-03"})
     airflow.ended("exclusive_choice", chosen)
-    airflow.ended("daily_flights", failed, "failed")
-    assert airflow.states("daily_flights", failed)["hours"] == "failed"
-    events = [json.loads(line) for line in (home / "state" / "lineage.jsonl").read_text().splitlines()]
-    parents = {
-        event["run"]["facets"]["parent"]["job"]["name"] for event in events if event["job"]["name"] == "daily_flights"
-    }
-    assert parents == {"daily_flights.hours"}
-    look("/dags/daily_flights", "airflow-grid", "hours", "enrich", "publish")
-    look("/dags/daily_flights", "airflow-graph", "hours", script=GRAPH.format(dag="daily_flights"))
+    look("/dags/without_planes", "airflow-grid", "hours", "enrich", "publish")
+    look(f"/dags/without_planes/runs/{failed}", "airflow-graph", "hours", script=GRAPH.format(dag="without_planes"))
     look(
         f"/dags/exclusive_choice/runs/{chosen}",
         "airflow-choice",

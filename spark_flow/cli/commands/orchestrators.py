@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -99,6 +100,7 @@ def token_worker_(
     most: Annotated[int | None, typer.Option(min=1, help="End after this many tasks.")] = None,
 ) -> None:
     """Run the tasks that a state machine puts in a queue, one at a time, and report each to its token."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # its job is interrupted as by Ctrl-C
     with reported():
         token_worker.TokenWorker(queue_url, say=say).work(most=most)
 

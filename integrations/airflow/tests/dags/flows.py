@@ -20,3 +20,11 @@ by_asset = dag_from_file(
     **common,
 )
 past = dag_from_file("flows/past.yaml", **common)
+without_planes = dag_from_file(
+    "conf/daily_flights.yaml",
+    tasks="checkpoints",
+    dag_id="without_planes",
+    retries=0,
+    cwd=HOME,
+    env={"PYTHONPATH": f"{HOME}/jobs"},
+)
