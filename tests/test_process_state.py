@@ -46,6 +46,7 @@ ALLOWED = {
         "os.environ",
     ): "before anything of a job is opened: its engines and jobs have the same store",
     ("cli/job.py", "os.environ.pop"): "as above: PySpark refuses a master beside a server",
+    ("cli/commands/orchestrators.py", "signal.signal"): "once, in the process of a worker, that SIGTERM interrupts it",
     ("view/logs.py", "signal.signal"): "once, in the process of a job, that Ctrl-C interrupts it",
     ("view/logs.py", "logging.root.addHandler"): "once, at the entry of a job's process, where nobody else has one",
     ("view/logs.py", "os.environ.setdefault"): "once, at the entry of a job's process, for the JVM that it starts",

@@ -342,7 +342,8 @@ JOBS = sorted(path.name for path in (ROOT / "conf").glob("*.yaml") if path.stem 
 @pytest.mark.parametrize("job", JOBS)
 def test_the_jobs_that_come_with_it_may_run_side_by_side(job, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    configs = [load(ROOT / "conf" / job, [f"key={key}", f"output={tmp_path}"], beside=ROOT / "jobs") for key in DAYS]
+    keys = [f"{day}T05" for day in DAYS] if job == "flights_by_hour.yaml" else DAYS
+    configs = [load(ROOT / "conf" / job, [f"key={key}", f"output={tmp_path}"], beside=ROOT / "jobs") for key in keys]
     footprints = [footprint(config) for config in configs]
     assert all(one.writes for one in footprints)
     assert not found(footprints)
