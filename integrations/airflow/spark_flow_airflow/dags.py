@@ -212,6 +212,7 @@ def _chain(
 ) -> dict[str, BaseOperator]:
     """The operators of the tasks, one after another, by name."""
     made: dict[str, BaseOperator] = {}
+    rules = {task.name: task.label for task in parts if task.kind != "route"}
     for task in parts:
         joins = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS if len(task.after) > 1 else TriggerRule.ALL_SUCCESS
         given: dict[str, Any] = {
@@ -229,7 +230,7 @@ def _chain(
         for one in before if not task.after else ():
             one >> made[task.name]
         for name in task.after:
-            label = task.label if task.kind == "route" else next(one.label for one in parts if one.name == name)
+            label = task.label if task.kind == "route" else rules.get(name, "")
             made[name].set_downstream(made[task.name], edge_modifier=Label(label) if label else None)
     return made
 

@@ -71,6 +71,7 @@ def test_a_choice_is_a_branch_task_and_its_routes_join(dags):
     assert dag.get_task("migration").routes == {"old": "migration_old", "new": "migration_new"}
     assert dag.get_task("asked").trigger_rule == TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
     assert dag.edge_info["migration"]["migration_old"]["label"] == "old: by_date(before=2013-01-03)"
+    assert "migration_old" not in dag.edge_info  # its condition is that of the arrow into it
     assert (dag.get_task("asked_csv").until, dag.get_task("shape_plain").until) == ("asked/csv", "")
 
 
