@@ -4,12 +4,31 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import TriggerRule
+from airflow.sdk.exceptions import AirflowSkipException
 from conftest import ROOT
 from spark_flow_airflow import MarkerSensor, PublishedOperator, SparkFlowBranchOperator, dag_from_file
+
+ROUTES = """
+pipeline: routes
+key: ???
+sources: {in: {format: json, path: "in/${key}", schema: "date DATE"}}
+flow:
+  - read: in
+  - exclusive_choice:
+      name: road
+      routes:
+        old:
+          when: {by_date: {before: 2013-01-02}}
+          flow: [write: {name: a, format: delta, path: out/a, partition_by: [date]}, publish: old_days]
+        new:
+          when: {by_date: {since: 2013-01-02}}
+          flow: [write: {name: b, format: delta, path: out/b, partition_by: [date]}, publish: new_days]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +138,17 @@ def test_branches_of_a_fan_in_are_tasks_and_the_rule_decides(dags):
 def test_what_cannot_be_a_dag_is_refused(home, file, options, words):
     with pytest.raises(Exception, match=words):
         dag_from_file(file, cwd=home, **options)
+
+
+def test_a_marker_of_a_route_is_announced_after_it_or_not_at_all(home):
+    (home / "flows" / "routes.yaml").write_text(ROUTES)
+    parts = edges(dag_from_file("flows/routes.yaml", tasks="checkpoints", cwd=home))
+    assert (parts["road_old"], parts["road_new"]) == (["announce_old_days"], ["announce_new_days"])
+    whole = dag_from_file("flows/routes.yaml", dag_id="whole_routes", cwd=home)
+    assert edges(whole)["routes"] == ["announce_new_days", "announce_old_days"]
+    announce = whole.get_task("announce_old_days")
+    results = {"routes": {"routes": {"road": "new"}}}
+    context = {"ti": SimpleNamespace(xcom_pull=lambda task_ids: results[task_ids])}
+    with pytest.raises(AirflowSkipException, match="road took the route new"):
+        announce._check_routes(context)
+    assert whole.get_task("announce_new_days")._check_routes(context) is None
