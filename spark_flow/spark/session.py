@@ -170,8 +170,8 @@ def _end_what_was_starting() -> None:
         columns = ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="]
         listed = subprocess.run(columns, capture_output=True, text=True, check=False)  # noqa: S603
         for line in listed.stdout.splitlines():
-            pid, parent, program = line.split(None, 2)
-            if int(parent) == os.getpid() and "pyspark-shell" in program:
+            pid, parent, *program = line.split(None, 2)
+            if int(parent) == os.getpid() and "pyspark-shell" in "".join(program):
                 os.kill(int(pid), signal.SIGKILL)
 
 

@@ -54,7 +54,7 @@ class SparkFlowOperator(BaseOperator):
     and one that was started by the asset of a marker that was corrected. A task that is stopped interrupts the job,
     which releases its lease.
 
-    The return value, in XCom, is ``{pipeline, key, generation, attempt, state, rows, nodes, routes}``: ``nodes`` counts
+    The return value, in XCom, is ``{pipeline, key, generation, attempt, state, nodes, routes}``: ``nodes`` counts
     the nodes by state, ``routes`` has the route that each choice took.
 
     >>> SparkFlowOperator(task_id="daily", file="conf/daily_flights.yaml", overrides=["output=s3://lake"])
